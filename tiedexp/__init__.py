@@ -1,0 +1,51 @@
+"""tiedexp: experiments with convolution kernels whose cells share weights by a pattern.
+
+Importing this package loads neither TensorFlow nor Keras: the public names are looked up when first used (PEP 562).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tiedexp.errors import DatasetError, PatternError, RunError, RunInterruptedError, SpecError, TiedexpError
+    from tiedexp.layers.tied_conv import TiedConv2D
+    from tiedexp.layers.tied_depthwise_conv import TiedDepthwiseConv2D
+    from tiedexp.patterns.grid import Pattern
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Pattern": "tiedexp.patterns.grid",
+    "TiedConv2D": "tiedexp.layers.tied_conv",
+    "TiedDepthwiseConv2D": "tiedexp.layers.tied_depthwise_conv",
+    "TiedexpError": "tiedexp.errors",
+    "PatternError": "tiedexp.errors",
+    "SpecError": "tiedexp.errors",
+    "DatasetError": "tiedexp.errors",
+    "RunError": "tiedexp.errors",
+    "RunInterruptedError": "tiedexp.errors",
+}
+
+__all__ = [
+    "DatasetError",
+    "Pattern",
+    "PatternError",
+    "RunError",
+    "RunInterruptedError",
+    "SpecError",
+    "TiedConv2D",
+    "TiedDepthwiseConv2D",
+    "TiedexpError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tiedexp' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

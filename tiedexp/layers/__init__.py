@@ -1,0 +1,1 @@
+"""Keras layers whose kernels are tied by a pattern."""

@@ -1,0 +1,89 @@
+"""TiedDepthwiseConv2D: `keras.layers.DepthwiseConv2D` with a kernel tied by any pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from tiedexp.layers.tied_kernel import TiedKernel, expand_kernel
+from tiedexp.patterns.grid import Pattern
+
+
+@keras.saving.register_keras_serializable(package="tiedexp")
+class TiedDepthwiseConv2D(TiedKernel, keras.layers.DepthwiseConv2D):
+    """Depthwise 2D convolution whose kernels' cells share weights by a pattern.
+
+    It is a `keras.layers.DepthwiseConv2D` and takes all of its arguments; tying follows the rules of `TiedConv2D`.
+
+    Args:
+        pattern: a `Pattern`, the text of a grid, the name of a preset, or a mapping with its options.
+        kernel_size: side, or (rows, cols). Needed by a preset; a grid has its own, and must agree.
+        gradient: "sum" or "mean", as in `TiedConv2D`.
+        implementation: "auto" or "expand", as in `TiedConv2D`.
+        **kwargs: as `keras.layers.DepthwiseConv2D`: strides, padding, depth_multiplier, data_format, ...
+
+    Input shape:
+        (batch, rows, cols, channels), or (batch, channels, rows, cols) with `data_format="channels_first"`.
+
+    Output shape:
+        As `keras.layers.DepthwiseConv2D`: channels x depth_multiplier channels.
+
+    Raises:
+        PatternError (a ValueError): no such pattern, or one of another size than `kernel_size`.
+        ValueError: any other argument out of its range.
+    """
+
+    def __init__(
+        self,
+        pattern: Pattern | str | Mapping[str, Any],
+        kernel_size: int | Sequence[int] | None = None,
+        *,
+        gradient: str = "sum",
+        implementation: str = "auto",
+        **kwargs: Any,
+    ):
+        resolved = self.resolve_pattern(pattern, kernel_size, gradient, implementation)
+        super().__init__(resolved.shape, **kwargs)
+        self.pattern = resolved
+        self.gradient = gradient
+        self.implementation = implementation
+
+    def build(self, input_shape: Any) -> None:
+        """Create the free weights, (groups of the pattern, channels, depth_multiplier), and the bias."""
+        channel_axis = -1 if self.data_format == "channels_last" else 1
+        channels = input_shape[channel_axis]
+        self.input_spec = keras.InputSpec(min_ndim=4, axes={channel_axis: channels})
+        self.compute_output_shape(input_shape)  # refuses inputs too small for the kernel
+        self.add_free_kernel(
+            (channels, self.depth_multiplier),
+            self.depthwise_initializer,
+            self.depthwise_regularizer,
+            self.depthwise_constraint,
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(channels * self.depth_multiplier,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+                dtype=self.dtype,
+            )
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, for `from_config`."""
+        return {**super().get_config(), **self.tying_config()}
+
+    def to_depthwise_conv2d(self) -> keras.layers.DepthwiseConv2D:
+        """A built `keras.layers.DepthwiseConv2D` with the same name, arguments and outputs."""
+        dense = keras.layers.DepthwiseConv2D.from_config(keras.layers.DepthwiseConv2D.get_config(self))
+        free = self.free_kernel
+        channels = free.shape[1]
+        last = self.data_format == "channels_last"
+        dense.build((None, None, None, channels) if last else (None, channels, None, None))
+        dense.set_weights([expand_kernel(free, self.pattern), *([self.bias] if self.use_bias else [])])
+        return dense

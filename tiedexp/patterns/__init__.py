@@ -1,0 +1,1 @@
+"""Tying patterns: which cells of a kernel share one weight. NumPy only."""

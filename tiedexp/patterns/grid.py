@@ -1,0 +1,326 @@
+"""A tying pattern: a small grid that says which cells of a convolution kernel share one weight.
+
+    Pattern.parse("AABCC/AABCC/DDEFF/GGHII/GGHII")
+
+is a 5x5 kernel with nine free weights: equal letters are one trainable number, `-A` is its negative, `.` is a cell
+fixed at zero. Everything else in tiedexp (layers, cost, initialisation) follows from the two arrays kept here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from string import ascii_letters, ascii_uppercase
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from tiedexp.errors import PatternError
+from tiedexp.patterns import presets
+
+MAX_SIDE = 127
+
+# Each transform maps the kernel grid as `numpy` does; "flip_h" mirrors left and right, "rot90" is anticlockwise.
+TRANSFORMS = {
+    "flip_h": np.fliplr,
+    "flip_v": np.flipud,
+    "rot90": np.rot90,
+    "rot180": lambda grid: np.rot90(grid, 2),
+    "rot270": lambda grid: np.rot90(grid, 3),
+    "transpose": np.transpose,
+    "anti_transpose": lambda grid: np.rot90(grid, 2).T,
+}
+
+_COMPACT_CELL = re.compile(r"\.|-?[A-Za-z][0-9]*")
+_SPACED_CELL = re.compile(r"\.|-?[A-Za-z_][A-Za-z0-9_]*")
+_LETTERS = ascii_uppercase + ascii_letters[:26]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Pattern:
+    """An immutable, hashable tying pattern in canonical form.
+
+    Groups are numbered in the order in which their first cell appears (row by row), and that first cell counts as
+    positive, so two patterns that differ only in the names of their groups are equal.
+
+    Args:
+        index: integer array (rows, cols), the group of each cell; any negative number is a cell fixed at zero.
+        sign: integer array (rows, cols) of +1 and -1 (0 exactly at the fixed zeros), the factor of the group's weight
+            in that cell. All +1 when omitted.
+
+    Raises:
+        PatternError: the arrays are empty, too large, differ in shape, or have no free weight.
+    """
+
+    index: npt.NDArray[np.int64]
+    sign: npt.NDArray[np.int8]
+
+    def __init__(self, index: npt.ArrayLike, sign: npt.ArrayLike | None = None):
+        groups = np.asarray(index)
+        if groups.ndim != 2 or groups.size == 0 or not np.issubdtype(groups.dtype, np.integer):
+            raise PatternError(
+                f"a pattern is a two-dimensional grid of whole numbers with at least one cell. "
+                f"Received: shape {groups.shape} of {groups.dtype}"
+            )
+        if max(groups.shape) > MAX_SIDE:
+            raise PatternError(f"a pattern has at most {MAX_SIDE} rows and columns. Received: shape {groups.shape}")
+        free = groups >= 0
+        factors = np.where(free, 1, 0) if sign is None else np.asarray(sign)
+        if factors.shape != groups.shape or not np.array_equal(np.abs(factors), free):
+            raise PatternError("`sign` must have the shape of `index`, 0 at its fixed zeros and +1 or -1 elsewhere")
+        if not free.any():
+            raise PatternError("the pattern has no free weight: every cell is fixed at zero")
+        canonical_index, canonical_sign = _canonical(groups, factors)
+        object.__setattr__(self, "index", canonical_index)
+        object.__setattr__(self, "sign", canonical_sign)
+
+    # Making patterns
+
+    @classmethod
+    def parse(cls, text: str) -> Pattern:
+        """Read a grid: rows by "/" or newline; cells are letters, or words when separated by spaces.
+
+        `AAB/CCB` and `left left b / c c b` are both 2x3. A letter followed by digits (`A1`) is one cell; a leading
+        `-` negates, `.` is fixed at zero.
+
+        Raises:
+            PatternError: an empty grid or row, rows of unequal length or a malformed cell; says which row and cell.
+        """
+        lines = [line.strip() for line in re.split(r"[/\n]", text.strip())]
+        spaced = any(len(line.split()) > 1 for line in lines)
+        rows = [_parse_row(line, number, spaced) for number, line in enumerate(lines, start=1)]
+        for number, row in enumerate(rows, start=1):
+            if len(row) != len(rows[0]):
+                raise PatternError(
+                    f"row {number} ('{lines[number - 1]}') has {len(row)} cells, but row 1 has {len(rows[0])}: "
+                    "all rows must be equally long"
+                )
+        names: dict[str, int] = {}
+        index = [[-1 if cell == "." else names.setdefault(cell.lstrip("-"), len(names)) for cell in row] for row in rows]
+        sign = [[0 if cell == "." else -1 if cell[0] == "-" else 1 for cell in row] for row in rows]
+        return cls(index, sign)
+
+    @classmethod
+    def preset(cls, name: str, size: int | Sequence[int], **options: Any) -> Pattern:
+        """A named pattern at a size, for example `Pattern.preset("hashed", (3, 5), groups=4, seed=1)`.
+
+        Args:
+            name: a key of `tiedexp.patterns.presets.PRESETS`; `tiedexp pattern list` shows them all.
+            size: the side of a square kernel, or its (rows, cols).
+            options: what the preset takes, see its function. `random_like` takes `of`, any value of `Pattern.of`.
+
+        Raises:
+            PatternError: unknown name or option, or a size at which the preset makes no sense.
+        """
+        rows, cols = _as_size(size)
+        preset = presets.find_preset(name)
+        preset.check_options(options)
+        if "of" in options:
+            options["of"] = cls.of(options["of"], (rows, cols))
+        elif name == "random_like":
+            options["of"] = cls.preset("block", (rows, cols))
+        return cls(*preset.build(rows, cols, **options))
+
+    @classmethod
+    def tile(cls, shape: Sequence[int], repeats: Sequence[int]) -> Pattern:
+        """A small kernel of free weights, (rows, cols), repeated (down, across): cells one tile apart are tied."""
+        rows, cols = _as_size(shape)
+        return cls(np.tile(np.arange(rows * cols).reshape(rows, cols), _as_size(repeats)))
+
+    @classmethod
+    def of(cls, value: Pattern | str | Mapping[str, Any], size: int | Sequence[int] | None = None) -> Pattern:
+        """What a user may write for a pattern: a Pattern, a preset's name, `{"preset": name, ...}`, or a grid's text.
+
+        Args:
+            value: the pattern. Text that is the name of a preset means the preset, any other text is a grid.
+            size: the kernel's size. A preset needs it; a grid must agree with it.
+
+        Raises:
+            PatternError: no such preset or grid, or a grid of another size.
+        """
+        if isinstance(value, Mapping) or (isinstance(value, str) and value in presets.PRESETS):
+            options = {"preset": value} if isinstance(value, str) else dict(value)
+            name = options.pop("preset", None)
+            if name is None:
+                raise PatternError(f"a pattern given as a mapping needs the key 'preset'. Received: {dict(value)}")
+            if size is None:
+                raise PatternError(f"the preset '{name}' needs a kernel size, for example kernel_size=5")
+            return cls.preset(name, size, **options)
+        if not isinstance(value, Pattern | str):
+            raise PatternError(f"a pattern is a Pattern, a preset's name, a mapping or a grid. Received: {value!r}")
+        if isinstance(value, str) and presets.close_names(value):
+            presets.find_preset(value)  # a misspelt name, rather than a grid of one row
+        pattern = cls.parse(value) if isinstance(value, str) else value
+        if size is not None and pattern.shape != _as_size(size):
+            raise PatternError(
+                f"the pattern is {pattern.shape[0]}x{pattern.shape[1]}, but the kernel size is "
+                f"{'x'.join(map(str, _as_size(size)))}"
+            )
+        return pattern
+
+    # What it is
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols) of the kernel."""
+        rows, cols = self.index.shape
+        return rows, cols
+
+    @property
+    def num_groups(self) -> int:
+        """Free weights for each pair of input channel and filter."""
+        return int(self.index.max()) + 1
+
+    @property
+    def num_cells(self) -> int:
+        """Cells that are not fixed at zero."""
+        return int(np.count_nonzero(self.sign))
+
+    @cached_property
+    def group_sizes(self) -> tuple[int, ...]:
+        """Cells of each group."""
+        return tuple(np.bincount(self.index[self.index >= 0], minlength=self.num_groups).tolist())
+
+    @cached_property
+    def matrix(self) -> npt.NDArray[np.float64]:
+        """(cells, groups) with entries -1, 0 and 1: flattened kernel = matrix @ free weights."""
+        matrix = np.zeros((self.index.size, self.num_groups))
+        cells = np.flatnonzero(self.index >= 0)
+        matrix[cells, self.index.ravel()[cells]] = self.sign.ravel()[cells]
+        matrix.setflags(write=False)
+        return matrix
+
+    @cached_property
+    def first_cells(self) -> npt.NDArray[np.int64]:
+        """(groups,) the flat position of each group's first cell, where its weight stands with a plus."""
+        return np.unique(np.where(self.index < 0, self.num_groups, self.index), return_index=True)[1][: self.num_groups]
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether no cell is fixed at zero."""
+        return self.num_cells == self.index.size
+
+    @cached_property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits: equal exactly for equal patterns, whatever their groups were called."""
+        content = repr(self.shape).encode() + self.index.tobytes() + self.sign.tobytes()
+        return sha256(content).hexdigest()[:12]
+
+    @cached_property
+    def symmetries(self) -> frozenset[str]:
+        """The transforms (keys of `TRANSFORMS`) that leave every kernel of this pattern as it is."""
+        return self._invariances(1)
+
+    @cached_property
+    def antisymmetries(self) -> frozenset[str]:
+        """The transforms that turn every kernel of this pattern into its negative."""
+        return self._invariances(-1)
+
+    def _invariances(self, factor: int) -> frozenset[str]:
+        def keeps(name: str) -> bool:
+            index, sign = TRANSFORMS[name](self.index), TRANSFORMS[name](self.sign)
+            return np.array_equal(index, self.index) and np.array_equal(sign, factor * self.sign)
+
+        return frozenset(filter(keeps, TRANSFORMS))
+
+    # What it does
+
+    def transform(self, name: str) -> Pattern:
+        """The pattern of the transformed kernels; `name` is a key of `TRANSFORMS`."""
+        if name not in TRANSFORMS:
+            raise PatternError(f"unknown transform '{name}'; there are {', '.join(TRANSFORMS)}")
+        return Pattern(TRANSFORMS[name](self.index), TRANSFORMS[name](self.sign))
+
+    def expand(self, free: npt.ArrayLike) -> npt.NDArray[np.floating[Any]]:
+        """Free weights (groups, ...) to kernels (rows, cols, ...)."""
+        weights = np.asarray(free)
+        sign = self.sign.reshape(self.shape + (1,) * (weights.ndim - 1))
+        return cast("npt.NDArray[np.floating[Any]]", sign.astype(weights.dtype) * weights[self.index])
+
+    def collapse(self, kernel: npt.ArrayLike) -> npt.NDArray[np.floating[Any]]:
+        """The transpose of `expand`: (rows, cols, ...) to the signed sums over each group's cells, (groups, ...)."""
+        cells = np.asarray(kernel)
+        return np.einsum("cg,c...->g...", self.matrix, cells.reshape(self.index.size, *cells.shape[2:]))
+
+    # How it looks
+
+    def __str__(self) -> str:
+        names = [_group_name(group) for group in range(self.num_groups)]
+        separator = "" if self.num_groups <= len(_LETTERS) else " "
+        rows = (
+            separator.join(
+                "." if sign == 0 else ("-" if sign < 0 else "") + names[group]
+                for group, sign in zip(index_row, sign_row, strict=True)
+            )
+            for index_row, sign_row in zip(self.index.tolist(), self.sign.tolist(), strict=True)
+        )
+        return "/".join(rows)
+
+    def __repr__(self) -> str:
+        return f"Pattern.parse({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Pattern):
+            return NotImplemented
+        return np.array_equal(self.index, other.index) and np.array_equal(self.sign, other.sign)
+
+    def __hash__(self) -> int:
+        return hash((self.index.tobytes(), self.sign.tobytes(), self.shape))
+
+    def __reduce__(self) -> tuple[type[Pattern], tuple[Any, Any]]:
+        return Pattern, (self.index, self.sign)
+
+
+def _parse_row(line: str, number: int, spaced: bool) -> list[str]:
+    """The cells of one row of a grid's text."""
+    if not line:
+        raise PatternError(f"row {number} is empty; a row is a run of letters such as AAB")
+    if spaced:
+        cells = line.split()
+        malformed = next((at for at, cell in enumerate(cells) if not _SPACED_CELL.fullmatch(cell)), None)
+    else:
+        cells = _COMPACT_CELL.findall(line)
+        matched = re.match(rf"(?:{_COMPACT_CELL.pattern})*", line)
+        end = matched.end() if matched else 0
+        malformed = None if end == len(line) else len(_COMPACT_CELL.findall(line[:end]))
+        cells = cells if malformed is None else [*_COMPACT_CELL.findall(line[:end]), line[end]]
+    if malformed is not None:
+        raise PatternError(
+            f"row {number}, cell {malformed + 1}: '{cells[malformed]}' is not a cell; "
+            "a cell is a letter or word naming its group, '-' and a name for the negative, or '.' for a fixed zero"
+        )
+    return cells
+
+
+def _canonical(
+    groups: npt.NDArray[Any], factors: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int8]]:
+    """Number the groups by their first cell, and make that cell positive."""
+    numbers: dict[int, int] = {}
+    first_signs: dict[int, int] = {}
+    index = np.full(groups.shape, -1, dtype=np.int64)
+    sign = np.zeros(groups.shape, dtype=np.int8)
+    for cell in zip(*np.nonzero(factors), strict=True):
+        group = int(groups[cell])
+        index[cell] = numbers.setdefault(group, len(numbers))
+        sign[cell] = factors[cell] * first_signs.setdefault(group, int(factors[cell]))
+    index.setflags(write=False)
+    sign.setflags(write=False)
+    return index, sign
+
+
+def _group_name(group: int) -> str:
+    """A..Z, a..z, then A1..z1, A2..."""
+    round_, letter = divmod(group, len(_LETTERS))
+    return _LETTERS[letter] + (str(round_) if round_ else "")
+
+
+def _as_size(size: int | Sequence[int]) -> tuple[int, int]:
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or not all(isinstance(side, int | np.integer) and 1 <= side <= MAX_SIDE for side in sides):
+        raise PatternError(f"a size is a whole number from 1 to {MAX_SIDE}, or two of them. Received: {size!r}")
+    return int(sides[0]), int(sides[1])

@@ -1,0 +1,1 @@
+"""Specs: what an experiment is, written down. YAML in, one validated and immutable object out."""

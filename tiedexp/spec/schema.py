@@ -1,0 +1,390 @@
+"""The spec of one experiment, as pydantic models: every key a user may write, its type, range and meaning.
+
+Strict: unknown keys, wrong types, values out of range and contradictions are errors. The field descriptions are the
+reference that `tiedexp schema` prints and editors show.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from tiedexp.errors import PatternError
+from tiedexp.patterns.grid import MAX_SIDE, Pattern
+
+PathToField = tuple[str | int, ...]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def _refusal(problems: Iterable[tuple[PathToField, str, Any]]) -> ValidationError:
+    """Errors of our own at places below the field being validated: (path from that field, message, value)."""
+    details = [
+        InitErrorDetails(type=PydanticCustomError("tiedexp", "{text}", {"text": text}), loc=path, input=value)
+        for path, text, value in problems
+    ]
+    return ValidationError.from_exception_data("spec", details)
+
+
+def _list_to_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Size = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+KernelSize = Size | Annotated[tuple[Size, Size], BeforeValidator(_list_to_tuple)]
+
+
+class PatternOptions(_Strict):
+    """A preset with options, for example `{preset: hashed, groups: 9, seed: 0}`."""
+
+    preset: str = Field(description="A name from `tiedexp pattern list`.")
+    blocks: int | None = Field(None, ge=1, description="block: blocks along each side.")
+    tile: KernelSize | None = Field(None, description="tile: side, or [rows, cols], of the small kernel.")
+    radius: int | None = Field(None, ge=0, description="centre_surround: radius of the centre, in cells.")
+    rate: int | None = Field(None, ge=1, description="atrous: distance between free cells.")
+    centre: bool | None = Field(None, description="causal: whether the middle cell is free.")
+    groups: int | None = Field(None, ge=1, description="hashed: number of free weights.")
+    seed: int | None = Field(None, ge=0, description="hashed, random_like: which of the random patterns.")
+    of: str | PatternOptions | None = Field(None, description="random_like: the pattern whose group sizes to use.")
+
+    def options(self) -> dict[str, Any]:
+        """The keys that were given, as `Pattern.of` takes them."""
+        return self.model_dump(exclude_none=True)
+
+
+PatternValue = str | PatternOptions
+
+
+def build_pattern(value: PatternValue, kernel_size: int | tuple[int, int]) -> Pattern:
+    """The pattern that a spec's `tying.pattern` means at a kernel size; PatternError if there is none."""
+    return Pattern.of(value if isinstance(value, str) else value.options(), kernel_size)
+
+
+class TyingSpec(_Strict):
+    """Which convolutions are tied, and how."""
+
+    pattern: PatternValue | Annotated[tuple[PatternValue, ...], BeforeValidator(_list_to_tuple)] = Field(
+        description="A preset's name, a preset with options, a grid (rows by / or on lines of their own), or a list "
+        "of these: one for each tied conv, from the input on."
+    )
+    layers: Literal["all", "first", "last", "alternate"] | Annotated[tuple[int, ...], BeforeValidator(_list_to_tuple)] = (
+        Field("all", description="Which convs are tied; a list has conv numbers from 1. The rest are standard convs.")
+    )
+    gradient: Literal["sum", "mean"] = Field(
+        "sum", description="The gradient of a weight: the sum over its cells (the chain rule), or their mean."
+    )
+    implementation: Literal["auto", "expand"] = Field("auto", description="How a tied conv is computed.")
+
+    def tied_convs(self, depth: int) -> tuple[int, ...]:
+        """Numbers of the tied convs of a model with `depth` convs, from 1."""
+        named = {
+            "all": range(1, depth + 1),
+            "first": range(1, 2),
+            "last": range(depth, depth + 1),
+            "alternate": range(1, depth + 1, 2),
+        }
+        return tuple(named[self.layers]) if isinstance(self.layers, str) else self.layers
+
+    def patterns(self, depth: int, kernel_size: int | tuple[int, int]) -> tuple[Pattern | None, ...]:
+        """The pattern of each conv of a model, None where it is a standard one.
+
+        Raises:
+            ValidationError: conv numbers beyond the depth or named twice, as many patterns as there are not tied
+                convs, patterns that do not exist at this kernel size; with their places.
+        """
+        convs = self.tied_convs(depth)
+        values = self.pattern if isinstance(self.pattern, tuple) else (self.pattern,) * len(convs)
+        problems: list[tuple[PathToField, str, Any]] = []
+        for at, conv in enumerate(convs):
+            if not 1 <= conv <= depth:
+                problems.append((("layers", at), f"the model has convs 1 to {depth}", conv))
+            elif conv in convs[:at]:
+                problems.append((("layers", at), "this conv is named twice", conv))
+        if not convs:
+            problems.append((("layers",), "no conv is named; for a model without tied convs leave out `tying`", []))
+        if len(values) != len(convs):
+            text = f"{len(values)} patterns for {len(convs)} tied convs; give one for each, or a single one for all"
+            problems.append((("pattern",), text, len(values)))
+        patterns: dict[int, Pattern] = {}
+        for at, value in enumerate(values):
+            try:
+                patterns[at] = build_pattern(value, kernel_size)
+            except PatternError as error:
+                path: PathToField = ("pattern", at) if isinstance(self.pattern, tuple) else ("pattern",)
+                problems.append((path, str(error), value if isinstance(value, str) else value.options()))
+                if not isinstance(self.pattern, tuple):
+                    break
+        if problems:
+            raise _refusal(problems)
+        by_conv = {conv: patterns[at] for at, conv in enumerate(convs)}
+        return tuple(by_conv.get(conv) for conv in range(1, depth + 1))
+
+
+class ModelSpec(_Strict):
+    """The network: a family and its sizes."""
+
+    family: Literal["plain", "resnet"] = Field(
+        "plain", description="plain: conv-BN-ReLU stack; resnet: CIFAR ResNet (He et al. 2016)."
+    )
+    depth: int = Field(4, ge=1, le=1202, description="plain: number of conv layers; resnet: 6n+2 weight layers.")
+    width: int = Field(16, ge=1, le=4096, description="Filters of the first stage; each later stage has twice as many.")
+    widen: int = Field(1, ge=1, le=64, description="resnet: factor on the width of the stages (wide residual nets).")
+    kernel_size: KernelSize = Field(3, description="Side, or [rows, cols], of every conv's kernel.")
+    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Rate of dropout before the classifier.")
+    tying: TyingSpec | None = Field(None, description="Leave out for a model of standard convs only.")
+
+    @field_validator("depth")
+    @classmethod
+    def _depth_fits_family(cls, depth: int, info: Any) -> int:
+        if info.data.get("family") == "resnet" and (depth < 8 or (depth - 2) % 6):
+            raise PydanticCustomError("tiedexp", "a resnet has depth 6n+2: 8, 14, 20, 26, 32, 44, 56, ...")
+        return depth
+
+    @field_validator("widen")
+    @classmethod
+    def _widen_fits_family(cls, widen: int, info: Any) -> int:
+        if info.data.get("family") == "plain" and widen != 1:
+            raise PydanticCustomError("tiedexp", "only a resnet can be widened; for a plain model change `width`")
+        return widen
+
+    @field_validator("tying")
+    @classmethod
+    def _tying_fits_model(cls, tying: TyingSpec | None, info: Any) -> TyingSpec | None:
+        if tying is not None and {"family", "depth", "kernel_size"} <= info.data.keys():
+            tying.patterns(_num_convs(info.data["family"], info.data["depth"]), info.data["kernel_size"])
+        return tying
+
+    @property
+    def num_convs(self) -> int:
+        """Convs that are numbered and may be tied (a resnet's last weight layer is its classifier)."""
+        return _num_convs(self.family, self.depth)
+
+    def conv_patterns(self) -> tuple[Pattern | None, ...]:
+        """The pattern of each conv, None where it is a standard one."""
+        if self.tying is None:
+            return (None,) * self.num_convs
+        return self.tying.patterns(self.num_convs, self.kernel_size)
+
+
+def _num_convs(family: str, depth: int) -> int:
+    return depth if family == "plain" else depth - 1
+
+
+class DatasetSpec(_Strict):
+    """The images."""
+
+    name: str = Field(
+        min_length=1, description="digits, a TFDS image-classification set (mnist, cifar10, ...), folder or npz."
+    )
+    path: str | None = Field(None, description="folder, npz: where it is, seen from the spec's own directory.")
+    image_size: int | None = Field(None, ge=1, le=1024, description="folder, TFDS: resize to this side, in pixels.")
+    validation: Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.1, description="Images (a whole number) or share (below 1) of the training images held out, stratified."
+    )
+    limit: int | None = Field(None, ge=1, description="At most this many images of each split, for smoke runs.")
+
+    @model_validator(mode="after")
+    def _path_fits_name(self) -> Self:
+        if self.name in ("folder", "npz") and self.path is None:
+            raise _refusal([((), f"the dataset '{self.name}' needs `path`", self.name)])
+        if self.name not in ("folder", "npz") and self.path is not None:
+            raise _refusal([(("path",), "only the datasets folder and npz have a path", self.path)])
+        return self
+
+
+class _OptimizerSpec(_Strict):
+    learning_rate: float = Field(gt=0.0, description="The highest rate of the schedule.")
+    weight_decay: float = Field(0.0, ge=0.0, description="Decoupled; biases and batch-norm weights are left out.")
+
+
+class SgdSpec(_OptimizerSpec):
+    """Stochastic gradient descent."""
+
+    name: Literal["sgd"]
+    learning_rate: float = Field(0.1, gt=0.0, description="The highest rate of the schedule.")
+    momentum: float = Field(0.9, ge=0.0, lt=1.0)
+    nesterov: bool = False
+
+
+class _AdamLikeSpec(_OptimizerSpec):
+    beta_1: float = Field(0.9, ge=0.0, lt=1.0)
+    beta_2: float = Field(0.999, ge=0.0, lt=1.0)
+
+
+class AdamSpec(_AdamLikeSpec):
+    """Adam (Kingma & Ba 2015)."""
+
+    name: Literal["adam"]
+    learning_rate: float = Field(1e-3, gt=0.0, description="The highest rate of the schedule.")
+    epsilon: float = Field(1e-7, gt=0.0)
+
+
+class AdamWSpec(_AdamLikeSpec):
+    """AdamW (Loshchilov & Hutter 2019)."""
+
+    name: Literal["adamw"]
+    learning_rate: float = Field(1e-3, gt=0.0, description="The highest rate of the schedule.")
+    weight_decay: float = Field(4e-3, ge=0.0, description="Decoupled; biases and batch-norm weights are left out.")
+    epsilon: float = Field(1e-7, gt=0.0)
+
+
+class LionSpec(_AdamLikeSpec):
+    """Lion (Chen et al. 2023)."""
+
+    name: Literal["lion"]
+    learning_rate: float = Field(1e-4, gt=0.0, description="The highest rate of the schedule.")
+    beta_2: float = Field(0.99, ge=0.0, lt=1.0)
+
+
+OptimizerSpec = Annotated[SgdSpec | AdamSpec | AdamWSpec | LionSpec, Field(discriminator="name")]
+
+
+class _ScheduleSpec(_Strict):
+    warmup_epochs: float = Field(0.0, ge=0.0, description="Epochs in which the rate rises linearly from zero.")
+
+
+class ConstantSpec(_ScheduleSpec):
+    """The same rate throughout."""
+
+    name: Literal["constant"]
+
+
+class CosineSpec(_ScheduleSpec):
+    """Half a cosine down to `final` of the rate (Loshchilov & Hutter 2017, without restarts)."""
+
+    name: Literal["cosine"]
+    final: float = Field(0.0, ge=0.0, le=1.0, description="The last rate, as a share of the highest.")
+
+
+class StepSpec(_ScheduleSpec):
+    """Multiplied by `factor` at each of `epochs`."""
+
+    name: Literal["step"]
+    epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_list_to_tuple)] = Field(
+        min_length=1, description="Epochs after which the rate drops, rising."
+    )
+    factor: float = Field(0.1, gt=0.0, lt=1.0)
+
+    @field_validator("epochs")
+    @classmethod
+    def _rising(cls, epochs: tuple[int, ...]) -> tuple[int, ...]:
+        if list(epochs) != sorted(set(epochs)):
+            raise PydanticCustomError("tiedexp", "the epochs must rise, for example [80, 120]")
+        return epochs
+
+
+class ExponentialSpec(_ScheduleSpec):
+    """Multiplied by `factor` every epoch."""
+
+    name: Literal["exponential"]
+    factor: float = Field(0.95, gt=0.0, lt=1.0)
+
+
+ScheduleSpec = Annotated[ConstantSpec | CosineSpec | StepSpec | ExponentialSpec, Field(discriminator="name")]
+
+
+class AugmentationSpec(_Strict):
+    """Random changes of the training images."""
+
+    pad_crop: int = Field(0, ge=0, le=128, description="Zero-pad by this many pixels and crop back at random.")
+    flip: Literal["horizontal", "vertical", "both"] | None = Field(None, description="Mirror half of the images.")
+    rotation: float = Field(0.0, ge=0.0, le=180.0, description="Rotate by up to this many degrees either way.")
+    cutout: int = Field(0, ge=0, le=1024, description="Side of a square of zeros (DeVries & Taylor 2017), in pixels.")
+    mixup: float = Field(0.0, ge=0.0, le=10.0, description="alpha of mixup (Zhang et al. 2018); 0 is none.")
+
+
+class EarlyStoppingSpec(_Strict):
+    """Stop when the validation result has not improved for `patience` epochs."""
+
+    metric: Literal["accuracy", "loss"] = "accuracy"
+    patience: int = Field(5, ge=1, description="Epochs without improvement before the run stops.")
+    min_delta: float = Field(0.0, ge=0.0, description="An improvement is larger than this.")
+
+
+class TrainingSpec(_Strict):
+    """How the model is trained."""
+
+    epochs: int = Field(10, ge=1, le=100_000)
+    batch_size: int = Field(128, ge=1, le=65_536, description="Images a step, over all devices.")
+    steps_per_epoch: int | None = Field(None, ge=1, description="At most this many steps an epoch, for smoke runs.")
+    steps_per_execution: int | Literal["auto"] = Field(
+        "auto", description="Training steps in one call of the compiled function."
+    )
+    optimizer: OptimizerSpec = Field(default_factory=lambda: AdamWSpec(name="adamw"))
+    schedule: ScheduleSpec = Field(default_factory=lambda: ConstantSpec(name="constant"))
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    gradient_clipping: float | None = Field(None, gt=0.0, description="Largest global norm of the gradient.")
+    early_stopping: EarlyStoppingSpec | None = None
+    augmentation: AugmentationSpec = Field(default_factory=AugmentationSpec)
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    jit: bool = Field(False, description="Compile the step with XLA.")
+    devices: Annotated[int, Field(ge=1, le=64)] | Literal["all"] = Field(
+        1, description="GPUs to use (MirroredStrategy when more than one), or all; the CPU where there is none."
+    )
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads within an operation; all cores if left out.")
+    deterministic: bool = Field(True, description="Only operations that give the same bits every time.")
+
+    @field_validator("steps_per_execution")
+    @classmethod
+    def _at_least_one(cls, steps: int | str) -> int | str:
+        if isinstance(steps, int) and steps < 1:
+            raise PydanticCustomError("tiedexp", "must be at least 1, or auto")
+        return steps
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule_fits_epochs(cls, schedule: Any, info: Any) -> Any:
+        epochs = info.data.get("epochs")
+        if epochs is not None and schedule.warmup_epochs > epochs:
+            raise _refusal([(("warmup_epochs",), f"longer than the {epochs} epochs of training", schedule.warmup_epochs)])
+        return schedule
+
+    @field_validator("devices")
+    @classmethod
+    def _devices_share_batches(cls, devices: int | str, info: Any) -> int | str:
+        batch_size = info.data.get("batch_size")
+        if isinstance(devices, int) and batch_size is not None and batch_size % devices:
+            raise PydanticCustomError(
+                "tiedexp", "batch_size ({batch_size}) must be a multiple of the devices", {"batch_size": batch_size}
+            )
+        return devices
+
+
+class TensorBoardSpec(_Strict):
+    """What is written beside scalars."""
+
+    kernels: bool = Field(True, description="The kernels of every tied conv as an image, each epoch.")
+    histograms: bool = Field(False, description="Histograms of the weights and of the gradient's norms, each epoch.")
+
+
+class ExperimentSpec(_Strict):
+    """One experiment: the whole of what `tiedexp train` needs to know."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$", description="Letters, digits, '.', '_' and '-'; names the run."
+    )
+    dataset: DatasetSpec
+    model: ModelSpec = Field(default_factory=ModelSpec)
+    training: TrainingSpec = Field(default_factory=TrainingSpec)
+    tensorboard: TensorBoardSpec = Field(default_factory=TensorBoardSpec)
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Initial weights, order, split, augmentation and dropout.")
+
+    @model_validator(mode="after")
+    def _early_stopping_has_validation(self) -> Self:
+        if self.training.early_stopping is not None and self.dataset.validation == 0:
+            text = "early stopping needs validation images; `dataset.validation` is 0"
+            raise _refusal([(("training", "early_stopping"), text, None)])
+        return self
+
+    @property
+    def digest(self) -> str:
+        """Ten hexadecimal digits of everything but name and seed: the same experiment, the same place on disk."""
+        content = self.model_dump(mode="json", exclude={"name", "seed"})
+        return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
