@@ -1,0 +1,67 @@
+"""The command line: this module only wires the commands, one file each, and turns errors into messages."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from tiedexp import __version__
+from tiedexp.cli import board, data, doctor, eval, init, pattern, schema, train, validate
+from tiedexp.errors import TiedexpError
+
+app = typer.Typer(
+    name="tiedexp",
+    help="Experiments with convolution kernels whose cells share weights by a pattern.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("init")(init.init)
+app.command("validate")(validate.validate)
+app.command("train")(train.train)
+app.command("eval")(eval.evaluate)
+app.command("board")(board.board)
+app.add_typer(pattern.app, name="pattern")
+app.add_typer(data.app, name="data")
+app.command("schema")(schema.schema)
+app.command("doctor")(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", help="Print the version.", callback=_print_version, is_eager=True),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; errors become one message on stderr and an exit code (see tiedexp.errors)."""
+    # Before TensorFlow is imported anywhere: neither its notices nor its warnings are meant for our users.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        app()
+    except (TiedexpError, KeyboardInterrupt, BrokenPipeError) as error:
+        if "--debug" in sys.argv:
+            raise
+        sys.exit(_report(error))
+
+
+def _report(error: BaseException) -> int:
+    if isinstance(error, BrokenPipeError):  # the reader of our output, `head` say, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if isinstance(error, TiedexpError):
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print("interrupted", file=sys.stderr)
+    return 130

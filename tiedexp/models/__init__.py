@@ -1,0 +1,1 @@
+"""Model families: flat keyword arguments in, a keras.Model out; and what each costs."""

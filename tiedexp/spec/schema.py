@@ -74,9 +74,9 @@ class TyingSpec(_Strict):
         description="A preset's name, a preset with options, a grid (rows by / or on lines of their own), or a list "
         "of these: one for each tied conv, from the input on."
     )
-    layers: Literal["all", "first", "last", "alternate"] | Annotated[tuple[int, ...], BeforeValidator(_list_to_tuple)] = (
-        Field("all", description="Which convs are tied; a list has conv numbers from 1. The rest are standard convs.")
-    )
+    layers: (
+        Literal["all", "first", "last", "alternate"] | Annotated[tuple[int, ...], BeforeValidator(_list_to_tuple)]
+    ) = Field("all", description="Which convs are tied; a list has conv numbers from 1. The rest are standard convs.")
     gradient: Literal["sum", "mean"] = Field(
         "sum", description="The gradient of a weight: the sum over its cells (the chain rule), or their mean."
     )
@@ -133,7 +133,13 @@ class ModelSpec(_Strict):
     family: Literal["plain", "resnet"] = Field(
         "plain", description="plain: conv-BN-ReLU stack; resnet: CIFAR ResNet (He et al. 2016)."
     )
-    depth: int = Field(4, ge=1, le=1202, description="plain: number of conv layers; resnet: 6n+2 weight layers.")
+    depth: int = Field(
+        4,
+        ge=1,
+        le=1202,
+        validate_default=True,  # the default is no resnet's depth
+        description="plain: number of conv layers; resnet: 6n+2 weight layers.",
+    )
     width: int = Field(16, ge=1, le=4096, description="Filters of the first stage; each later stage has twice as many.")
     widen: int = Field(1, ge=1, le=64, description="resnet: factor on the width of the stages (wide residual nets).")
     kernel_size: KernelSize = Field(3, description="Side, or [rows, cols], of every conv's kernel.")
@@ -144,7 +150,7 @@ class ModelSpec(_Strict):
     @classmethod
     def _depth_fits_family(cls, depth: int, info: Any) -> int:
         if info.data.get("family") == "resnet" and (depth < 8 or (depth - 2) % 6):
-            raise PydanticCustomError("tiedexp", "a resnet has depth 6n+2: 8, 14, 20, 26, 32, 44, 56, ...")
+            raise PydanticCustomError("tiedexp", "a resnet has depth 6n+2, such as 8, 14, 20, 26, 32, 44 or 56")
         return depth
 
     @field_validator("widen")
@@ -183,7 +189,9 @@ class DatasetSpec(_Strict):
     name: str = Field(
         min_length=1, description="digits, a TFDS image-classification set (mnist, cifar10, ...), folder or npz."
     )
-    path: str | None = Field(None, description="folder, npz: where it is, seen from the spec's own directory.")
+    path: str | None = Field(
+        None, min_length=1, description="folder, npz: where it is, seen from the spec's own directory."
+    )
     image_size: int | None = Field(None, ge=1, le=1024, description="folder, TFDS: resize to this side, in pixels.")
     validation: Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.1, description="Images (a whole number) or share (below 1) of the training images held out, stratified."
@@ -193,13 +201,14 @@ class DatasetSpec(_Strict):
     @model_validator(mode="after")
     def _path_fits_name(self) -> Self:
         if self.name in ("folder", "npz") and self.path is None:
-            raise _refusal([((), f"the dataset '{self.name}' needs `path`", self.name)])
+            raise _refusal([((), f"the dataset '{self.name}' needs the key `path`", self.name)])
         if self.name not in ("folder", "npz") and self.path is not None:
             raise _refusal([(("path",), "only the datasets folder and npz have a path", self.path)])
         return self
 
 
 class _OptimizerSpec(_Strict):
+    name: str
     learning_rate: float = Field(gt=0.0, description="The highest rate of the schedule.")
     weight_decay: float = Field(0.0, ge=0.0, description="Decoupled; biases and batch-norm weights are left out.")
 
@@ -207,70 +216,72 @@ class _OptimizerSpec(_Strict):
 class SgdSpec(_OptimizerSpec):
     """Stochastic gradient descent."""
 
-    name: Literal["sgd"]
+    name: Literal["sgd"] = Field(description="Stochastic gradient descent.")
     learning_rate: float = Field(0.1, gt=0.0, description="The highest rate of the schedule.")
-    momentum: float = Field(0.9, ge=0.0, lt=1.0)
-    nesterov: bool = False
+    momentum: float = Field(0.9, ge=0.0, lt=1.0, description="Share of the last step that is kept in the next.")
+    nesterov: bool = Field(False, description="Nesterov's momentum: the gradient is taken a step ahead.")
 
 
 class _AdamLikeSpec(_OptimizerSpec):
-    beta_1: float = Field(0.9, ge=0.0, lt=1.0)
-    beta_2: float = Field(0.999, ge=0.0, lt=1.0)
+    beta_1: float = Field(0.9, ge=0.0, lt=1.0, description="Decay of the running mean of the gradient.")
+    beta_2: float = Field(0.999, ge=0.0, lt=1.0, description="Decay of the running mean of the squared gradient.")
 
 
 class AdamSpec(_AdamLikeSpec):
     """Adam (Kingma & Ba 2015)."""
 
-    name: Literal["adam"]
+    name: Literal["adam"] = Field(description="Adam (Kingma & Ba 2015).")
     learning_rate: float = Field(1e-3, gt=0.0, description="The highest rate of the schedule.")
-    epsilon: float = Field(1e-7, gt=0.0)
+    epsilon: float = Field(1e-7, gt=0.0, description="Added to the denominator, against division by zero.")
 
 
 class AdamWSpec(_AdamLikeSpec):
     """AdamW (Loshchilov & Hutter 2019)."""
 
-    name: Literal["adamw"]
+    name: Literal["adamw"] = Field(description="AdamW (Loshchilov & Hutter 2019).")
     learning_rate: float = Field(1e-3, gt=0.0, description="The highest rate of the schedule.")
     weight_decay: float = Field(4e-3, ge=0.0, description="Decoupled; biases and batch-norm weights are left out.")
-    epsilon: float = Field(1e-7, gt=0.0)
+    epsilon: float = Field(1e-7, gt=0.0, description="Added to the denominator, against division by zero.")
 
 
 class LionSpec(_AdamLikeSpec):
     """Lion (Chen et al. 2023)."""
 
-    name: Literal["lion"]
+    name: Literal["lion"] = Field(description="Lion (Chen et al. 2023).")
     learning_rate: float = Field(1e-4, gt=0.0, description="The highest rate of the schedule.")
-    beta_2: float = Field(0.99, ge=0.0, lt=1.0)
+    beta_1: float = Field(0.9, ge=0.0, lt=1.0, description="Share of the running mean in the step's direction.")
+    beta_2: float = Field(0.99, ge=0.0, lt=1.0, description="Decay of the running mean of the gradient.")
 
 
 OptimizerSpec = Annotated[SgdSpec | AdamSpec | AdamWSpec | LionSpec, Field(discriminator="name")]
 
 
 class _ScheduleSpec(_Strict):
+    name: str
     warmup_epochs: float = Field(0.0, ge=0.0, description="Epochs in which the rate rises linearly from zero.")
 
 
 class ConstantSpec(_ScheduleSpec):
     """The same rate throughout."""
 
-    name: Literal["constant"]
+    name: Literal["constant"] = Field(description="The same rate throughout.")
 
 
 class CosineSpec(_ScheduleSpec):
     """Half a cosine down to `final` of the rate (Loshchilov & Hutter 2017, without restarts)."""
 
-    name: Literal["cosine"]
+    name: Literal["cosine"] = Field(description="Half a cosine down to `final` of the rate.")
     final: float = Field(0.0, ge=0.0, le=1.0, description="The last rate, as a share of the highest.")
 
 
 class StepSpec(_ScheduleSpec):
     """Multiplied by `factor` at each of `epochs`."""
 
-    name: Literal["step"]
+    name: Literal["step"] = Field(description="Multiplied by `factor` at each of `epochs`.")
     epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_list_to_tuple)] = Field(
         min_length=1, description="Epochs after which the rate drops, rising."
     )
-    factor: float = Field(0.1, gt=0.0, lt=1.0)
+    factor: float = Field(0.1, gt=0.0, lt=1.0, description="What the rate is multiplied by at each drop.")
 
     @field_validator("epochs")
     @classmethod
@@ -283,8 +294,8 @@ class StepSpec(_ScheduleSpec):
 class ExponentialSpec(_ScheduleSpec):
     """Multiplied by `factor` every epoch."""
 
-    name: Literal["exponential"]
-    factor: float = Field(0.95, gt=0.0, lt=1.0)
+    name: Literal["exponential"] = Field(description="Multiplied by `factor` every epoch.")
+    factor: float = Field(0.95, gt=0.0, lt=1.0, description="What the rate is multiplied by every epoch.")
 
 
 ScheduleSpec = Annotated[ConstantSpec | CosineSpec | StepSpec | ExponentialSpec, Field(discriminator="name")]
@@ -303,7 +314,7 @@ class AugmentationSpec(_Strict):
 class EarlyStoppingSpec(_Strict):
     """Stop when the validation result has not improved for `patience` epochs."""
 
-    metric: Literal["accuracy", "loss"] = "accuracy"
+    metric: Literal["accuracy", "loss"] = Field("accuracy", description="The validation result that is watched.")
     patience: int = Field(5, ge=1, description="Epochs without improvement before the run stops.")
     min_delta: float = Field(0.0, ge=0.0, description="An improvement is larger than this.")
 
@@ -311,39 +322,44 @@ class EarlyStoppingSpec(_Strict):
 class TrainingSpec(_Strict):
     """How the model is trained."""
 
-    epochs: int = Field(10, ge=1, le=100_000)
+    epochs: int = Field(10, ge=1, le=100_000, description="Passes over the training images.")
     batch_size: int = Field(128, ge=1, le=65_536, description="Images a step, over all devices.")
     steps_per_epoch: int | None = Field(None, ge=1, description="At most this many steps an epoch, for smoke runs.")
-    steps_per_execution: int | Literal["auto"] = Field(
+    steps_per_execution: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="Training steps in one call of the compiled function."
     )
-    optimizer: OptimizerSpec = Field(default_factory=lambda: AdamWSpec(name="adamw"))
-    schedule: ScheduleSpec = Field(default_factory=lambda: ConstantSpec(name="constant"))
-    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    optimizer: OptimizerSpec = Field(
+        default_factory=lambda: AdamWSpec(name="adamw"), description="sgd, adam, adamw or lion; adamw if left out."
+    )
+    schedule: ScheduleSpec = Field(
+        default_factory=lambda: ConstantSpec(name="constant"),
+        description="The learning rate over time: constant, cosine, step or exponential; constant if left out.",
+    )
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="Share of the target spread over all classes.")
     gradient_clipping: float | None = Field(None, gt=0.0, description="Largest global norm of the gradient.")
-    early_stopping: EarlyStoppingSpec | None = None
-    augmentation: AugmentationSpec = Field(default_factory=AugmentationSpec)
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    early_stopping: EarlyStoppingSpec | None = Field(None, description="Leave out to train all epochs.")
+    augmentation: AugmentationSpec = Field(
+        default_factory=AugmentationSpec, description="Random changes of the training images; none if left out."
+    )
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
+        "float32", description="Of the computation; the weights are float32 in all three."
+    )
     jit: bool = Field(False, description="Compile the step with XLA.")
     devices: Annotated[int, Field(ge=1, le=64)] | Literal["all"] = Field(
         1, description="GPUs to use (MirroredStrategy when more than one), or all; the CPU where there is none."
     )
-    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads within an operation; all cores if left out.")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="CPU threads within an operation; all cores if left out."
+    )
     deterministic: bool = Field(True, description="Only operations that give the same bits every time.")
-
-    @field_validator("steps_per_execution")
-    @classmethod
-    def _at_least_one(cls, steps: int | str) -> int | str:
-        if isinstance(steps, int) and steps < 1:
-            raise PydanticCustomError("tiedexp", "must be at least 1, or auto")
-        return steps
 
     @field_validator("schedule")
     @classmethod
     def _schedule_fits_epochs(cls, schedule: Any, info: Any) -> Any:
         epochs = info.data.get("epochs")
         if epochs is not None and schedule.warmup_epochs > epochs:
-            raise _refusal([(("warmup_epochs",), f"longer than the {epochs} epochs of training", schedule.warmup_epochs)])
+            text = f"the warm-up is longer than training, {epochs} epoch{'s' * (epochs > 1)}"
+            raise _refusal([(("warmup_epochs",), text, schedule.warmup_epochs)])
         return schedule
 
     @field_validator("devices")
@@ -368,12 +384,15 @@ class ExperimentSpec(_Strict):
     """One experiment: the whole of what `tiedexp train` needs to know."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$", description="Letters, digits, '.', '_' and '-'; names the run."
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$",
+        description="1 to 80 letters, digits, '.', '_' and '-', the first a letter or digit; names the run.",
     )
-    dataset: DatasetSpec
-    model: ModelSpec = Field(default_factory=ModelSpec)
-    training: TrainingSpec = Field(default_factory=TrainingSpec)
-    tensorboard: TensorBoardSpec = Field(default_factory=TensorBoardSpec)
+    dataset: DatasetSpec = Field(description="The images.")
+    model: ModelSpec = Field(default_factory=ModelSpec, description="The network: a family and its sizes.")
+    training: TrainingSpec = Field(default_factory=TrainingSpec, description="How the model is trained.")
+    tensorboard: TensorBoardSpec = Field(
+        default_factory=TensorBoardSpec, description="What is written for TensorBoard beside scalars."
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Initial weights, order, split, augmentation and dropout.")
 
     @model_validator(mode="after")

@@ -1,0 +1,121 @@
+"""`tiedexp doctor`: what is installed, what is found, what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def doctor(
+    data_dir: Annotated[
+        Path | None, typer.Option(help="TFDS data directory.  [default: $TFDS_DATA_DIR or ~/tensorflow_datasets]")
+    ] = None,
+    runs: Annotated[Path | None, typer.Option(help="Directory of all runs.  [default: $TIEDEXP_RUNS or ./runs]")] = None,
+) -> None:
+    """Check this installation: versions, devices, data, and the directory of the runs. Exit code 1 if something is wrong."""
+    from rich.console import Console
+
+    from tiedexp.cli.process import quiet_tensorflow
+
+    console = Console(highlight=False)
+    problems = [*_check_versions(console)]
+    if not problems:
+        with quiet_tensorflow():
+            problems += _check_devices(console)
+        problems += _check_layer(console)
+    problems += _check_data(console, data_dir)
+    problems += _check_runs(console, runs)
+    if not problems:
+        console.print("[green]Nothing is wrong.[/]")
+        return
+    for problem in problems:
+        console.print(f"[red]wrong[/]  {problem}", soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def _check_versions(console: Console) -> list[str]:
+    import platform
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    from packaging.requirements import Requirement
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    table.add_row("python", platform.python_version())
+    problems = []
+    for text in ["tiedexp", *(requires("tiedexp") or [])]:
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            problems.append(f"{requirement.name} is not installed: pip install '{requirement}'")
+            continue
+        table.add_row(requirement.name, found)
+        if not requirement.specifier.contains(found, prereleases=True):
+            problems.append(f"{requirement.name} {found} is not one of {requirement.specifier}: pip install '{requirement}'")
+    console.print(table)
+    return problems
+
+
+def _check_devices(console: Console) -> list[str]:
+    import os
+    from shutil import which
+
+    import tensorflow as tf
+
+    from tiedexp.runs.manifest import find_processor
+    from tiedexp.training.devices import available_threads
+
+    gpus = tf.config.list_physical_devices("GPU")
+    names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
+    console.print(f"\nprocessor  {find_processor()}, {available_threads()} threads")
+    console.print(f"GPUs       {', '.join(names) or 'none'}")
+    problems = []
+    if which("nvidia-smi") and not gpus:
+        problems.append("there is an NVIDIA driver, but TensorFlow sees no GPU: pip install 'tiedexp[gpu]'")
+    if "TF_CONFIG" in os.environ:
+        problems.append("TF_CONFIG is set, but training over several machines does not work; unset it")
+    return problems
+
+
+def _check_layer(console: Console) -> list[str]:
+    """A tied layer against the standard one it equals: the layer relies on internals of Keras."""
+    import keras
+    import numpy as np
+
+    from tiedexp.layers.tied_conv import TiedConv2D
+
+    images = np.linspace(-1.0, 1.0, 2 * 8 * 8 * 3, dtype="float32").reshape(2, 8, 8, 3)
+    layer = TiedConv2D(4, "block", kernel_size=5, padding="same")
+    tied = keras.ops.convert_to_numpy(layer(images))
+    dense = keras.ops.convert_to_numpy(layer.to_conv2d()(images))
+    difference = float(np.abs(tied - dense).max())
+    console.print(f"tied layer equals the standard one to {difference:.1e}")
+    return [] if difference < 1e-5 else [f"a tied layer differs from the standard one by {difference:.1e}"]
+
+
+def _check_data(console: Console, data_dir: Path | None) -> list[str]:
+    from tiedexp.data.sources import find_data_dir, list_prepared
+
+    directory = find_data_dir(data_dir)
+    prepared = list_prepared(directory)
+    console.print(f"\ndata       digits (embedded); in {directory}: {', '.join(prepared) or 'nothing prepared'}")
+    return []
+
+
+def _check_runs(console: Console, runs: Path | None) -> list[str]:
+    import os
+
+    from tiedexp.runs.directory import find_runs_root
+
+    root = find_runs_root(runs)
+    console.print(f"runs       {root}{'' if root.is_dir() else ' (not there yet)'}")
+    existing = next(path for path in [root.absolute(), *root.absolute().parents] if path.exists())
+    return [] if os.access(existing, os.W_OK) else [f"runs cannot be written: {existing} is not writable"]

@@ -1,0 +1,124 @@
+"""`tiedexp eval`: how good is a run's model, on what."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tiedexp.evaluation import Evaluation
+
+MAX_CLASSES_SHOWN = 20
+
+
+class SplitName(StrEnum):
+    """Splits of a dataset."""
+
+    TEST = "test"
+    VALIDATION = "validation"
+    TRAIN = "train"
+
+
+class CheckpointName(StrEnum):
+    """Checkpoints of a run."""
+
+    BEST = "best"
+    LAST = "last"
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="The run's directory, as runs/NAME-DIGEST/seed-0.")],
+    split: Annotated[SplitName, typer.Option(help="Which images.")] = SplitName.TEST,
+    checkpoint: Annotated[CheckpointName, typer.Option(help="Which weights.")] = CheckpointName.BEST,
+    transform: Annotated[
+        str | None, typer.Option(help="Change every image first: rot90, rot180, rot270, flip_h, flip_v, transpose, translate=2.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Other images: a dataset's name, a directory of class directories, an .npz file.")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="TFDS data directory.  [default: the run's]")] = None,
+    confusion: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
+) -> None:
+    """Test a run's model: loss, accuracy with its interval, top-5, each class, confusion, calibration."""
+    from tiedexp.cli.process import quiet_tensorflow
+    from tiedexp.experiment.plan import evaluation_source
+    from tiedexp.runs.directory import RunDirectory
+    from tiedexp.spec.loading import load_spec
+
+    directory = RunDirectory.open(run)
+    spec = load_spec(directory.spec, allow_extends=False)
+    evaluation_source(directory, spec, data=data, data_dir=data_dir).check()
+    with quiet_tensorflow():
+        from tiedexp.experiment.evaluate import evaluate_run
+
+        evaluation, epoch = evaluate_run(
+            directory, split=split.value, checkpoint=checkpoint.value, transform=transform, data=data, data_dir=data_dir
+        )
+    if confusion is not None:
+        _draw(evaluation, confusion)
+    if json:
+        from json import dumps
+
+        about = {"run": str(run), "split": split.value, "epoch": epoch, "transform": transform, "data": data}
+        print(dumps({**about, **evaluation.as_dict()}, indent=2))
+    else:
+        images = " ".join(filter(None, [split.value, data and f"of {data}", transform and f"after {transform}"]))
+        _show(evaluation, f"{run}, epoch {epoch}, {images}")
+
+
+def _draw(evaluation: Evaluation, path: Path) -> None:
+    from tiedexp.drawing import draw_confusion
+    from tiedexp.errors import SpecError
+
+    try:
+        path.write_bytes(draw_confusion(evaluation.confusion, [result.name for result in evaluation.classes]))
+    except OSError as error:
+        raise SpecError(f"the picture cannot be written to {path}: {error.strerror}") from error
+
+
+def _show(evaluation: Evaluation, title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    low, high = evaluation.accuracy_interval
+    console.print(title, soft_wrap=True)
+    table = Table.grid(padding=(0, 2))
+    table.add_row("images", f"{evaluation.images:,}")
+    table.add_row("loss", f"{evaluation.loss:.4f}")
+    table.add_row("accuracy", f"[bold]{evaluation.accuracy:.4f}[/]  (95% interval {low:.4f} to {high:.4f}, Wilson)")
+    if evaluation.top5_accuracy is not None:
+        table.add_row("top-5", f"{evaluation.top5_accuracy:.4f}")
+    table.add_row("calibration error", f"{evaluation.calibration_error:.4f}")
+    console.print(table)
+    classes = Table(title="classes", title_justify="left", box=None)
+    for name in ("class", "images", "precision", "recall", "F1"):
+        classes.add_column(name, justify="left" if name == "class" else "right")
+    for result in evaluation.classes:
+        numbers = (f"{value:.4f}" for value in (result.precision, result.recall, result.f1))
+        classes.add_row(result.name, f"{result.images:,}", *numbers)
+    console.print(classes)
+    if len(evaluation.classes) <= MAX_CLASSES_SHOWN:
+        console.print(_confusion_table(evaluation))
+    else:
+        console.print(f"the confusion matrix has {len(evaluation.classes)} classes: draw it with --confusion FILE.png")
+
+
+def _confusion_table(evaluation: Evaluation) -> object:
+    from rich.table import Table
+
+    table = Table(title="confusion: a row a true class, a column a predicted one", title_justify="left", box=None)
+    table.add_column("")
+    for result in evaluation.classes:
+        table.add_column(result.name[:6], justify="right")
+    for at, (result, row) in enumerate(zip(evaluation.classes, evaluation.confusion, strict=True)):
+        cells = [
+            f"[bold]{count}[/]" if column == at else str(count) if count else "[dim].[/]"
+            for column, count in enumerate(row)
+        ]
+        table.add_row(result.name, *cells)
+    return table

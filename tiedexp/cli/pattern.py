@@ -1,0 +1,183 @@
+"""`tiedexp pattern`: the presets, and any pattern in colour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from tiedexp.patterns.grid import Pattern
+
+app = typer.Typer(help="List the presets, draw a pattern.", no_args_is_help=True)
+
+# Okabe & Ito's colours, which colour-blind people tell apart, then lighter ones of the same hues.
+COLOURS = (
+    "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#bbbbbb",
+    "#ffcf70", "#a9d8f5", "#7fd6bb", "#fff8b0", "#7fb8dd", "#f5a56b", "#e8bfd5", "#eeeeee",
+)  # fmt: skip
+
+
+@app.command("list")
+def list_presets(
+    size: Annotated[str, typer.Option(help="Kernel size, as 5 or 3x7.")] = "5",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
+) -> None:
+    """All presets with their free weights at a size, meaning and source."""
+    from tiedexp.errors import PatternError
+    from tiedexp.patterns.grid import Pattern
+    from tiedexp.patterns.presets import PRESETS
+
+    shape = _parse_size(size)
+    rows: list[dict[str, Any]] = []
+    for name, preset in PRESETS.items():
+        try:
+            groups = Pattern.preset(name, shape).num_groups
+        except PatternError:
+            groups = None
+        about = {"options": sorted(preset.options), "meaning": preset.meaning, "source": preset.source}
+        rows.append({"name": name, "groups": groups, **about})
+    if json:
+        from json import dumps
+
+        print(dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None)
+    for column in ("preset", f"free of {shape[0] * shape[1]}", "options", "meaning", "source"):
+        table.add_column(column, justify="right" if column.startswith("free") else "left")
+    for row in rows:
+        options = ", ".join(row["options"])
+        table.add_row(row["name"], str(row["groups"] or "-"), options, row["meaning"], row["source"])
+    Console(highlight=False).print(table)
+
+
+@app.command("show")
+def show(
+    pattern: Annotated[str, typer.Argument(help="A preset's name, or a grid such as AAB/AAB/CCD.")],
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[OPTION=VALUE]...", help="Options of the preset, as groups=9 seed=1.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="Kernel size of a preset, as 5 or 3x7.  [default: 5]")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw it into this PNG file, too.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
+) -> None:
+    """Draw a pattern with its groups, symmetries and savings."""
+    from tiedexp.patterns.grid import Pattern
+    from tiedexp.patterns.presets import PRESETS
+
+    is_preset = pattern in PRESETS
+    value = {"preset": pattern, **_parse_options(options or [])} if options else pattern
+    tied = Pattern.of(value, _parse_size(size or "5") if is_preset or size else None)
+    if png is not None:
+        _draw(tied, png)
+    if json:
+        from json import dumps
+
+        print(dumps(_as_dict(tied), indent=2))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if is_preset:
+        console.print(f"[bold]{pattern}[/]: {PRESETS[pattern].meaning}")
+        console.print(f"source: {PRESETS[pattern].source}\n")
+    console.print(_colour(tied))
+    console.print(_describe(tied))
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    from tiedexp.errors import SpecError
+
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise SpecError(f"a size is a number or ROWSxCOLS, as 5 or 3x7. Received: '{text}'")
+    return int(sides[0]), int(sides[-1])
+
+
+def _parse_options(options: list[str]) -> dict[str, Any]:
+    from tiedexp.errors import SpecError
+
+    parsed: dict[str, Any] = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals:
+            raise SpecError(f"an option of a preset is NAME=VALUE, as groups=9. Received: '{option}'")
+        truths = {"true": True, "false": False}
+        parsed[name] = truths.get(value, int(value) if value.isdecimal() else value)
+        if name == "tile" and "x" in value:
+            parsed[name] = _parse_size(value)
+    return parsed
+
+
+def _as_dict(pattern: Pattern) -> dict[str, Any]:
+    return {
+        "grid": str(pattern),
+        "shape": pattern.shape,
+        "groups": pattern.num_groups,
+        "group_sizes": pattern.group_sizes,
+        "zeros": pattern.index.size - pattern.num_cells,
+        "symmetries": sorted(pattern.symmetries),
+        "antisymmetries": sorted(pattern.antisymmetries),
+        "digest": pattern.digest,
+    }
+
+
+def _colour(pattern: Pattern) -> Text:
+    """The grid, a coloured square a cell."""
+    from rich.text import Text
+
+    rows = [row.split() for row in str(pattern).split("/")] if " " in str(pattern) else None
+    names = rows or _split_cells(pattern)
+    width = max(len(cell) for row in names for cell in row)
+    text = Text()
+    for name_row, index_row in zip(names, pattern.index.tolist(), strict=True):
+        for name, group in zip(name_row, index_row, strict=True):
+            style = "dim" if group < 0 else f"black on {COLOURS[group % len(COLOURS)]}"
+            text.append(f" {name:^{width}} ", style)
+        text.append("\n")
+    return text
+
+
+def _split_cells(pattern: Pattern) -> list[list[str]]:
+    """Cells of a grid of one-letter names."""
+    rows: list[list[str]] = []
+    for line in str(pattern).split("/"):
+        cells = iter(line)
+        rows.append([cell + next(cells) if cell == "-" else cell for cell in cells])
+    return rows
+
+
+def _describe(pattern: Pattern) -> str:
+    cells = pattern.index.size
+    lines = [
+        f"{pattern.shape[0]}x{pattern.shape[1]}: {pattern.num_groups} free weights of {cells} cells, "
+        f"{cells / pattern.num_groups:.2f} times fewer weights and multiplications",
+        f"group sizes   {_count(pattern.group_sizes)}",
+        f"fixed zeros   {cells - pattern.num_cells}",
+        f"symmetries    {', '.join(sorted(pattern.symmetries)) or 'none'}",
+    ]
+    if pattern.antisymmetries:
+        lines.append(f"turned to its negative by {', '.join(sorted(pattern.antisymmetries))}")
+    lines += [f"digest        {pattern.digest}", f"grid          {pattern}"]
+    return "\n".join(lines)
+
+
+def _count(sizes: tuple[int, ...]) -> str:
+    """`4 of 2, 1 of 9`: how many groups have how many cells."""
+    return ", ".join(f"{sizes.count(size)} of {size}" for size in sorted(set(sizes)))
+
+
+def _draw(pattern: Pattern, path: Path) -> None:
+    from tiedexp.drawing import draw_pattern
+    from tiedexp.errors import SpecError
+
+    try:
+        path.write_bytes(draw_pattern(pattern))
+    except OSError as error:
+        raise SpecError(f"the picture cannot be written to {path}: {error.strerror}") from error

@@ -1,0 +1,155 @@
+"""What `tiedexp train` shows while it runs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tiedexp.experiment.observer import Observer
+from tiedexp.experiment.plan import Plan, name_pattern
+
+if TYPE_CHECKING:
+    from tiedexp.data.sources import Dataset
+    from tiedexp.runs.directory import RunDirectory
+    from tiedexp.training.trainer import Progress as TrainingProgress
+
+COLUMNS = (("epoch", 5), ("loss", 8), ("accuracy", 9), ("val loss", 9), ("val acc", 8), ("rate", 9), ("images/s", 9))
+
+
+class View(Observer):
+    """An observer that may hold the terminal, and gives it back when the run ends, however it ends."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Give the terminal back."""
+
+
+class JsonView(View):
+    """Only the result, as one JSON document."""
+
+    def finished(self, run: RunDirectory, result: Mapping[str, Any]) -> None:
+        """Print run directory and result."""
+        print(json.dumps({"run": str(run.path), **result}, indent=2))
+
+
+class ResultView(View):
+    """Only the result, for a person."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False)
+
+    def finished(self, run: RunDirectory, result: Mapping[str, Any]) -> None:
+        """Print the test result and where everything is."""
+        test = result["test"]
+        low, high = test["accuracy_interval"]
+        ending = " (stopped early)" if result["stopped_early"] else ""
+        self.console.print(
+            f"\n[bold]test accuracy {test['accuracy']:.4f}[/] (95% interval {low:.4f} to {high:.4f}), "
+            f"loss {test['loss']:.4f}, {test['images']} images"
+        )
+        self.console.print(
+            f"best epoch {result['best_epoch']} of {result['epochs']}{ending}, "
+            f"{result['seconds']:.1f} s of training"
+        )
+        path = shlex.quote(str(run.path))
+        self.console.print(f"\nrun        {path}", soft_wrap=True)
+        self.console.print(f"details    tiedexp eval {path}", soft_wrap=True)
+        self.console.print(f"look at it tiedexp board {path}", soft_wrap=True)
+
+
+class TrainView(ResultView):
+    """A header, a progress bar for the running epoch, a row for each that ended, the result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:.4f}  {task.fields[speed]:,.0f} images/s"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self._ran = False
+        self._task: Any = None
+        self._epochs = 0
+
+    def planned(self, plan: Plan, run: RunDirectory, device: str, dataset: Dataset, sizes: Mapping[str, int]) -> None:
+        """Print the header."""
+        self._ran = True
+        spec, cost = plan.spec, plan.cost
+        self._epochs = spec.training.epochs
+        tied = sum(conv.pattern is not None for conv in plan.convs)
+        rows, cols = plan.convs[0].kernel_size
+        header = Table.grid(padding=(0, 2))
+        header.add_row("run", f"{spec.name}, seed {spec.seed}")
+        header.add_row(
+            "model",
+            f"{spec.model.family}, {len(plan.convs)} convs {rows}x{cols}, width {spec.model.width}; "
+            f"{tied} tied: {name_pattern(spec.model)}",
+        )
+        header.add_row("weights", f"{cost.unique_weights:,} free of {cost.expanded_weights:,}")
+        header.add_row("MACs", f"{cost.macs_tied:,} tied, {cost.macs_dense:,} dense, an image")
+        image = "x".join(map(str, plan.image_shape))
+        counts = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
+        header.add_row("data", f"{dataset.name}, {image}, {plan.num_classes} classes: {counts}")
+        header.add_row("device", f"{device}, {spec.training.precision}")
+        self.console.print(header)
+        self.console.print()
+        self.console.print("  ".join(f"[bold]{name:>{width}}[/]" for name, width in COLUMNS))
+
+    def resumed(self, epochs_done: int) -> None:
+        """Say so."""
+        self.console.print(f"[yellow]going on after epoch {epochs_done}[/]")
+
+    def epoch_begins(self, epoch: int, num_steps: int) -> None:
+        """A new bar."""
+        self._bar.start()
+        self._task = self._bar.add_task(
+            f"epoch {epoch}/{self._epochs}", total=num_steps, loss=float("nan"), accuracy=float("nan"), speed=0.0
+        )
+
+    def progressed(self, progress: TrainingProgress) -> None:
+        """Move the bar."""
+        self._bar.update(
+            self._task,
+            completed=progress.step,
+            loss=progress.loss,
+            accuracy=progress.accuracy,
+            speed=progress.images_per_second,
+        )
+
+    def epoch_ends(self, line: Mapping[str, Any]) -> None:
+        """A row of the table in place of the bar."""
+        self.stop()
+        train, validation = line["train"], line["validation"]
+        values = [f"{line['epoch']}", f"{train['loss']:.4f}", f"{train['accuracy']:.4f}"]
+        values += [f"{validation['loss']:.4f}", f"{validation['accuracy']:.4f}"] if validation else ["-", "-"]
+        values += [f"{line['learning_rate']:.2e}", f"{train['images_per_second']:,.0f}"]
+        self.console.print("  ".join(f"{value:>{width}}" for value, (_, width) in zip(values, COLUMNS, strict=True)))
+
+    def stop(self) -> None:
+        """Remove the bar."""
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+            self._bar.stop()
+            self._task = None
+
+    def finished(self, run: RunDirectory, result: Mapping[str, Any]) -> None:
+        """Print the result; say so if the run had been finished before."""
+        if not self._ran:
+            self.console.print("this run is finished already; [bold]--fresh[/] starts it over")
+        super().finished(run, result)

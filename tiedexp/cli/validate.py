@@ -1,0 +1,76 @@
+"""`tiedexp validate`: is the spec right, and what would its model cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tiedexp.experiment.plan import Plan
+
+
+def validate(
+    spec: Annotated[Path, typer.Argument(help="The spec, a YAML file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to it, as training.epochs=3.")
+    ] = None,
+    runs: Annotated[Path | None, typer.Option(help="Directory of all runs.  [default: $TIEDEXP_RUNS or ./runs]")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="TFDS data directory.  [default: $TFDS_DATA_DIR or ~/tensorflow_datasets]")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
+) -> None:
+    """Check a spec and print its layers and their cost, without training and without TensorFlow."""
+    from tiedexp.experiment.plan import locate_run, plan_experiment
+    from tiedexp.runs.directory import find_runs_root
+    from tiedexp.spec.loading import load_spec
+
+    plan = plan_experiment(load_spec(spec, overrides or []), data_dir=data_dir)
+    run = locate_run(plan.spec, find_runs_root(runs)).path
+    if json:
+        from json import dumps
+
+        print(dumps(_as_dict(plan, run), indent=2))
+    else:
+        _show(plan, run)
+
+
+def _as_dict(plan: Plan, run: Path) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    cost = plan.cost
+    totals = {
+        name: getattr(cost, name) for name in ("unique_weights", "expanded_weights", "macs_dense", "macs_tied")
+    }
+    return {"run": str(run), **totals, "layers": [asdict(layer) for layer in cost.layers]}
+
+
+def _show(plan: Plan, run: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    spec = plan.spec
+    image = "x".join(map(str, plan.image_shape))
+    console.print(f"[bold]{spec.name}[/], seed {spec.seed}: {spec.model.family} on {spec.dataset.name} ({image})\n")
+    table = Table(box=None)
+    for column in ("layer", "kind", "output", "groups", "weights", "expanded", "MACs", "MACs dense"):
+        table.add_column(column, justify="left" if column in ("layer", "kind") else "right")
+    for layer in plan.cost.layers:
+        counts = (layer.unique_weights, layer.expanded_weights, layer.macs_tied, layer.macs_dense)
+        table.add_row(
+            layer.name,
+            layer.kind,
+            "x".join(map(str, layer.output_shape)),
+            str(layer.groups or ""),
+            *(f"{count:,}" if count else "" for count in counts),
+        )
+    cost = plan.cost
+    totals = (cost.unique_weights, cost.expanded_weights, cost.macs_tied, cost.macs_dense)
+    table.add_section()
+    table.add_row("[bold]all[/]", "", "", "", *(f"[bold]{count:,}[/]" for count in totals))
+    console.print(table)
+    console.print("\nMACs: multiply-adds for one image, forward; a group of tied cells counts as one.")
+    console.print(f"[green]The spec is valid.[/] Its run is {run}", soft_wrap=True)

@@ -1,0 +1,52 @@
+"""What is known of common datasets before they are on this machine, so that a spec can be validated without them.
+
+The numbers are those of https://www.tensorflow.org/datasets/catalog/overview. Any other image-classification set of
+TFDS works too, once it is prepared: then its own files tell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OWN_DATASETS = ("digits", "folder", "npz")  # the names that are not those of TensorFlow Datasets
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """A dataset of TensorFlow Datasets with images of one size.
+
+    Args:
+        image_shape: (rows, cols, channels).
+        num_classes: number of classes.
+        train_images: in the training split.
+        test_images: in the test split; 0 if there is none, and a fixed fifth of the training images is used.
+        meaning: what the images show.
+    """
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    train_images: int
+    test_images: int
+    meaning: str
+
+
+CATALOGUE = {
+    "mnist": CatalogueEntry((28, 28, 1), 10, 60_000, 10_000, "handwritten digits"),
+    "fashion_mnist": CatalogueEntry((28, 28, 1), 10, 60_000, 10_000, "articles of clothing"),
+    "kmnist": CatalogueEntry((28, 28, 1), 10, 60_000, 10_000, "cursive Japanese characters"),
+    "emnist/byclass": CatalogueEntry((28, 28, 1), 62, 697_932, 116_323, "handwritten digits and letters"),
+    "emnist/bymerge": CatalogueEntry((28, 28, 1), 47, 697_932, 116_323, "the same, look-alike cases merged"),
+    "emnist/balanced": CatalogueEntry((28, 28, 1), 47, 112_800, 18_800, "the same, equally many of each class"),
+    "emnist/letters": CatalogueEntry((28, 28, 1), 37, 88_800, 14_800, "handwritten letters, cases merged"),
+    "emnist/digits": CatalogueEntry((28, 28, 1), 10, 240_000, 40_000, "handwritten digits"),
+    "emnist/mnist": CatalogueEntry((28, 28, 1), 10, 60_000, 10_000, "handwritten digits, as MNIST"),
+    "cifar10": CatalogueEntry((32, 32, 3), 10, 50_000, 10_000, "photographs of animals and vehicles"),
+    "cifar100": CatalogueEntry((32, 32, 3), 100, 50_000, 10_000, "photographs of 100 kinds of things"),
+    "svhn_cropped": CatalogueEntry((32, 32, 3), 10, 73_257, 26_032, "house numbers, a digit each"),
+    "cmaterdb/bangla": CatalogueEntry((32, 32, 3), 10, 5_000, 1_000, "handwritten Bangla digits"),
+    "eurosat/rgb": CatalogueEntry((64, 64, 3), 10, 27_000, 0, "land use, seen from a satellite"),
+    "stl10": CatalogueEntry((96, 96, 3), 10, 5_000, 8_000, "photographs of animals and vehicles"),
+    "colorectal_histology": CatalogueEntry((150, 150, 3), 8, 5_000, 0, "tissue under the microscope"),
+    "rock_paper_scissors": CatalogueEntry((300, 300, 3), 3, 2_520, 372, "rendered hands"),
+    "horses_or_humans": CatalogueEntry((300, 300, 3), 2, 1_027, 256, "rendered horses and humans"),
+}

@@ -1,0 +1,130 @@
+"""A user's own images: a directory of class directories."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from tiedexp.data.images import EXTENSIONS, load_image, read_image_header
+from tiedexp.data.splits import Split
+from tiedexp.errors import DatasetError
+
+_THREADS = 8  # Pillow decodes without Python's lock
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The files of a folder dataset, nothing decoded yet.
+
+    Args:
+        class_names: the names of the class directories, sorted.
+        train: files and the number of the class of each.
+        test: the same; None if there is no test directory.
+    """
+
+    class_names: tuple[str, ...]
+    train: tuple[tuple[Path, int], ...]
+    test: tuple[tuple[Path, int], ...] | None
+
+
+def find_images(root: Path) -> ImageFolder:
+    """The images of `root/train/CLASS/` and `root/test/CLASS/`, or of `root/CLASS/`; deeper directories count, too.
+
+    Raises:
+        DatasetError: no such directory, no classes, a class without images, or test classes that are not trained.
+    """
+    if not root.is_dir():
+        raise DatasetError(f"there is no directory {root}")
+    divided = bool(_subdirectories(root / "train"))
+    if not divided and (root / "test").is_dir():
+        raise DatasetError(f"{root} has test/ but no train/ with class directories in it")
+    train_root = root / "train" if divided else root
+    names = tuple(path.name for path in _subdirectories(train_root))
+    if not names:
+        raise DatasetError(
+            f"{root} has no class directories; expected train/CLASS/*.png and test/CLASS/*.png, or CLASS/*.png"
+        )
+    test_root = root / "test"
+    if not divided or not test_root.is_dir():
+        return ImageFolder(names, _list_images(train_root, names), None)
+    test_names = [path.name for path in _subdirectories(test_root)]
+    unknown = [name for name in test_names if name not in names]
+    if unknown or not test_names:
+        raise DatasetError(
+            f"the class directories of {test_root} must be among those of {train_root}; "
+            + (f"not there: {', '.join(unknown)}" if unknown else "there are none")
+        )
+    test = [(path, names.index(name)) for name in test_names for path, _ in _list_images(test_root, (name,))]
+    return ImageFolder(names, _list_images(train_root, names), tuple(test))
+
+
+def describe_folder(root: Path, image_size: int | None) -> tuple[tuple[int, int, int], ImageFolder]:
+    """((rows, cols, channels) of the images, the files); reads all headers and decodes nothing.
+
+    One image in colour makes all of them RGB; only if all are grey there is one channel.
+
+    Raises:
+        DatasetError: as `find_images`; an unreadable file; different sizes and no `image_size`.
+    """
+    folder = find_images(root)
+    files = [path for path, _ in folder.train + (folder.test or ())]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        headers = list(pool.map(read_image_header, files))
+    channels = max(channels for _, channels in headers)
+    if image_size is not None:
+        return (image_size, image_size, channels), folder
+    (rows, cols), _ = headers[0]
+    for path, (size, _) in zip(files, headers, strict=True):
+        if size != (rows, cols):
+            raise DatasetError(
+                f"the images differ in size: {files[0]} is {rows}x{cols}, {path} is {size[0]}x{size[1]}; "
+                "set image_size to bring all to one"
+            )
+    return (rows, cols, channels), folder
+
+
+def load_folder(root: Path, image_size: int | None) -> tuple[Split, Split | None, tuple[str, ...]]:
+    """(training images, test images if there are any, class names).
+
+    Raises:
+        DatasetError: as `describe_folder`, or a damaged file, by name.
+    """
+    shape, folder = describe_folder(root, image_size)
+    train = _load_split(folder.train, shape, image_size)
+    test = None if folder.test is None else _load_split(folder.test, shape, image_size)
+    return train, test, folder.class_names
+
+
+def _load_split(files: Sequence[tuple[Path, int]], shape: tuple[int, int, int], image_size: int | None) -> Split:
+    images = np.empty((len(files), *shape), dtype=np.uint8)
+    load = partial(load_image, channels=shape[2], image_size=image_size)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for number, image in enumerate(pool.map(load, [path for path, _ in files])):
+            images[number] = image
+    return Split(images, np.array([label for _, label in files], dtype=np.int64))
+
+
+def _subdirectories(directory: Path) -> list[Path]:
+    if not directory.is_dir():
+        return []
+    return sorted(path for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _list_images(root: Path, names: Sequence[str]) -> tuple[tuple[Path, int], ...]:
+    """Files of the class directories, sorted, with the number of the class; the order is the same on every machine."""
+    files: list[tuple[Path, int]] = []
+    for label, name in enumerate(names):
+        found = sorted(
+            path
+            for path in (root / name).rglob("*")
+            if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+        )
+        if not found:
+            raise DatasetError(f"the class directory {root / name} has no images ({', '.join(EXTENSIONS)})")
+        files += [(path, label) for path in found]
+    return tuple(files)

@@ -1,0 +1,103 @@
+"""Single images: opened, checked, brought to one size."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from tiedexp.errors import DatasetError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+_GREY_MODES = ("1", "L", "LA")
+_DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap rows and columns
+
+
+def read_image_header(path: Path) -> tuple[tuple[int, int], int]:
+    """((rows, cols), channels: 1 grey or 3 colour) of an image file, without decoding it.
+
+    Raises:
+        DatasetError: not an image that can be read, or one of more than 8 bits a channel.
+    """
+    with _open_image(path) as image:
+        if image.mode in _DEEP_MODES:
+            raise DatasetError(f"{path} has more than 8 bits a channel (mode {image.mode}); save it with 8")
+        cols, rows = image.size
+        sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
+        return (cols, rows) if sideways else (rows, cols), 1 if image.mode in _GREY_MODES else 3
+
+
+def load_image(path: Path, channels: int, image_size: int | None) -> npt.NDArray[np.uint8]:
+    """An image file as (rows, cols, channels), upright; brought to `image_size` if one is given.
+
+    Raises:
+        DatasetError: the file is damaged.
+    """
+    from PIL import ImageOps
+
+    with _open_image(path) as opened:
+        try:
+            image = ImageOps.exif_transpose(opened).convert(_MODES[channels])
+        except _image_errors() as error:
+            raise DatasetError(f"{path} is damaged: {error}") from error
+    return _to_array(image if image_size is None else _fit(image, image_size), channels)
+
+
+def fit_images(images: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uint8]:
+    """(n, rows, cols, channels) to (n, image_size, image_size, channels): the middle square, scaled.
+
+    Raises:
+        DatasetError: images that are neither grey nor colour.
+    """
+    if images.shape[1:3] == (image_size, image_size):
+        return images
+    fitted = np.empty((len(images), image_size, image_size, images.shape[3]), dtype=np.uint8)
+    for number, image in enumerate(images):
+        fitted[number] = fit_image(image, image_size)
+    return fitted
+
+
+def fit_image(image: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uint8]:
+    """(rows, cols, channels) to (image_size, image_size, channels): the middle square, scaled."""
+    from PIL import Image
+
+    channels = image.shape[2]
+    if channels not in _MODES:
+        raise DatasetError(f"image_size needs images of 1, 3 or 4 channels, but these have {channels}")
+    return _to_array(_fit(Image.fromarray(image[:, :, 0] if channels == 1 else image), image_size), channels)
+
+
+def _fit(image: Image, image_size: int) -> Image:
+    from PIL import ImageOps
+    from PIL.Image import Resampling
+
+    return ImageOps.fit(image, (image_size, image_size), method=Resampling.BILINEAR)
+
+
+def _to_array(image: Image, channels: int) -> npt.NDArray[np.uint8]:
+    return np.asarray(image, dtype=np.uint8).reshape(image.height, image.width, channels)
+
+
+def _open_image(path: Path) -> Image:
+    from PIL import Image
+
+    try:
+        return Image.open(path)
+    except _image_errors() as error:
+        raise DatasetError(f"{path} is not an image that can be read: {error}") from error
+
+
+def _image_errors() -> tuple[type[Exception], ...]:
+    """What Pillow raises for files that are cut off or wrong."""
+    from PIL import Image
+
+    return OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError

@@ -1,0 +1,143 @@
+"""A user's own images: arrays in one NumPy archive. Nothing in it is ever unpickled."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tiedexp.data.splits import Split
+from tiedexp.errors import DatasetError
+
+_HEADER_READERS: dict[tuple[int, int], Any] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def load_npz(path: Path) -> tuple[Split, Split | None, tuple[str, ...]]:
+    """(training images, test images if there are any, class names) of `x_train`, `y_train`, `x_test`, `y_test`.
+
+    Images are (n, rows, cols) or (n, rows, cols, channels), uint8 or floats from 0 to 1; labels are whole numbers from
+    0, (n,) or (n, 1). An array of strings `class_names` may name the classes.
+
+    Raises:
+        DatasetError: a file that is none, or arrays that are missing, of the wrong kind, or do not fit each other.
+    """
+    arrays = _read_arrays(path, ("x_train", "y_train", "x_test", "y_test"))
+    train = Split(_as_images(path, "x_train", arrays["x_train"]), _as_labels(path, "train", arrays))
+    test = None
+    if "x_test" in arrays:
+        test = Split(_as_images(path, "x_test", arrays["x_test"]), _as_labels(path, "test", arrays))
+        if test.images.shape[1:] != train.images.shape[1:]:
+            raise DatasetError(
+                f"{path}: x_train has images {train.images.shape[1:]}, but x_test has {test.images.shape[1:]}"
+            )
+    return train, test, _read_class_names(path, arrays)
+
+
+def describe_npz(path: Path) -> tuple[tuple[int, int, int], int, int, int | None]:
+    """(image shape, classes, training images, test images if there are any), without reading the images.
+
+    Raises:
+        DatasetError: as `load_npz`, as far as headers and labels tell.
+    """
+    arrays = _read_arrays(path, ("y_train", "y_test"))
+    labels = _as_labels(path, "train", arrays)
+    shape = _as_image_shape(path, "x_train", _read_shape(path, "x_train"))
+    test = len(_as_labels(path, "test", arrays)) if "y_test" in arrays else None
+    return shape, len(_read_class_names(path, arrays)), len(labels), test
+
+
+def _read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
+    """Those of the arrays that are there, and `class_names`; both of training and both of test, or none of test."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DatasetError(f"{path} is one array, not an .npz archive; write it with np.savez")
+            _check_names(path, archive.files)
+            return {name: archive[name] for name in (*names, "class_names") if name in archive.files}
+    except FileNotFoundError:
+        raise DatasetError(f"there is no file {path}") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{path} is not an .npz archive of plain arrays that can be read: {error}") from error
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    required = ["x_train", "y_train"]
+    if "x_test" in names or "y_test" in names:
+        required += ["x_test", "y_test"]
+    missing = [name for name in required if name not in names]
+    if missing:
+        raise DatasetError(f"{path} has no array {', '.join(missing)}; it has {', '.join(names) or 'none'}")
+
+
+def _read_shape(path: Path, name: str) -> tuple[int, ...]:
+    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        if version not in _HEADER_READERS:
+            raise DatasetError(f"{path}: {name} is in version {version} of the .npy format; write it with np.savez")
+        shape: tuple[int, ...] = _HEADER_READERS[version](member)[0]
+        return shape
+
+
+def _as_image_shape(path: Path, name: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(shape) not in (3, 4) or 0 in shape:
+        raise DatasetError(
+            f"{path}: {name} must be (images, rows, cols) or (images, rows, cols, channels), none of them 0; "
+            f"it is {shape}"
+        )
+    return shape[1], shape[2], shape[3] if len(shape) == 4 else 1
+
+
+def _as_images(path: Path, name: str, array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    shape = _as_image_shape(path, name, array.shape)
+    if np.issubdtype(array.dtype, np.floating):
+        low, high = float(array.min()), float(array.max())
+        if not 0.0 <= low <= high <= 1.0:
+            raise DatasetError(f"{path}: {name} is of floats, which must be from 0 to 1; they go from {low} to {high}")
+        array = np.rint(array * 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise DatasetError(
+            f"{path}: {name} must be uint8, or floats from 0 to 1; it is {array.dtype} (convert with .astype('uint8'))"
+        )
+    return array.reshape(len(array), *shape)
+
+
+def _as_labels(path: Path, split: str, arrays: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
+    name = f"y_{split}"
+    labels = arrays[name]
+    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or not labels.size:
+        raise DatasetError(
+            f"{path}: {name} must be class numbers, whole numbers of shape (images,); "
+            f"it is {arrays[name].dtype} {arrays[name].shape}"
+        )
+    images = arrays.get(f"x_{split}")
+    if images is not None and len(images) != len(labels):
+        raise DatasetError(f"{path}: x_{split} has {len(images)} images, but {name} has {len(labels)} labels")
+    if labels.min() < 0:
+        raise DatasetError(f"{path}: {name} must count the classes from 0; it has {labels.min()}")
+    return labels.astype(np.int64)
+
+
+def _read_class_names(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> tuple[str, ...]:
+    """The names, or the numbers of the classes up to the highest that is trained."""
+    present = np.unique(arrays["y_train"])
+    trained = int(present.max()) + 1
+    if "class_names" in arrays:
+        names = tuple(str(name) for name in arrays["class_names"].ravel())
+        if len(names) < trained:
+            raise DatasetError(f"{path}: class_names has {len(names)} names, but y_train has class {trained - 1}")
+        trained = len(names)
+    else:
+        if len(present) < trained:
+            absent = next(number for number, label in enumerate(present) if number != label)
+            raise DatasetError(f"{path}: y_train goes up to class {trained - 1}, but no image is of class {absent}")
+        names = tuple(map(str, range(trained)))
+    if "y_test" in arrays and int(arrays["y_test"].max()) >= trained:
+        raise DatasetError(f"{path}: y_test has class {int(arrays['y_test'].max())}, but y_train ends at {trained - 1}")
+    return names

@@ -1,0 +1,306 @@
+"""Batches as a pure function of (seed, step): no queue, no state, so a run can go on at any step, on any device.
+
+The images stay on the device as uint8, and a batch is made inside the training function:
+
+    step -> epoch, place in the epoch -> indices (a permutation an epoch) -> images -> augmented -> normalised
+
+Shuffling uses `tf.random.experimental.index_shuffle`, which computes any place of a pseudorandom permutation directly,
+and all other chance comes from stateless generators keyed by the seed and the step. Random numbers are drawn for the
+whole batch and then cut, so a batch is the same however many devices share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import pi
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tiedexp.data.splits import Split
+from tiedexp.errors import DatasetError
+
+_CHUNK = 1024  # images looked at together, so that no copy of all images is made
+_RNG = "philox"  # named, because the automatic choice may differ between devices
+# What the random numbers of a step are for; each has a stream of its own.
+_FLIP_ROWS, _FLIP_COLS, _SHIFT, _ROTATION, _CUTOUT, _MIXUP = range(6)
+_STREAMS = 6
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of training images, drawn anew for every image and step, made in this order.
+
+    Args:
+        flip: mirror left and right (`horizontal`), top and bottom (`vertical`) or each of them (`both`), with
+            probability one half.
+        rotation: by an angle drawn evenly from -rotation to rotation, in degrees, bilinear.
+        pad_crop: shift by whole pixels, drawn evenly from -pad_crop to pad_crop, down and across: the same as
+            padding by so many and cropping back. What comes in from outside is 0 (black), here and in rotation.
+        cutout: side of a square set to the mean colour, its centre drawn evenly from all pixels, so that parts of it
+            may lie outside (DeVries & Taylor 2017, arXiv 1708.04552).
+        mixup: alpha of the Beta distribution of each image's share, the rest being another image of the batch, and
+            its label accordingly (Zhang et al. 2018, arXiv 1710.09412); 0 is none.
+    """
+
+    pad_crop: int = 0
+    flip: Literal["horizontal", "vertical", "both"] | None = None
+    rotation: float = 0.0
+    cutout: int = 0
+    mixup: float = 0.0
+
+    @property
+    def moves(self) -> bool:
+        """Whether pixels change their place."""
+        return bool(self.pad_crop or self.flip or self.rotation)
+
+
+def normalisation(split: Split) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """(mean, standard deviation) of each channel, (channels,), of the images divided by 255.
+
+    They are exact, from a histogram of the 256 values. A channel that never varies has standard deviation 1.
+
+    Raises:
+        DatasetError: no images.
+    """
+    if not len(split):
+        raise DatasetError("the mean of no images cannot be computed")
+    channels = split.images.shape[3]
+    counts = np.zeros((channels, 256), dtype=np.int64)
+    for begin in range(0, len(split), _CHUNK):
+        chunk = split.images[begin : begin + _CHUNK]
+        for channel in range(channels):
+            counts[channel] += np.bincount(chunk[..., channel].ravel(), minlength=256)
+    share = counts / counts.sum(axis=1, keepdims=True)  # (channels, 256)
+    values = np.arange(256) / 255
+    mean = share @ values
+    variance = (share * (values - mean[:, np.newaxis]) ** 2).sum(axis=1)
+    std = np.where(variance > 0, np.sqrt(variance), 1.0)
+    return mean.astype(np.float32), std.astype(np.float32)
+
+
+class Batches:
+    """The training batches: `batches(step)` is (images, labels), the same whenever it is asked for.
+
+    An epoch is `steps_per_epoch` batches of one permutation of the images. The images left over, fewer than a batch,
+    are others in every epoch. If there are fewer images than a batch needs, an epoch is one batch that goes round the
+    permutation until it is full.
+
+    Args:
+        split: the images; they are copied to the device once, as uint8.
+        num_classes: number of classes.
+        batch_size: images a step, over all shards.
+        seed: of the order and of all augmentation.
+        mean: of each channel, (channels,), as from `normalisation`.
+        std: the same for the standard deviation.
+        augmentation: random changes.
+
+    Raises:
+        DatasetError: no images.
+        ValueError: labels that are not classes.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        num_classes: int,
+        batch_size: int,
+        seed: int,
+        mean: npt.ArrayLike,
+        std: npt.ArrayLike,
+        augmentation: Augmentation | None = None,
+    ):
+        import tensorflow as tf
+
+        if not len(split):
+            raise DatasetError("there are no images to train on")
+        if not 0 <= split.labels.min() <= split.labels.max() < num_classes:
+            raise ValueError(f"labels must be from 0 to {num_classes - 1}. Received: {split.labels.max()}")
+        self.num_images = len(split)
+        self.num_classes = num_classes
+        self.batch_size = batch_size
+        self.seed = seed
+        self.augmentation = augmentation or Augmentation()
+        self._images = tf.constant(split.images)
+        self._labels = tf.constant(split.labels, tf.int32)
+        self._scale, self._offset = _as_affine(mean, std)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in one pass over the images, at least one."""
+        return max(1, self.num_images // self.batch_size)
+
+    def __call__(self, step: Any, shard: Any = 0, num_shards: int = 1) -> tuple[Any, Any]:
+        """The batch of a step, or a shard's part of it; may be called inside `tf.function`.
+
+        Args:
+            step: scalar int64, counted from 0 over the whole training.
+            shard: which part, 0 to num_shards - 1; a number or a scalar tensor.
+            num_shards: into how many equal parts the batch is cut.
+
+        Returns:
+            normalised images, float32 (n, rows, cols, channels), and labels, float32 (n, classes): one-hot, or mixed.
+        """
+        import tensorflow as tf
+
+        if self.batch_size % num_shards:
+            raise ValueError(f"num_shards must divide the batch size, {self.batch_size}. Received: {num_shards}")
+        step = tf.convert_to_tensor(step, tf.int64)
+        size = self.batch_size // num_shards
+        mixes = self.augmentation.mixup > 0
+        # Places in the batch. Mixup mixes each image with its neighbour, so it needs one more.
+        places = tf.cast(shard, tf.int64) * size + tf.range(size + 1 if mixes else size, dtype=tf.int64)
+        places %= self.batch_size
+        indices = self._shuffle(step, places)
+        draws = _Draws(self.seed, step, self.batch_size, places)
+        images = self._augment(tf.gather(self._images, indices), draws)
+        labels = tf.one_hot(tf.gather(self._labels, indices), self.num_classes)
+        if not mixes:
+            return images, labels
+        share = draws.beta(_MIXUP, self.augmentation.mixup)[:size]  # (n,)
+        return _mix(images, share[:, tf.newaxis, tf.newaxis, tf.newaxis]), _mix(labels, share[:, tf.newaxis])
+
+    def _shuffle(self, step: Any, places: Any) -> Any:
+        """Indices into the images, (n,), of these places in the batch of a step."""
+        import tensorflow as tf
+
+        epoch, step_in_epoch = step // self.steps_per_epoch, step % self.steps_per_epoch
+        position = (step_in_epoch * self.batch_size + places) % self.num_images
+        seed = tf.stack([tf.constant(self.seed, tf.int64), epoch])
+        return tf.random.experimental.index_shuffle(
+            position, seed, max_index=tf.constant(self.num_images - 1, tf.int64)
+        )
+
+    def _augment(self, images: Any, draws: _Draws) -> Any:
+        """uint8 (n, rows, cols, channels) to normalised float32 of the same shape."""
+        import tensorflow as tf
+
+        options = self.augmentation
+        if options.moves:
+            images = _move(images, options, draws)
+        images = tf.cast(images, tf.float32) * self._scale + self._offset
+        if options.cutout:
+            images *= _cutout_mask(images.shape[1:3], options.cutout, draws)
+        return images
+
+
+class _Draws:
+    """Random numbers of one step: drawn for every place of the whole batch, handed out for some."""
+
+    def __init__(self, seed: int, step: Any, batch_size: int, places: Any):
+        self._seed, self._step, self._batch_size, self._places = seed, step, batch_size, places
+
+    def _key(self, stream: int) -> Any:
+        import tensorflow as tf
+
+        # fold_in hashes, so that neighbouring steps and seeds have nothing in common.
+        seed = tf.constant([self._seed, stream + 1], tf.int64)
+        return tf.random.experimental.stateless_fold_in(seed, self._step, alg=_RNG)
+
+    def uniform(self, stream: int, low: float, high: float, columns: int = 1) -> Any:
+        """Floats in [low, high), (n, columns)."""
+        import tensorflow as tf
+
+        shape = (self._batch_size, columns)
+        values = tf.random.stateless_uniform(shape, self._key(stream), low, high, tf.float32, alg=_RNG)
+        return tf.gather(values, self._places)
+
+    def integers(self, stream: int, low: int, high: int, columns: int = 1) -> Any:
+        """Integers in [low, high), (n, columns), int32."""
+        import tensorflow as tf
+
+        shape = (self._batch_size, columns)
+        values = tf.random.stateless_uniform(shape, self._key(stream), low, high, tf.int32, alg=_RNG)
+        return tf.gather(values, self._places)
+
+    def beta(self, stream: int, alpha: float) -> Any:
+        """Beta(alpha, alpha), (n,). A small alpha would underflow, so Gamma(alpha) = Gamma(alpha + 1) U^(1/alpha) in logs."""
+        import tensorflow as tf
+
+        key = self._key(stream)
+        shape = (self._batch_size, 2)
+        gamma = tf.random.stateless_gamma(shape, key, alpha=alpha + 1.0)
+        tiny = np.finfo(np.float32).tiny
+        uniform = tf.random.stateless_uniform(shape, key + 1, tiny, 1.0, alg=_RNG)
+        logs = tf.math.log(gamma) + tf.math.log(uniform) / alpha
+        return tf.gather(tf.sigmoid(logs[:, 0] - logs[:, 1]), self._places)
+
+
+def _move(images: Any, options: Augmentation, draws: _Draws) -> Any:
+    """Flip, rotate and shift in one projective transform, so that pixels are interpolated once, if at all.
+
+    The transform maps a pixel (x, y) of the result to one of the input: M (p - centre) + centre + shift.
+    """
+    import tensorflow as tf
+
+    _, rows, cols, _ = images.shape
+    centre_x, centre_y = (cols - 1) / 2, (rows - 1) / 2
+    zero = tf.zeros_like(draws.uniform(_ROTATION, 0.0, 1.0)[:, 0])
+    mirror_x, mirror_y, shift_x, shift_y, angle = zero + 1.0, zero + 1.0, zero, zero, zero
+    if options.flip in ("horizontal", "both"):
+        mirror_x = tf.cast(draws.integers(_FLIP_COLS, 0, 2)[:, 0] * 2 - 1, tf.float32)
+    if options.flip in ("vertical", "both"):
+        mirror_y = tf.cast(draws.integers(_FLIP_ROWS, 0, 2)[:, 0] * 2 - 1, tf.float32)
+    if options.pad_crop:
+        shifts = tf.cast(draws.integers(_SHIFT, -options.pad_crop, options.pad_crop + 1, 2), tf.float32)
+        shift_x, shift_y = shifts[:, 0], shifts[:, 1]
+    if options.rotation:
+        angle = draws.uniform(_ROTATION, -options.rotation, options.rotation)[:, 0] * (pi / 180)
+    cos, sin = tf.cos(angle), tf.sin(angle)
+    a, b = mirror_x * cos, -mirror_x * sin
+    c, d = mirror_y * sin, mirror_y * cos
+    offset_x = centre_x + shift_x - a * centre_x - b * centre_y
+    offset_y = centre_y + shift_y - c * centre_x - d * centre_y
+    transforms = tf.stack([a, b, offset_x, c, d, offset_y, zero, zero], axis=1)  # (n, 8)
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.cast(images, tf.float32) if options.rotation else images,
+        transforms=transforms,
+        output_shape=tf.constant([rows, cols], tf.int32),
+        fill_value=tf.constant(0.0, tf.float32),
+        interpolation="BILINEAR" if options.rotation else "NEAREST",
+        fill_mode="CONSTANT",
+    )
+
+
+def _cutout_mask(shape: tuple[int, int], side: int, draws: _Draws) -> Any:
+    """float32 (n, rows, cols, 1): 0 in each image's square, 1 elsewhere."""
+    import tensorflow as tf
+
+    def inside(length: int, stream_column: Any) -> Any:
+        distance = tf.range(length)[tf.newaxis] - stream_column[:, tf.newaxis] + side // 2  # from the square's edge
+        return (distance >= 0) & (distance < side)  # (n, length)
+
+    rows, cols = shape
+    corners = draws.uniform(_CUTOUT, 0.0, 1.0, 2)
+    in_rows = inside(rows, tf.cast(corners[:, 0] * rows, tf.int32))
+    in_cols = inside(cols, tf.cast(corners[:, 1] * cols, tf.int32))
+    cut = in_rows[:, :, tf.newaxis] & in_cols[:, tf.newaxis, :]
+    return tf.cast(~cut, tf.float32)[..., tf.newaxis]
+
+
+def _mix(values: Any, share: Any) -> Any:
+    """(n + 1, ...) to (n, ...): each is mixed with the next."""
+    return share * values[:-1] + (1.0 - share) * values[1:]
+
+
+def _as_affine(mean: npt.ArrayLike, std: npt.ArrayLike) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """(scale, offset): (pixel / 255 - mean) / std is pixel * scale + offset."""
+    centre, spread = np.asarray(mean, dtype=np.float64), np.asarray(std, dtype=np.float64)
+    return (1.0 / (255.0 * spread)).astype(np.float32), (-centre / spread).astype(np.float32)
+
+
+def evaluation_batches(
+    split: Split, *, batch_size: int, mean: npt.ArrayLike, std: npt.ArrayLike
+) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
+    """The images in their order, unchanged but normalised; the last batch may be short.
+
+    Yields:
+        images, float32 (n, rows, cols, channels), and labels, int64 (n,).
+    """
+    scale, offset = _as_affine(mean, std)
+    for begin in range(0, len(split), batch_size):
+        images = split.images[begin : begin + batch_size]
+        yield images.astype(np.float32) * scale + offset, split.labels[begin : begin + batch_size]

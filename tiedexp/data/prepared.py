@@ -1,0 +1,246 @@
+"""Datasets that TensorFlow Datasets has prepared on this machine: found, described and read. No network, ever.
+
+Their JSON files tell nearly everything, so finding and describing needs neither TensorFlow nor TFDS. The layout is
+`DATA_DIR/NAME[/CONFIG]/VERSION/` (https://www.tensorflow.org/datasets/external_tfrecord).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tiedexp.data.catalogue import CATALOGUE, OWN_DATASETS
+from tiedexp.data.images import fit_image
+from tiedexp.data.splits import Split
+from tiedexp.errors import DatasetError
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*(/[A-Za-z0-9_][A-Za-z0-9_.=+-]*)?")
+_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+_READ_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A prepared dataset, as its own files describe it.
+
+    Args:
+        directory: of this version.
+        image_key: the feature that holds the images.
+        label_key: the feature that holds the classes.
+        image_shape: (rows, cols, channels); None where the images differ.
+        class_names: one a class.
+        split_sizes: images of each split.
+    """
+
+    directory: Path
+    image_key: str
+    label_key: str
+    image_shape: tuple[int | None, int | None, int | None]
+    class_names: tuple[str, ...]
+    split_sizes: dict[str, int]
+
+    @property
+    def test_split(self) -> str | None:
+        """The split to test on: `validation` if there is no `test`; None if there is neither."""
+        return next((name for name in ("test", "validation") if name in self.split_sizes), None)
+
+
+def find_data_dir(data_dir: Path | None = None) -> Path:
+    """Where prepared datasets are: `data_dir`, or $TFDS_DATA_DIR, or TFDS' own default in the home directory."""
+    if data_dir is not None:
+        return data_dir
+    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def list_prepared(data_dir: Path) -> list[str]:
+    """Names of the datasets that are prepared in this directory, `name` or `name/config`."""
+    if not data_dir.is_dir():
+        return []
+    names = [path.name for path in _subdirectories(data_dir) if _find_version(path)]
+    names += [
+        f"{path.name}/{config.name}"
+        for path in _subdirectories(data_dir)
+        for config in _subdirectories(path)
+        if _find_version(config)
+    ]
+    return sorted(name for name in names if _NAME.fullmatch(name))
+
+
+def check_name(name: str, others: tuple[str, ...] = ()) -> None:
+    """Refuse what cannot be the name of a dataset (and so, paths).
+
+    Raises:
+        DatasetError: with the closest of the known names.
+    """
+    if not _NAME.fullmatch(name):
+        raise DatasetError(f"'{name}' is not the name of a dataset{suggest_name(name, others)}")
+
+
+def suggest_name(name: str, others: tuple[str, ...] = ()) -> str:
+    """`; did you mean 'mnist'?` if some known name is close, else nothing."""
+    known = [*OWN_DATASETS, *CATALOGUE, *others]
+    if name in known:
+        return ""
+    configs = [entry for entry in known if entry.startswith(f"{name}/")]
+    if configs:
+        return f"; it comes in several forms, name one: {', '.join(configs)}"
+    close = get_close_matches(name.lower(), known, n=1, cutoff=0.7)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def find_prepared(name: str, data_dir: Path) -> PreparedDataset:
+    """The newest prepared version of a dataset.
+
+    Raises:
+        DatasetError: it is not prepared (says where it was looked for, and what to do), not complete, or not of images
+            with one class each.
+    """
+    prepared = tuple(list_prepared(data_dir))
+    check_name(name, prepared)
+    directory = _find_version(data_dir / name)
+    if directory is None:
+        place = f"in {data_dir}" if data_dir.is_dir() else f"in {data_dir}, which does not exist"
+        raise DatasetError(
+            f"the dataset '{name}' is not prepared {place}{suggest_name(name, prepared)}\n"
+            f"Prepare it with:  tiedexp data prepare {name}  (needs the network), or  tiedexp data import {name} DIR  "
+            "(from its original archives)"
+        )
+    return _read_description(directory)
+
+
+def load_prepared(prepared: PreparedDataset, split: str, image_size: int | None) -> Split:
+    """All images of one split, in the order in which they are stored.
+
+    Raises:
+        DatasetError: damaged files, or images that differ in size and no `image_size`.
+    """
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    shape = prepared.image_shape
+    if None in shape and image_size is None:
+        raise DatasetError(f"the images in {prepared.directory} differ in size; set image_size to bring all to one")
+    count = prepared.split_sizes[split]
+    wanted = {prepared.image_key: True, prepared.label_key: True}
+    try:
+        builder = tfds.builder_from_directory(prepared.directory)
+        with tf.device("CPU"):
+            examples = builder.as_dataset(
+                split=split, decoders=tfds.decode.PartialDecoding(wanted), shuffle_files=False
+            )
+            if image_size is None or shape[:2] == (image_size, image_size):
+                examples = examples.batch(_READ_BATCH)
+                return _collect(examples, prepared, (count, *shape))
+            channels = shape[2] or 3
+            return _collect_fitted(examples, prepared, (count, image_size, image_size, channels))
+    except (tf.errors.OpError, OSError, ValueError) as error:
+        raise DatasetError(f"the {split} split in {prepared.directory} cannot be read: {error}") from error
+
+
+def _collect(batches: Any, prepared: PreparedDataset, shape: tuple[Any, ...]) -> Split:
+    images, labels, end = np.empty(shape, dtype=np.uint8), np.empty(shape[0], dtype=np.int64), 0
+    for batch in batches.as_numpy_iterator():
+        begin, end = end, end + len(batch[prepared.label_key])
+        images[begin:end], labels[begin:end] = batch[prepared.image_key], batch[prepared.label_key]
+    return _checked(images, labels, end)
+
+
+def _collect_fitted(examples: Any, prepared: PreparedDataset, shape: tuple[int, ...]) -> Split:
+    images, labels, end = np.empty(shape, dtype=np.uint8), np.empty(shape[0], dtype=np.int64), 0
+    for example in examples.prefetch(64).as_numpy_iterator():
+        images[end], labels[end] = fit_image(example[prepared.image_key], shape[1]), example[prepared.label_key]
+        end += 1
+    return _checked(images, labels, end)
+
+
+def _checked(images: Any, labels: Any, found: int) -> Split:
+    if found != len(labels):
+        raise ValueError(f"{found} images were found where {len(labels)} were promised")
+    if len(labels) and labels.min() < 0:
+        raise ValueError("some images have no label")
+    return Split(images, labels)
+
+
+def _read_description(directory: Path) -> PreparedDataset:
+    try:
+        info = json.loads((directory / "dataset_info.json").read_text(encoding="utf-8"))
+        features = json.loads((directory / "features.json").read_text(encoding="utf-8"))["featuresDict"]["features"]
+        sizes = {split["name"]: sum(map(int, split["shardLengths"])) for split in info["splits"]}
+        shards = {split["name"]: len(split["shardLengths"]) for split in info["splits"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"the description of the dataset in {directory} cannot be read: {error!r}") from error
+    for split, number in shards.items():
+        found = len(list(directory.glob(f"*-{split}.*-of-{number:05d}")))
+        if found != number:
+            raise DatasetError(
+                f"the dataset in {directory} is incomplete: {found} of {number} files of its {split} split are there; "
+                "delete the directory and prepare it again"
+            )
+    if "train" not in sizes:
+        raise DatasetError(f"the dataset in {directory} has no split 'train'; it has {', '.join(sizes) or 'none'}")
+    image_key, label_key = _find_keys(directory, info, features)
+    try:
+        return PreparedDataset(
+            directory=directory,
+            image_key=image_key,
+            label_key=label_key,
+            image_shape=_read_image_shape(directory, features[image_key]["image"]),
+            class_names=_read_class_names(directory, label_key, features[label_key]["classLabel"]),
+            split_sizes=sizes,
+        )
+    except (KeyError, ValueError) as error:
+        raise DatasetError(f"the description of the dataset in {directory} cannot be read: {error!r}") from error
+
+
+def _find_keys(directory: Path, info: dict[str, Any], features: dict[str, Any]) -> tuple[str, str]:
+    """The image and the label: those the dataset itself calls its input and its target, or the only ones there are."""
+    images = [key for key, feature in features.items() if "image" in feature]
+    labels = [key for key, feature in features.items() if "classLabel" in feature]
+    supervised = [item.get("featureKey") for item in info.get("supervisedKeys", {}).get("tuple", {}).get("items", [])]
+    image = [key for key in images if key in supervised] or images
+    label = [key for key in labels if key in supervised] or labels
+    if len(image) != 1 or len(label) != 1:
+        raise DatasetError(
+            f"the dataset in {directory} is not one of images with one class each: "
+            f"its features are {', '.join(features)}, of which {len(images)} images and {len(labels)} class labels"
+        )
+    return image[0], label[0]
+
+
+def _read_image_shape(directory: Path, feature: dict[str, Any]) -> tuple[int | None, int | None, int | None]:
+    if feature.get("dtype", "uint8") != "uint8":
+        raise DatasetError(f"the images in {directory} are {feature['dtype']}; only uint8 images can be used")
+    sides = [int(side) for side in feature.get("shape", {}).get("dimensions", [-1, -1, 3])]
+    rows, cols, channels = (side if side > 0 else None for side in sides)
+    return rows, cols, channels
+
+
+def _read_class_names(directory: Path, key: str, feature: dict[str, Any]) -> tuple[str, ...]:
+    number = int(feature["numClasses"])
+    path = directory / f"{key}.labels.txt"
+    names = tuple(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
+    return names if len(names) == number else tuple(map(str, range(number)))
+
+
+def _find_version(directory: Path) -> Path | None:
+    """The newest version in a dataset's directory that was completed."""
+    versions = [
+        (tuple(map(int, match.groups())), path)
+        for path in _subdirectories(directory)
+        if (match := _VERSION.fullmatch(path.name)) and (path / "dataset_info.json").is_file()
+    ]
+    return max(versions)[1] if versions else None
+
+
+def _subdirectories(directory: Path) -> list[Path]:
+    try:
+        return sorted(path for path in directory.iterdir() if path.is_dir())
+    except (NotADirectoryError, FileNotFoundError, PermissionError):
+        return []

@@ -1,0 +1,126 @@
+"""A split of a dataset as two arrays, and how splits are divided: stratified, exact, the same every time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tiedexp.errors import DatasetError
+
+TEST_SHARE = 0.2  # of the images of a dataset that has no test images of its own
+_FIXED_SEED = 0  # of all divisions that must never change: the test split and `limit`
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and what they show.
+
+    Args:
+        images: uint8, (images, rows, cols, channels).
+        labels: int64, (images,), the number of each image's class.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(
+                f"a split is uint8 images (n, rows, cols, channels) and n labels. Received: {self.images.dtype} "
+                f"{self.images.shape} and labels {self.labels.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: npt.NDArray[Any]) -> Split:
+        """The images at these places, in this order."""
+        return Split(self.images[indices], self.labels[indices])
+
+
+def split_validation(train: Split, size: int | float, seed: int) -> tuple[Split, Split]:
+    """Hold images out of a training split, each class in proportion.
+
+    Args:
+        train: what is divided.
+        size: an int is a number of images, a float a share below 1 (rounded to whole images); 0 holds none out.
+        seed: the same seed holds out the same images.
+
+    Returns:
+        the images left to train on, and the validation images: exactly `size`.
+
+    Raises:
+        DatasetError: too few images, or too few of a class, to have every class on both sides.
+    """
+    if size == 0:
+        return train, train.take(np.arange(0))
+    return split_stratified(train, size, seed, "validation")
+
+
+def split_stratified(split: Split, size: int | float, seed: int, what: str) -> tuple[Split, Split]:
+    """The rest, and `size` images (or that share) of it, each class in proportion; both in the original order.
+
+    Raises:
+        DatasetError: it cannot be done; `what` names the part that was asked for.
+    """
+    from sklearn.model_selection import train_test_split
+
+    images = len(split)
+    held = size if isinstance(size, int) else round(size * images)
+    labels, counts = np.unique(split.labels, return_counts=True)
+    if not 0 < held < images:
+        raise DatasetError(f"{held} {what} images cannot be held out of {images}; some must remain on both sides")
+    if counts.min() < 2:
+        raise DatasetError(
+            f"class {labels[counts.argmin()]} has 1 image, so it cannot be both trained on and in {what}; "
+            "every class needs at least 2"
+        )
+    if min(held, images - held) < len(labels):
+        raise DatasetError(
+            f"{held} {what} images out of {images} cannot hold every one of the {len(labels)} classes on both sides; "
+            f"the {what} size must be from {len(labels)} to {images - len(labels)}"
+        )
+    rest, chosen = train_test_split(np.arange(images), test_size=held, random_state=seed, stratify=split.labels)
+    return split.take(np.sort(rest)), split.take(np.sort(chosen))
+
+
+def split_test(images: Split) -> tuple[Split, Split]:
+    """The fixed, stratified division into 80% training and 20% test images, for a dataset that comes without one."""
+    return split_stratified(images, TEST_SHARE, _FIXED_SEED, "test")
+
+
+def count_test_split(images: int) -> tuple[int, int]:
+    """(training, test) images that `split_test` makes of so many."""
+    test = round(TEST_SHARE * images)
+    return images - test, test
+
+
+def limit_split(split: Split, limit: int) -> Split:
+    """At most `limit` images, as many of each class as possible, in the original order.
+
+    Which ones is fixed: the images are permuted once, with a seed of its own, and then the classes take turns.
+    """
+    if len(split) <= limit:
+        return split
+    permutation = np.random.default_rng(_FIXED_SEED).permutation(len(split))
+    turn = np.empty(len(split), dtype=np.int64)  # how many of its class come before each image
+    for label in np.unique(split.labels):
+        members = permutation[split.labels[permutation] == label]
+        turn[members] = np.arange(len(members))
+    chosen = permutation[np.argsort(turn[permutation], kind="stable")][:limit]
+    return split.take(np.sort(chosen))
+
+
+def compute_fingerprint(splits: Sequence[Split]) -> str:
+    """Sixteen hexadecimal digits of SHA-256 over shapes and contents."""
+    digest = sha256()
+    for split in splits:
+        for array in (split.images, split.labels):
+            digest.update(repr((array.shape, array.dtype.str)).encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]

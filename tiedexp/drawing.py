@@ -1,0 +1,210 @@
+"""Pictures as PNG bytes: a pattern, the kernels of a tied convolution, a confusion matrix.
+
+All are drawn with matplotlib's Agg canvas and no global state, on white, so that they read the same on a light and on
+a dark page. Colours are safe for the colour-blind: Paul Tol's "light" scheme for groups (made to be written on in
+black, https://personal.sron.nl/~pault/), red to blue for kernels, one hue for counts.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tiedexp.patterns.grid import Pattern
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_KERNELS = 64
+MAX_WRITTEN_CLASSES = 20
+MAX_LETTERED_SIDE = 15
+
+_GROUP_COLOURS = (
+    np.array(
+        [
+            (0x77, 0xAA, 0xDD),  # light blue
+            (0xEE, 0xDD, 0x88),  # light yellow
+            (0xFF, 0xAA, 0xBB),  # pink
+            (0x44, 0xBB, 0x99),  # mint
+            (0xEE, 0x88, 0x66),  # orange
+            (0x99, 0xDD, 0xFF),  # light cyan
+            (0xBB, 0xCC, 0x33),  # pear
+            (0xDD, 0xDD, 0xDD),  # pale grey
+            (0xAA, 0xAA, 0x00),  # olive
+        ]
+    )
+    / 255
+)
+_INK = "#222222"
+_GREY = "#888888"
+
+
+def draw_pattern(pattern: Pattern) -> bytes:
+    """The grid of a pattern: a colour and a letter for each group, minus signs, fixed zeros crossed out."""
+    from matplotlib.figure import Figure
+
+    rows, cols = pattern.shape
+    scale, margin = min(0.5, 8 / max(rows, cols)), 0.1  # inches: a cell, the white around the grid
+    width, height = cols * scale + 2 * margin, rows * scale + 2 * margin
+    figure = Figure(figsize=(width, height), dpi=150)
+    axes = figure.add_axes((margin / width, margin / height, cols * scale / width, rows * scale / height))
+    _draw_grid(axes, pattern, fontsize=72 * scale * 0.42)
+    return _to_png(figure)
+
+
+def draw_kernels(pattern: Pattern, kernel: npt.NDArray[Any], title: str) -> bytes:
+    """A tied convolution: its pattern on the left, some of its kernels on the right.
+
+    Args:
+        pattern: the pattern, (rows, cols).
+        kernel: the expanded kernel, (rows, cols, in_channels, filters). At most 64 of its kernels are drawn, those of
+            the first input channels and filters, each channel beginning a new row. One scale for all, symmetric about
+            zero; weights that are not finite stay grey.
+        title: stands above the picture.
+    """
+    from matplotlib.figure import Figure
+
+    mosaic, caption = _tile_kernels(kernel)
+    finite = np.abs(mosaic[np.isfinite(mosaic)])
+    limit = float(finite.max(initial=0.0)) or 1.0
+    figure = Figure(figsize=(8.5, 4.6), dpi=100)
+    figure.suptitle(title, x=0.02, y=0.975, ha="left", fontsize=11, color=_INK, parse_math=False)
+    left = figure.add_axes((0.02, 0.09, 0.37, 0.76))
+    fontsize = min(16.0, 90.0 / max(pattern.shape))
+    _draw_grid(left, pattern, fontsize)
+    summary = f"{pattern.index.size} cells, {pattern.num_groups} free weights"
+    left.set_title(summary, fontsize=9, color=_INK)
+    right = figure.add_axes((0.43, 0.09, 0.44, 0.76))
+    right.set_facecolor("#BBBBBB")
+    image = right.imshow(mosaic, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    right.set_xticks([])
+    right.set_yticks([])
+    right.set_title(caption, fontsize=9, color=_INK)
+    bar = figure.colorbar(image, cax=figure.add_axes((0.895, 0.14, 0.02, 0.66)), ticks=[-limit, 0, limit])
+    bar.ax.set_yticklabels([f"{-limit:.2g}", "0", f"{limit:.2g}"], fontsize=8, color=_INK)
+    return _to_png(figure)
+
+
+def draw_confusion(matrix: npt.NDArray[Any], class_names: Sequence[str]) -> bytes:
+    """A confusion matrix; the colour is the share of the true class, so that rare classes show too.
+
+    Args:
+        matrix: counts, (classes, classes): the true class down, the predicted one across. Up to 20 classes the
+            counts are written into the cells.
+        class_names: one name a class, in order.
+    """
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
+    counts = np.asarray(matrix)
+    classes = len(class_names)
+    if counts.shape != (classes, classes):
+        raise ValueError(f"a confusion matrix of {classes} classes is square. Received: shape {counts.shape}")
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # (true, predicted)
+    side = float(np.clip(2.8 + 0.42 * classes, 4.2, 9.5))
+    figure = Figure(figsize=(side + 0.9, side), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    # The square root lets a few errors in a hundred show beside a diagonal near one.
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest")
+    ticks = range(0, classes, -(-classes // 50))
+    names = [_shorten(class_names[tick]) for tick in ticks]
+    fontsize = 9 if classes <= MAX_WRITTEN_CLASSES else 6.5
+    rotation = 0 if max(map(len, names), default=0) <= 2 and classes <= MAX_WRITTEN_CLASSES else 90
+    axes.set_xticks(ticks, names, rotation=rotation, fontsize=fontsize, color=_INK, parse_math=False)
+    axes.set_yticks(ticks, names, fontsize=fontsize, color=_INK, parse_math=False)
+    axes.set_xlabel("predicted class", color=_INK)
+    axes.set_ylabel("true class", color=_INK)
+    if classes <= MAX_WRITTEN_CLASSES:
+        for row, col in zip(*np.nonzero(counts), strict=True):
+            colour = "white" if shares[row, col] > 0.35 else _INK
+            text = str(int(counts[row, col]))
+            axes.text(col, row, text, ha="center", va="center", color=colour, fontsize=9 if len(text) < 5 else 7)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, ticks=[0, 0.01, 0.1, 0.25, 0.5, 1])
+    bar.ax.set_yticklabels(["0", "1%", "10%", "25%", "50%", "100%"], fontsize=8, color=_INK)
+    bar.set_label("share of the true class (square-root scale)", fontsize=8, color=_INK)
+    return _to_png(figure)
+
+
+def _draw_grid(axes: Axes, pattern: Pattern, fontsize: float) -> None:
+    """Fill axes with a pattern: cells in the colour of their group, dark lines where groups meet."""
+    from matplotlib.collections import LineCollection
+
+    rows, cols = pattern.shape
+    axes.imshow(_cell_colours(pattern), interpolation="nearest")
+    axes.set_xlim(-0.5, cols - 0.5)
+    axes.set_ylim(rows - 0.5, -0.5)
+    axes.set_axis_off()
+    index, sign = pattern.index, pattern.sign
+    across = [((c + 0.5, r - 0.5), (c + 0.5, r + 0.5)) for r, c in np.argwhere(index[:, 1:] != index[:, :-1])]
+    down = [((c - 0.5, r + 0.5), (c + 0.5, r + 0.5)) for r, c in np.argwhere(index[1:] != index[:-1])]
+    frame = [
+        ((-0.5, -0.5), (cols - 0.5, -0.5)),
+        ((-0.5, rows - 0.5), (cols - 0.5, rows - 0.5)),
+        ((-0.5, -0.5), (-0.5, rows - 0.5)),
+        ((cols - 0.5, -0.5), (cols - 0.5, rows - 0.5)),
+    ]
+    width = 1.5 if max(rows, cols) <= MAX_LETTERED_SIDE else 0.6
+    axes.add_collection(LineCollection(across + down + frame, colors=_INK, linewidths=width, clip_on=False))
+    crosses = [((c - 0.5, r + 0.5), (c + 0.5, r - 0.5)) for r, c in np.argwhere(sign == 0)]
+    axes.add_collection(LineCollection(crosses, colors=_GREY, linewidths=0.6))
+    if max(rows, cols) > MAX_LETTERED_SIDE:
+        return
+    for row, line in enumerate(str(pattern).split("/")):
+        for col, cell in enumerate(re.findall(r"\.|-?[A-Za-z]\d*", line)):
+            if cell != ".":
+                text = cell.replace("-", "\N{MINUS SIGN}")
+                size = fontsize if len(text) <= 2 else fontsize * 0.75
+                axes.text(col, row, text, ha="center", va="center_baseline", fontsize=size, color=_INK)
+
+
+def _cell_colours(pattern: Pattern) -> npt.NDArray[np.float64]:
+    """(rows, cols, 3): a colour a group, the negative cells darker; groups beyond nine repeat it, ever paler."""
+    rounds, colours = np.divmod(np.arange(pattern.num_groups), len(_GROUP_COLOURS))
+    paleness = 1 - 0.6 ** (rounds % 4)
+    palette = _GROUP_COLOURS[colours] + (1 - _GROUP_COLOURS[colours]) * paleness[:, None]  # (groups, 3)
+    cells = palette[pattern.index]
+    cells = np.where(pattern.sign[..., None] < 0, 0.75 * cells, cells)
+    return np.where(pattern.sign[..., None] == 0, 1.0, cells)
+
+
+def _tile_kernels(kernel: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], str]:
+    """The first kernels side by side with gaps of NaN, eight across, and what they are in words."""
+    rows, cols, channels, filters = kernel.shape
+    shown_channels = min(channels, 8 if filters >= 8 else MAX_KERNELS // max(filters, 1))
+    shown_filters = min(filters, MAX_KERNELS // shown_channels)
+    across = min(shown_filters, 8)
+    lines = -(-shown_filters // across)  # of one channel
+    tiles = np.full((shown_channels, lines * across, rows + 1, cols + 1), np.nan)
+    shown = np.asarray(kernel[:, :, :shown_channels, :shown_filters], dtype=np.float64)
+    tiles[:, :shown_filters, :rows, :cols] = shown.transpose(2, 3, 0, 1)
+    tiles = tiles.reshape(shown_channels * lines, across, rows + 1, cols + 1).transpose(0, 2, 1, 3)
+    mosaic = tiles.reshape(shown_channels * lines * (rows + 1), across * (cols + 1))[:-1, :-1]
+    caption = f"{_portion(shown_channels, channels)} input channels x {_portion(shown_filters, filters)} filters"
+    return mosaic, caption
+
+
+def _portion(shown: int, total: int) -> str:
+    return f"{shown} of {total}" if shown < total else f"{total}"
+
+
+def _shorten(name: str) -> str:
+    return name if len(name) <= 18 else name[:17] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _to_png(figure: Figure) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # Class names may be in a script that the bundled font lacks; boxes in their place are all there is to have.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        FigureCanvasAgg(figure)
+        figure.savefig(buffer, format="png")
+    return buffer.getvalue()

@@ -1,0 +1,122 @@
+"""How well a model does on a split: logits in, everything a person wants to know out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.special
+import scipy.stats
+import sklearn.metrics
+
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class: its images, and how many of them, and of those called so, are right."""
+
+    name: str
+    images: int
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Results on one split.
+
+    Args:
+        images: number of images.
+        loss: mean cross-entropy, natural logarithm.
+        accuracy: share of images whose likeliest class is right.
+        accuracy_interval: its 95% interval (Wilson 1927).
+        top5_accuracy: share of images whose class is among the five likeliest; None with five classes or fewer.
+        calibration_error: expected calibration error over 15 equal bins of confidence (Guo et al. 2017,
+            arXiv 1706.04599).
+        classes: results of each class.
+        confusion: counts, a row a true class, a column a predicted one.
+    """
+
+    images: int
+    loss: float
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    top5_accuracy: float | None
+    calibration_error: float
+    classes: tuple[ClassResult, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+class Predictor:
+    """Runs a model over batches; compiled once.
+
+    Args:
+        model: images to logits.
+    """
+
+    def __init__(self, model: Any):
+        import tensorflow as tf  # noqa: PLC0415
+
+        self._predict = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+
+    def __call__(self, batches: Iterable[tuple[Any, Any]]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Batches of (images, labels) to logits, float64 (images, classes), and labels, int64 (images,)."""
+        results = [(self._predict(images).numpy(), np.asarray(labels)) for images, labels in batches]
+        logits, labels = (np.concatenate(parts) for parts in zip(*results, strict=True))
+        return logits.astype(np.float64), labels.astype(np.int64)
+
+
+def compute_loss_and_accuracy(logits: npt.NDArray[Any], labels: npt.NDArray[Any]) -> tuple[float, float]:
+    """Mean cross-entropy, and share of right answers, from the logits (images, classes) and labels (images,)."""
+    log_probabilities = scipy.special.log_softmax(logits, axis=1)
+    loss = -log_probabilities[np.arange(len(labels)), labels].mean()
+    return float(loss), float((logits.argmax(axis=1) == labels).mean())
+
+
+def compute_evaluation(
+    logits: npt.NDArray[Any], labels: npt.NDArray[Any], class_names: Sequence[str]
+) -> Evaluation:
+    """All results from the logits (images, classes) and true labels (images,)."""
+    log_probabilities = scipy.special.log_softmax(logits, axis=1)
+    predictions = logits.argmax(axis=1)
+    hits = predictions == labels
+    loss, accuracy = compute_loss_and_accuracy(logits, labels)
+    interval = scipy.stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, method="wilson")
+    every_class = np.arange(len(class_names))
+    precision, recall, f1, images = sklearn.metrics.precision_recall_fscore_support(
+        labels, predictions, labels=every_class, zero_division=0.0
+    )
+    top5 = None
+    if len(class_names) > 5:
+        top5 = float(sklearn.metrics.top_k_accuracy_score(labels, logits, k=5, labels=every_class))
+    return Evaluation(
+        images=len(hits),
+        loss=loss,
+        accuracy=accuracy,
+        accuracy_interval=(float(interval.low), float(interval.high)),
+        top5_accuracy=top5,
+        calibration_error=_calibration_error(np.exp(log_probabilities.max(axis=1)), hits),
+        classes=tuple(
+            ClassResult(name, int(count), float(p), float(r), float(f))
+            for name, count, p, r, f in zip(class_names, images, precision, recall, f1, strict=True)
+        ),
+        confusion=tuple(
+            tuple(row) for row in sklearn.metrics.confusion_matrix(labels, predictions, labels=every_class).tolist()
+        ),
+    )
+
+
+def _calibration_error(confidence: npt.NDArray[Any], hits: npt.NDArray[Any]) -> float:
+    """Mean over the images of |accuracy - confidence| of their bin."""
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    gaps = np.bincount(bins, weights=hits - confidence, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(hits))

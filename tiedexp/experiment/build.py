@@ -1,0 +1,104 @@
+"""The parts of an experiment, made from its spec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from tiedexp.data.pipeline import Augmentation, Batches
+from tiedexp.data.sources import Dataset, Split, load_dataset, split_validation
+from tiedexp.experiment.plan import Plan, training_source
+from tiedexp.models.plain import build_plain
+from tiedexp.models.resnet import build_resnet
+from tiedexp.spec.schema import ExperimentSpec
+from tiedexp.training import optimizers
+from tiedexp.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from keras.optimizers.schedules import LearningRateSchedule
+
+
+def build_model(plan: Plan) -> keras.Model:
+    """The model of a plan, with freshly drawn weights."""
+    model = plan.spec.model
+    options: dict[str, Any] = {
+        "width": model.width,
+        "kernel_size": model.kernel_size,
+        "patterns": model.conv_patterns(),
+        "dropout": model.dropout,
+        "dtype": plan.spec.training.precision,
+    }
+    if model.tying is not None:
+        options.update(gradient=model.tying.gradient, implementation=model.tying.implementation)
+    if model.family == "plain":
+        return build_plain(plan.image_shape, plan.num_classes, **options)
+    return build_resnet(plan.image_shape, plan.num_classes, widen=model.widen, **options)
+
+
+def build_batches(spec: ExperimentSpec, train: Split, num_classes: int, mean: Any, std: Any) -> Batches:
+    """The batches of training, as a function of the step."""
+    return Batches(
+        train,
+        num_classes=num_classes,
+        batch_size=spec.training.batch_size,
+        seed=spec.seed,
+        mean=mean,
+        std=std,
+        augmentation=Augmentation(**spec.training.augmentation.model_dump()),
+    )
+
+
+def build_schedule(spec: ExperimentSpec, steps_per_epoch: int) -> LearningRateSchedule:
+    """The learning rate as a function of the step."""
+    training = spec.training
+    options = training.schedule.model_dump(exclude={"name"})
+    if "epochs" in options:
+        options["drop_epochs"] = options.pop("epochs")
+    return optimizers.build_schedule(
+        training.schedule.name,
+        training.optimizer.learning_rate,
+        steps_per_epoch=steps_per_epoch,
+        epochs=training.epochs,
+        **options,
+    )
+
+
+def build_optimizer(spec: ExperimentSpec, schedule: LearningRateSchedule) -> keras.optimizers.Optimizer:
+    """The optimizer, not yet built for any variables."""
+    training = spec.training
+    return optimizers.build_optimizer(
+        training.optimizer.name,
+        schedule,
+        gradient_clipping=training.gradient_clipping,
+        precision=training.precision,
+        **training.optimizer.model_dump(exclude={"name", "learning_rate"}),
+    )
+
+
+def build_trainer(spec: ExperimentSpec, model: keras.Model, batches: Batches, strategy: Any) -> Trainer:
+    """The training loop of a compiled model."""
+    training = spec.training
+    steps = training.steps_per_execution
+    return Trainer(
+        model,
+        model.optimizer,
+        batches,
+        batch_size=training.batch_size,
+        strategy=strategy,
+        label_smoothing=training.label_smoothing,
+        jit=training.jit,
+        steps_per_execution=None if steps == "auto" else int(steps),
+        record_gradient_norms=spec.tensorboard.histograms,
+    )
+
+
+def load_splits(spec: ExperimentSpec, data_dir: Path | None) -> tuple[Dataset, Split, Split]:
+    """The dataset, and its training images split in those to train on and those for validation."""
+    data = spec.dataset
+    dataset = load_dataset(
+        data.name, path=training_source(spec).path, data_dir=data_dir, image_size=data.image_size, limit=data.limit
+    )
+    train, validation = split_validation(dataset.train, data.validation, spec.seed)
+    return dataset, train, validation

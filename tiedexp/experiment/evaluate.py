@@ -1,0 +1,81 @@
+"""A run tested again: on other images, from another checkpoint, after a transform."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tiedexp.data.pipeline import evaluation_batches
+from tiedexp.data.sources import Split, load_dataset, split_validation
+from tiedexp.data.transforms import apply_transform
+from tiedexp.errors import DatasetError, RunError
+from tiedexp.evaluation import Evaluation, Predictor, compute_evaluation
+from tiedexp.experiment.build import build_model
+from tiedexp.experiment.plan import evaluation_source, plan_model
+from tiedexp.runs.directory import RunDirectory
+from tiedexp.spec.loading import load_spec
+from tiedexp.training.checkpoint import Checkpoint, CheckpointStore, load_weights
+from tiedexp.training.devices import set_up_process
+
+EVALUATION_BATCH = 500
+
+
+def evaluate_run(
+    run: RunDirectory,
+    *,
+    split: str = "test",
+    checkpoint: str = "best",
+    transform: str | None = None,
+    data: str | None = None,
+    data_dir: Path | None = None,
+) -> tuple[Evaluation, int]:
+    """Evaluate a run's checkpoint: the model is rebuilt from the run's own spec, and weights alone are loaded.
+
+    Args:
+        run: the run.
+        split: test, validation or train.
+        checkpoint: best or last.
+        transform: applied to every image first, as `tiedexp.data.transforms` names it.
+        data: another dataset: a name, a folder of images or an .npz file; its classes must be as many.
+        data_dir: TFDS data directory; None for the one the run was trained with.
+
+    Returns:
+        the results, and the epoch of the checkpoint.
+
+    Raises:
+        RunError, DatasetError, SpecError: what is missing or does not fit.
+    """
+    spec = load_spec(run.spec, allow_extends=False)
+    trained = run.read_json("manifest.json")["data"]
+    kept = _find_checkpoint(CheckpointStore(run.checkpoints), checkpoint)
+    set_up_process(threads=spec.training.threads, deterministic=spec.training.deterministic)
+    source = evaluation_source(run, spec, data=data, data_dir=data_dir)
+    dataset = load_dataset(
+        source.name,
+        path=source.path,
+        data_dir=source.data_dir,
+        image_size=spec.dataset.image_size,
+        limit=spec.dataset.limit,
+    )
+    expected = tuple(trained["image_shape"]), len(trained["class_names"])
+    if (dataset.image_shape, dataset.num_classes) != expected:
+        raise DatasetError(
+            f"the run was trained on images {expected[0]} of {expected[1]} classes, "
+            f"but {dataset.name} has images {dataset.image_shape} of {dataset.num_classes} classes"
+        )
+    train, validation = split_validation(dataset.train, spec.dataset.validation, spec.seed)
+    images = {"train": train, "validation": validation, "test": dataset.test}[split]
+    if not len(images.labels):
+        raise DatasetError(f"the {split} split of {dataset.name} has no images")
+    if transform is not None:
+        images = Split(apply_transform(images.images, transform), images.labels)
+    model = build_model(plan_model(spec, dataset.image_shape, dataset.num_classes))
+    load_weights(kept, model)
+    batches = evaluation_batches(images, batch_size=EVALUATION_BATCH, mean=trained["mean"], std=trained["std"])
+    return compute_evaluation(*Predictor(model)(batches), dataset.class_names), kept.epoch
+
+
+def _find_checkpoint(store: CheckpointStore, which: str) -> Checkpoint:
+    last = store.latest()
+    if last is None:
+        raise RunError(f"there is no checkpoint in {store.directory}; train the run first")
+    return last if which == "last" else store.of_epoch(int(last.state["best"]["epoch"]))

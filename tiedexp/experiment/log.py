@@ -1,0 +1,76 @@
+"""What a run tells TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tiedexp.drawing import draw_confusion, draw_kernels
+from tiedexp.experiment.plan import Plan, name_pattern
+from tiedexp.runs.tensorboard import TensorBoardLog
+from tiedexp.spec.loading import dump_spec
+
+if TYPE_CHECKING:
+    import keras
+
+    from tiedexp.evaluation import Evaluation
+    from tiedexp.training.trainer import EpochResult
+
+
+def log_head(log: TensorBoardLog, plan: Plan, dataset_name: str) -> None:
+    """What is known before the first epoch: hyperparameters, the spec as text, the layout of the charts."""
+    cost, model, training = plan.cost, plan.spec.model, plan.spec.training
+    tied = [conv.pattern for conv in plan.convs if conv.pattern is not None]
+    rows, cols = plan.convs[0].kernel_size
+    log.layout()
+    log.text("spec", 0, f"```yaml\n{dump_spec(plan.spec)}\n```")
+    log.hparams(
+        {
+            "pattern": name_pattern(model),
+            "pattern_digest": tied[0].digest if tied else "none",
+            "pattern_groups": tied[0].num_groups if tied else rows * cols,
+            "tied_convs": len(tied),
+            "family": model.family,
+            "depth": model.depth,
+            "width": model.width,
+            "kernel_size": f"{rows}x{cols}",
+            "unique_weights": cost.unique_weights,
+            "expanded_weights": cost.expanded_weights,
+            "macs_dense": cost.macs_dense,
+            "macs_tied": cost.macs_tied,
+            "dataset": dataset_name,
+            "optimizer": training.optimizer.name,
+            "learning_rate": training.optimizer.learning_rate,
+            "batch_size": training.batch_size,
+            "seed": plan.spec.seed,
+        }
+    )
+
+
+def log_epoch(
+    log: TensorBoardLog, line: Mapping[str, Any], result: EpochResult, plan: Plan, model: keras.Model
+) -> None:
+    """One epoch: its line of metrics.jsonl, the kernels, and histograms if the spec wants them."""
+    epoch, rate = line["epoch"], {"learning_rate": line["learning_rate"]}
+    log.scalars("train", epoch, {**line["train"], **rate})
+    if line["validation"] is not None:
+        log.scalars("validation", epoch, {**line["validation"], **rate})
+        log.hparams_metrics(epoch, {"validation accuracy": line["validation"]["accuracy"]})
+    if plan.spec.tensorboard.kernels:
+        for conv in plan.convs:
+            if conv.pattern is not None:
+                kernel = model.get_layer(conv.name).kernel.numpy()
+                log.image("train", f"kernels/{conv.name}", epoch, draw_kernels(conv.pattern, kernel, conv.name))
+    if plan.spec.tensorboard.histograms:
+        for at, variable in enumerate(model.trainable_variables):
+            log.histogram("train", f"weights/{variable.path}", epoch, variable.numpy())
+            if result.gradient_norms is not None:
+                log.histogram("train", f"gradient_norms/{variable.path}", epoch, result.gradient_norms[:, at])
+    log.flush()
+
+
+def log_end(log: TensorBoardLog, epoch: int, test: Evaluation, extra: Mapping[str, float]) -> None:
+    """The test of the epoch that was chosen."""
+    log.scalars("test", epoch, {"loss": test.loss, "accuracy": test.accuracy, **extra})
+    log.image("test", "confusion", epoch, draw_confusion(test.confusion, [result.name for result in test.classes]))
+    log.hparams_metrics(epoch, {"test accuracy": test.accuracy})

@@ -1,0 +1,34 @@
+"""Who watches a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tiedexp.data.sources import Dataset
+    from tiedexp.experiment.plan import Plan
+    from tiedexp.runs.directory import RunDirectory
+    from tiedexp.training.trainer import Progress
+
+
+class Observer:
+    """Told what a run does, to show it; this one is silent."""
+
+    def planned(self, plan: Plan, run: RunDirectory, device: str, dataset: Dataset, sizes: Mapping[str, int]) -> None:
+        """Everything is loaded and training begins; `sizes` has the images of each split."""
+
+    def resumed(self, epochs_done: int) -> None:
+        """The run goes on after an earlier stop."""
+
+    def epoch_begins(self, epoch: int, num_steps: int) -> None:
+        """An epoch, from 1, of so many steps."""
+
+    def progressed(self, progress: Progress) -> None:
+        """Some steps more."""
+
+    def epoch_ends(self, line: Mapping[str, Any]) -> None:
+        """An epoch with its line of metrics.jsonl."""
+
+    def finished(self, run: RunDirectory, result: Mapping[str, Any]) -> None:
+        """The run has its result."""

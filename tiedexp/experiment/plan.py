@@ -1,0 +1,123 @@
+"""An experiment before anything is built: where its run is, its model and its cost. No TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tiedexp.data.sources import check_prepared, describe_dataset
+from tiedexp.models.cost import ModelCost, compute_cost
+from tiedexp.models.plan import ConvPlan, plan_plain, plan_resnet
+from tiedexp.runs.directory import RunDirectory
+from tiedexp.spec.schema import ExperimentSpec, ModelSpec, PatternOptions, PatternValue
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment before anything is built.
+
+    Args:
+        spec: what was asked for.
+        image_shape: (rows, cols, channels).
+        num_classes: number of classes.
+        convs: the convolutions in order.
+        cost: weights and multiply-adds.
+    """
+
+    spec: ExperimentSpec
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    convs: tuple[ConvPlan, ...]
+    cost: ModelCost
+
+
+def locate_run(spec: ExperimentSpec, root: Path) -> RunDirectory:
+    """Where the run of a spec is, or will be."""
+    return RunDirectory.locate(root, name=spec.name, digest=spec.digest, seed=spec.seed)
+
+
+def plan_experiment(spec: ExperimentSpec, *, data_dir: Path | None = None) -> Plan:
+    """Work out the model and its cost.
+
+    Raises:
+        DatasetError: a dataset about which nothing is known.
+    """
+    source = training_source(spec, data_dir)
+    shape = describe_dataset(source.name, path=source.path, data_dir=data_dir, image_size=spec.dataset.image_size)
+    return plan_model(spec, shape.image_shape, shape.num_classes)
+
+
+def plan_model(spec: ExperimentSpec, image_shape: tuple[int, int, int], num_classes: int) -> Plan:
+    """The same, for images (rows, cols, channels) and classes that are known."""
+    model = spec.model
+    sizes: dict[str, Any] = {
+        "width": model.width,
+        "kernel_size": model.kernel_size,
+        "patterns": model.conv_patterns(),
+    }
+    if model.family == "plain":
+        convs = plan_plain(image_shape, **sizes)
+    else:
+        convs = plan_resnet(image_shape, widen=model.widen, **sizes)
+    return Plan(spec, image_shape, num_classes, tuple(convs), compute_cost(convs, num_classes))
+
+
+def name_pattern(model: ModelSpec) -> str:
+    """A short name of a model's tying for tables and plots: `block`, `hashed(groups=9, seed=0)`, `none`."""
+
+    def name(value: PatternValue) -> str:
+        if isinstance(value, PatternOptions):
+            options = {key: _name_option(option) for key, option in value.options().items() if key != "preset"}
+            return f"{value.preset}({', '.join(f'{key}={option}' for key, option in options.items())})"
+        return "/".join(value.split())
+
+    if model.tying is None:
+        return "none"
+    pattern = model.tying.pattern
+    return ", ".join(map(name, pattern)) if isinstance(pattern, tuple) else name(pattern)
+
+
+def _name_option(option: Any) -> str:
+    return str(option.get("preset", option)) if isinstance(option, Mapping) else str(option)
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where images come from, as `tiedexp.data.sources` takes it."""
+
+    name: str
+    path: Path | None
+    data_dir: Path | None
+
+    def check(self) -> None:
+        """DatasetError, at once and without TensorFlow, if the data is not there."""
+        check_prepared(self.name, path=self.path, data_dir=self.data_dir)
+
+
+def training_source(spec: ExperimentSpec, data_dir: Path | None = None) -> DataSource:
+    """The images that a spec names."""
+    path = None if spec.dataset.path is None else Path(spec.dataset.path)
+    return DataSource(spec.dataset.name, path, data_dir)
+
+
+def evaluation_source(
+    run: RunDirectory, spec: ExperimentSpec, *, data: str | None = None, data_dir: Path | None = None
+) -> DataSource:
+    """The images to test a run on: its own, or others.
+
+    Args:
+        run: the run; it knows the TFDS data directory it was trained from.
+        spec: its spec.
+        data: a dataset's name, a directory of images or an .npz file; None for the run's own.
+        data_dir: another TFDS data directory.
+    """
+    trained_from = run.read_json("manifest.json")["data"]["data_dir"]
+    directory = data_dir or (None if trained_from is None else Path(trained_from))
+    if data is None:
+        return training_source(spec, directory)
+    path = Path(data)
+    if path.is_dir():
+        return DataSource("folder", path, None)
+    return DataSource("npz", path, None) if path.suffix == ".npz" else DataSource(data, None, directory)

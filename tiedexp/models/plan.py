@@ -1,0 +1,121 @@
+"""The convolutions of each model family, written out before anything is built: sizes, strides, patterns and names.
+
+Both the builders (plain.py, resnet.py) and the cost (cost.py) read this one list, so that what `tiedexp validate`
+prints without Keras is what Keras then builds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tiedexp.patterns.grid import Pattern
+
+MAX_PLAIN_STAGES = 3
+
+
+@dataclass(frozen=True)
+class ConvPlan:
+    """One convolution of a model, without bias, "same" padding.
+
+    Args:
+        number: position from the input on, from 1; the layer is named `conv_<number>`.
+        stage: number of its stage, from 1; all convs of a stage have one resolution and width.
+        in_channels: channels that come in.
+        filters: channels that go out.
+        kernel_size: (rows, cols).
+        strides: the same along rows and columns.
+        output_size: (rows, cols) of the image that goes out.
+        pattern: how the kernel is tied; None for a standard convolution.
+    """
+
+    number: int
+    stage: int
+    in_channels: int
+    filters: int
+    kernel_size: tuple[int, int]
+    strides: int
+    output_size: tuple[int, int]
+    pattern: Pattern | None
+
+    @property
+    def name(self) -> str:
+        """The layer's name, the same in every run."""
+        return f"conv_{self.number}"
+
+
+def plan_plain(
+    image_shape: tuple[int, int, int],
+    *,
+    width: int,
+    kernel_size: int | tuple[int, int],
+    patterns: Sequence[Pattern | None],
+) -> list[ConvPlan]:
+    """Convs of a plain stack: up to three stages, each at half the resolution and twice the width of the one before.
+
+    Earlier stages get the convs that are left over. Small images and shallow models have fewer stages, so that no
+    stage is empty and none sees an image under 2 pixels.
+
+    Args:
+        image_shape: (rows, cols, channels).
+        width: filters of the first stage.
+        kernel_size: side or (rows, cols).
+        patterns: one entry a conv.
+    """
+    rows, cols, channels = image_shape
+    num_stages = 1
+    while num_stages < min(MAX_PLAIN_STAGES, len(patterns)) and min(rows, cols) >> num_stages >= 2:
+        num_stages += 1
+    convs: list[ConvPlan] = []
+    for number, pattern in enumerate(patterns, start=1):
+        halvings = (number - 1) * num_stages // len(patterns)
+        filters = width << halvings
+        size = (rows >> halvings, cols >> halvings)
+        convs.append(ConvPlan(number, halvings + 1, channels, filters, _pair(kernel_size), 1, size, pattern))
+        channels = filters
+    return convs
+
+
+def plan_resnet(
+    image_shape: tuple[int, int, int],
+    *,
+    width: int,
+    widen: int,
+    kernel_size: int | tuple[int, int],
+    patterns: Sequence[Pattern | None],
+) -> list[ConvPlan]:
+    """Convs of a CIFAR ResNet (He et al. 2016, section 4.2, arXiv 1512.03385): one, then three stages of n blocks.
+
+    Stages have `width * widen` filters, twice and four times as many; the second and third begin with stride 2. With
+    `widen` above 1 the blocks are those of wide residual networks (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+
+    Args:
+        image_shape: (rows, cols, channels).
+        width: filters of the first conv.
+        widen: factor on the width of the stages.
+        kernel_size: side or (rows, cols).
+        patterns: one entry a conv: 6n+1 of them.
+
+    Raises:
+        ValueError: another number of patterns.
+    """
+    blocks, rest = divmod(len(patterns) - 1, 6)
+    if rest or blocks < 1:
+        raise ValueError(f"a resnet has 6n+1 convs before its classifier. Received: {len(patterns)} patterns")
+    rows, cols, channels = image_shape
+    convs = [ConvPlan(1, 0, channels, width, _pair(kernel_size), 1, (rows, cols), patterns[0])]
+    for number, pattern in enumerate(patterns[1:], start=2):
+        stage, conv = divmod(number - 2, 2 * blocks)
+        strides = 2 if stage > 0 and conv == 0 else 1
+        if strides == 2:
+            rows, cols = -(-rows // 2), -(-cols // 2)
+        filters = (width * widen) << stage
+        in_channels = convs[-1].filters
+        convs.append(
+            ConvPlan(number, stage + 1, in_channels, filters, _pair(kernel_size), strides, (rows, cols), pattern)
+        )
+    return convs
+
+
+def _pair(kernel_size: int | tuple[int, int]) -> tuple[int, int]:
+    return (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size

@@ -1,0 +1,87 @@
+"""The CIFAR ResNet of He et al. 2016 (arXiv 1512.03385, section 4.2), with any kernel size, tying and width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from tiedexp.models.blocks import apply_classifier, apply_conv_bn, apply_relu, image_input
+from tiedexp.models.plan import plan_resnet
+from tiedexp.patterns.grid import Pattern
+
+
+@keras.saving.register_keras_serializable(package="tiedexp")
+class PaddedShortcut(keras.layers.Layer):  # type: ignore[misc]
+    """The shortcut without weights ("option A"): every second pixel, new channels filled with zeros.
+
+    Args:
+        filters: channels that go out.
+        strides: distance between the pixels kept.
+
+    Input shape:
+        (batch, rows, cols, channels)
+
+    Output shape:
+        (batch, ceil(rows / strides), ceil(cols / strides), filters)
+    """
+
+    def __init__(self, filters: int, strides: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.strides = strides
+
+    def call(self, x: Any) -> Any:
+        """Subsample and pad."""
+        missing = self.filters - x.shape[-1]
+        x = x[:, :: self.strides, :: self.strides, :]
+        return keras.ops.pad(x, [(0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2)])
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, for `from_config`."""
+        return {**super().get_config(), "filters": self.filters, "strides": self.strides}
+
+
+def build_resnet(
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    width: int,
+    widen: int,
+    kernel_size: int | tuple[int, int],
+    patterns: Sequence[Pattern | None],
+    gradient: str = "sum",
+    implementation: str = "auto",
+    dropout: float = 0.0,
+    dtype: str = "float32",
+) -> keras.Model:
+    """Build the model: images (batch, rows, cols, channels) to logits (batch, num_classes).
+
+    Args:
+        image_shape: (rows, cols, channels).
+        num_classes: number of logits.
+        width: filters of the first conv, 16 in the paper.
+        widen: factor on the filters of the three stages; 1 is the paper's, more a wide residual network.
+        kernel_size: side or (rows, cols) of every conv.
+        patterns: one entry a conv, 6n+1 of them, None for a standard one.
+        gradient: as in `TiedConv2D`.
+        implementation: as in `TiedConv2D`.
+        dropout: rate before the classifier.
+        dtype: a Keras dtype policy, such as "mixed_float16".
+    """
+    first, *convs = plan_resnet(image_shape, width=width, widen=widen, kernel_size=kernel_size, patterns=patterns)
+    options = {"gradient": gradient, "implementation": implementation, "dtype": dtype}
+    inputs = image_input(image_shape)
+    x = apply_relu(apply_conv_bn(inputs, first, **options), "relu_1", dtype)
+    for conv_a, conv_b in zip(convs[::2], convs[1::2], strict=True):
+        shortcut = x
+        if conv_a.strides > 1 or conv_a.in_channels != conv_a.filters:
+            name = f"shortcut_{conv_a.number}"
+            shortcut = PaddedShortcut(conv_b.filters, conv_a.strides, dtype=dtype, name=name)(x)
+        x = apply_relu(apply_conv_bn(x, conv_a, **options), f"relu_{conv_a.number}", dtype)
+        x = apply_conv_bn(x, conv_b, **options)
+        x = keras.layers.Add(dtype=dtype, name=f"add_{conv_b.number}")([x, shortcut])
+        x = apply_relu(x, f"relu_{conv_b.number}", dtype)
+    logits = apply_classifier(x, num_classes, dropout=dropout, dtype=dtype)
+    return keras.Model(inputs, logits, name="resnet")

@@ -1,0 +1,174 @@
+"""A run on disk: where it is, what stands in it, and who may write.
+
+    <root>/<name>-<digest>/seed-<n>/
+      spec.yaml  manifest.json  metrics.jsonl  checkpoints/  result.json  tensorboard/
+
+`result.json` is there if and only if the run finished. Whatever is read from a run directory stays inside it: a name
+that leads out, through a link, is refused, since run directories are passed around.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tiedexp.atomic import write_text
+from tiedexp.errors import RunError
+
+MAX_JSON_BYTES = 16 * 2**20
+_OWN = ("spec.yaml", "manifest.json", "metrics.jsonl", "result.json", "checkpoints", "tensorboard")
+
+
+def find_runs_root(root: Path | None) -> Path:
+    """The directory of all runs: the one given, or $TIEDEXP_RUNS, or ./runs."""
+    return root or Path(os.environ.get("TIEDEXP_RUNS") or "runs")
+
+
+class RunDirectory:
+    """One run's directory; nothing is made or read until asked for.
+
+    Args:
+        path: the directory `seed-<n>`.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @classmethod
+    def locate(cls, root: Path, *, name: str, digest: str, seed: int) -> RunDirectory:
+        """Where the run of an experiment and seed is, whether it exists or not."""
+        return cls(root / f"{name}-{digest}" / f"seed-{seed}")
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """An existing run.
+
+        Raises:
+            RunError: there is no run at that path; says what was expected.
+        """
+        if not path.is_dir():
+            raise RunError(f"{path} is not a directory; a run is one like runs/mnist-block-1a2b3c4d5e/seed-0")
+        if not (path / "manifest.json").is_file():
+            inside = sorted(found.parent for found in path.glob("*/manifest.json"))
+            hint = f"; did you mean {inside[0]}?" if inside else ", for it has no manifest.json"
+            raise RunError(f"{path} is not a run{hint}")
+        return cls(path)
+
+    # Paths
+
+    @property
+    def checkpoints(self) -> Path:
+        """The directory of the checkpoints."""
+        return self.inside("checkpoints")
+
+    @property
+    def tensorboard(self) -> Path:
+        """The directory of the event files."""
+        return self.inside("tensorboard")
+
+    @property
+    def spec(self) -> Path:
+        """The resolved spec."""
+        return self.inside("spec.yaml")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.inside("result.json").is_file()
+
+    def inside(self, name: str) -> Path:
+        """The path of a name in this run; RunError if it leads out of the run."""
+        path = self.path / name
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise RunError(f"{path} leads out of the run directory; it is not read or written")
+        return path
+
+    # Making
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Make the directory and keep every other process out of it.
+
+        Raises:
+            RunError: another process is in it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            raise RunError(f"the run directory {self.path} cannot be written: {error.strerror}") from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+                raise RunError(f"{self.path} is in use by another process ({holder or 'unknown'})") from None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"pid {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)  # which also unlocks
+
+    def clear(self) -> None:
+        """Delete what tiedexp wrote here, the result first, so that a half cleared run does not look finished."""
+        for name in ("result.json", *_OWN):
+            path = self.path / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def write_spec(self, text: str) -> None:
+        """Write spec.yaml."""
+        write_text(self.spec, text)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write manifest.json or result.json."""
+        write_text(self.inside(name), json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Add an epoch to metrics.jsonl."""
+        with self.inside("metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def rewrite_metrics(self, lines: list[Mapping[str, Any]]) -> None:
+        """Replace all of metrics.jsonl, when a run goes on from an earlier epoch."""
+        write_text(self.inside("metrics.jsonl"), "".join(json.dumps(line) + "\n" for line in lines))
+
+    # Reading
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Read manifest.json or result.json.
+
+        Raises:
+            RunError: absent, too large, or not a JSON object.
+        """
+        path = self.inside(name)
+        try:
+            if path.stat().st_size > MAX_JSON_BYTES:
+                raise RunError(f"{path} is larger than {MAX_JSON_BYTES // 2**20} MiB; it is not one of tiedexp's")
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(f"{path} cannot be read: {error}") from error
+        if not isinstance(content, dict):
+            raise RunError(f"{path} does not hold a JSON object")
+        return content
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The epochs of metrics.jsonl, in order; a last line that was cut off is left out."""
+        path = self.inside("metrics.jsonl")
+        if not path.is_file():
+            return []
+        epochs = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                epochs.append(json.loads(line))
+            except ValueError:
+                break
+        return epochs

@@ -1,0 +1,53 @@
+"""What a run was made with: versions, commit, machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+MANIFEST_FORMAT = 1
+PACKAGES = ("tiedexp", "tensorflow", "keras", "numpy", "tensorflow-datasets", "scikit-learn")
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, commit of tiedexp (None outside a git checkout), machine, command and time, as plain JSON."""
+    return {
+        "format": MANIFEST_FORMAT,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "commit": find_commit(Path(__file__).parent),
+        "host": platform.node(),
+        "system": platform.platform(),
+        "processor": find_processor(),
+        "pid": os.getpid(),
+    }
+
+
+def find_commit(directory: Path) -> str | None:
+    """The git commit checked out around a directory, with "+changes" if files differ from it; None if there is none."""
+    # A package installed into an environment inside somebody's repository is not that repository's.
+    if "site-packages" in directory.parts:
+        return None
+    try:
+        command = ["git", "-C", str(directory), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None
+
+
+def find_processor() -> str:
+    """The processor's name, as far as the system tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,78 @@
+"""The machine a run trains on: threads, determinism, and one device or several."""
+
+from __future__ import annotations
+
+import os
+
+import tensorflow as tf
+
+from tiedexp.errors import RunError
+
+
+def set_up_process(*, threads: int | None, deterministic: bool) -> int:
+    """Fix the number of threads within an operation, and ask for deterministic operations.
+
+    Call it before TensorFlow has run anything: the thread count cannot be changed later. On a GPU memory is taken as
+    it is needed.
+
+    Returns:
+        the number of threads.
+
+    Raises:
+        RunError: TensorFlow already runs with another number of threads.
+    """
+    count = threads or available_threads()
+    if tf.config.threading.get_intra_op_parallelism_threads() != count:
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(count)
+        except RuntimeError:
+            raise RunError(f"TensorFlow already runs in this process, with another number of threads than {count}") from None
+    for gpu in tf.config.list_physical_devices("GPU"):
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:
+            break  # in use by this process already, with whatever was chosen then
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    return count
+
+
+def available_threads() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def build_strategy(devices: int | str) -> tf.distribute.Strategy:
+    """The default strategy for one device, MirroredStrategy for more.
+
+    Args:
+        devices: how many GPUs, or "all". Without a GPU, the (logical) CPU devices count instead.
+
+    Raises:
+        RunError: fewer devices than asked for.
+    """
+    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    names = [device.name for device in tf.config.list_logical_devices(kind)]
+    if "TF_CONFIG" in os.environ:
+        raise RunError(
+            "TF_CONFIG is set, but training over several machines does not work on TensorFlow 2.21 with Keras 3; "
+            "unset it and use the GPUs of one machine"
+        )
+    count = len(names) if devices == "all" else int(devices)
+    if count > len(names):
+        raise RunError(f"`training.devices` is {count}, but there {'is' if len(names) == 1 else 'are'} {len(names)} {kind}")
+    if count == 1:
+        return tf.distribute.get_strategy()
+    # Reduction through the host where there is no NCCL.
+    reduction = tf.distribute.ReductionToOneDevice() if kind == "CPU" else None
+    return tf.distribute.MirroredStrategy(names[:count], cross_device_ops=reduction)
+
+
+def describe_devices(strategy: tf.distribute.Strategy) -> str:
+    """Names for a person, for example `2 x NVIDIA H100` or `CPU`."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        count = strategy.num_replicas_in_sync
+        return "CPU" if count == 1 else f"{count} x logical CPU"
+    name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+    return name if strategy.num_replicas_in_sync == 1 else f"{strategy.num_replicas_in_sync} x {name}"

@@ -1,0 +1,203 @@
+"""The training loop: many steps in one call of a compiled function, on one device or on several.
+
+Batches are a pure function of the step number, made inside that function, so nothing waits for Python or for a queue,
+and a run that goes on at step n sees what it would have seen. Keras' own `fit` cannot be told the step to begin at.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tiedexp.errors import RunError
+
+CALL_SECONDS = 0.25  # between two looks at progress, signals and the loss
+MAX_STEPS_PER_CALL = 1000
+
+# (step of the whole training, replica, replicas) -> (images, one-hot labels) of that replica.
+BatchFunction = Callable[[Any, Any, int], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch of training was.
+
+    Args:
+        loss: mean over its steps, with augmentation and dropout, before regularization.
+        accuracy: share of its images whose likeliest class was that of the (likelier, if mixed) label.
+        images_per_second: over all devices, the compilation of the first call left out.
+        seconds: wall time, compilation included.
+        gradient_norms: (steps, trainable variables), if they were asked for.
+    """
+
+    loss: float
+    accuracy: float
+    images_per_second: float
+    seconds: float
+    gradient_norms: npt.NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where an epoch stands: steps done, and the means and speed so far."""
+
+    step: int
+    loss: float
+    accuracy: float
+    images_per_second: float
+
+
+class Trainer:
+    """Trains a model whose outputs are logits, with softmax cross-entropy.
+
+    Args:
+        model: built under `strategy.scope()`.
+        optimizer: built (in both senses) under `strategy.scope()`.
+        batches: the batch of a step, callable inside `tf.function`.
+        batch_size: images a step, over all replicas.
+        strategy: a `tf.distribute.Strategy`; the default one for a single device.
+        label_smoothing: as in `keras.losses.CategoricalCrossentropy`.
+        jit: compile forward and backward pass with XLA.
+        steps_per_execution: steps in one call; None chooses what takes about a quarter of a second.
+        record_gradient_norms: keep the L2 norm of every variable's gradient at every step.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        batches: BatchFunction,
+        *,
+        batch_size: int,
+        strategy: tf.distribute.Strategy | None = None,
+        label_smoothing: float = 0.0,
+        jit: bool = False,
+        steps_per_execution: int | None = None,
+        record_gradient_norms: bool = False,
+    ):
+        self.model = model
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+        self._batches = batches
+        self._strategy = strategy or tf.distribute.get_strategy()
+        self._label_smoothing = label_smoothing
+        self._steps_per_execution = steps_per_execution
+        self._record_gradient_norms = record_gradient_norms
+        self._differentiate = tf.function(self._compute_gradients, jit_compile=jit)
+        self._run_steps = tf.function(self._build_loop(), jit_compile=False)
+        self._compiled = False
+
+    @property
+    def num_replicas(self) -> int:
+        """Devices that train together."""
+        return int(self._strategy.num_replicas_in_sync)
+
+    def run_epoch(
+        self, first_step: int, num_steps: int, on_progress: Callable[[Progress], None] = lambda progress: None
+    ) -> EpochResult:
+        """Train `num_steps` steps from `first_step` on, counted over the whole training.
+
+        Raises:
+            RunError: the loss is not a finite number; the weights are then useless.
+        """
+        begin = time.perf_counter()
+        steps_per_call = self._steps_per_execution or 1
+        done, loss_sum, correct, timed_steps, timed_seconds = 0, 0.0, 0.0, 0, 0.0
+        norms: list[npt.NDArray[np.float32]] = []
+        while done < num_steps:
+            count = min(steps_per_call, num_steps - done)
+            call_begin = time.perf_counter()
+            loss, hits, call_norms = self._run_steps(
+                tf.constant(first_step + done, tf.int64), tf.constant(count, tf.int64)
+            )
+            loss_sum += float(loss)
+            seconds = time.perf_counter() - call_begin
+            correct += float(hits)
+            done += count
+            if not np.isfinite(loss_sum):
+                raise RunError(
+                    f"the loss became {loss_sum} between steps {first_step + done - count} and {first_step + done - 1}; "
+                    "a lower learning_rate, warm-up or gradient_clipping usually helps"
+                )
+            if self._record_gradient_norms:
+                norms.append(call_norms.numpy())
+            if self._compiled:
+                timed_steps, timed_seconds = timed_steps + count, timed_seconds + seconds
+                if self._steps_per_execution is None:
+                    steps_per_call = int(np.clip(CALL_SECONDS * count / seconds, 1, MAX_STEPS_PER_CALL))
+            self._compiled = True
+            speed = timed_steps * self.batch_size / timed_seconds if timed_steps else self.batch_size * count / seconds
+            on_progress(Progress(done, loss_sum / done, correct / (done * self.batch_size), speed))
+        return EpochResult(
+            loss=loss_sum / num_steps,
+            accuracy=correct / (num_steps * self.batch_size),
+            images_per_second=speed,
+            seconds=time.perf_counter() - begin,
+            gradient_norms=np.concatenate(norms) if norms else None,
+        )
+
+    def _build_loop(self) -> Callable[[Any, Any], tuple[Any, Any, Any]]:
+        strategy = self._strategy
+
+        def total(per_replica: Any) -> Any:
+            return strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
+
+        def run_steps(first_step: Any, count: Any) -> tuple[Any, Any, Any]:
+            loss_sum, correct = tf.constant(0.0, tf.float32), tf.constant(0.0, tf.float32)
+            variables = len(self.model.trainable_variables) if self._record_gradient_norms else 0
+            norms = tf.TensorArray(tf.float32, tf.cast(count, tf.int32), element_shape=(variables,))
+            for step in tf.range(first_step, first_step + count):
+                loss, hits, step_norms = strategy.run(self._run_replica_step, args=(step,))
+                loss_sum += total(loss)
+                correct += total(hits)
+                norms = norms.write(
+                    tf.cast(step - first_step, tf.int32), total(step_norms) / strategy.num_replicas_in_sync
+                )
+            return loss_sum, correct, norms.stack()
+
+        return run_steps
+
+    def _run_replica_step(self, step: Any) -> tuple[Any, Any, Any]:
+        replicas = self._strategy.num_replicas_in_sync
+        context = tf.distribute.get_replica_context()
+        images, labels = self._batches(step, context.replica_id_in_sync_group, replicas)
+        loss, hits, gradients = self._differentiate(images, labels)
+        if replicas > 1 and (self._record_gradient_norms or self._clips):
+            # Norms must be of the whole gradient. The optimizer sums the equal parts up again.
+            gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
+        norms = tf.zeros((0,))
+        if self._record_gradient_norms:
+            scale = self._loss_scale() / replicas
+            norms = tf.stack([tf.norm(tf.cast(gradient, tf.float32)) / scale for gradient in gradients])
+        self.optimizer.apply(gradients, self.model.trainable_variables)
+        return loss, hits, norms
+
+    def _compute_gradients(self, images: Any, labels: Any) -> tuple[Any, Any, list[Any]]:
+        """Loss (this replica's part of the mean over the whole batch), number of hits, gradients."""
+        with tf.GradientTape() as tape:
+            logits = self.model(images, training=True)
+            losses = keras.losses.categorical_crossentropy(
+                labels, logits, from_logits=True, label_smoothing=self._label_smoothing
+            )
+            loss = tf.reduce_sum(losses) / self.batch_size
+            penalties = self.model.losses
+            objective = loss + tf.add_n(penalties) / self._strategy.num_replicas_in_sync if penalties else loss
+            objective = self.optimizer.scale_loss(objective)
+        gradients = tape.gradient(objective, [variable.value for variable in self.model.trainable_variables])
+        hits = tf.equal(tf.argmax(logits, axis=-1), tf.argmax(labels, axis=-1))
+        return loss, tf.reduce_sum(tf.cast(hits, tf.float32)), gradients
+
+    @property
+    def _clips(self) -> bool:
+        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        return inner.global_clipnorm is not None
+
+    def _loss_scale(self) -> Any:
+        return getattr(self.optimizer, "dynamic_scale", 1.0)
