@@ -234,7 +234,27 @@ def test_dumped_text_is_block_style_with_grids_as_text_and_only_null_left_out() 
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
 TRICKY = st.sampled_from(
-    ["no", "1e-3", "0o17", "null", "~", "1:30", "<<", "=", "- a", "a: b", "#", "x\ny", "\x85", "a\u2028b", "\ufeff", "x\n", " x ", "\n", "'\""]
+    [
+        "no",
+        "1e-3",
+        "0o17",
+        "null",
+        "~",
+        "1:30",
+        "<<",
+        "=",
+        "- a",
+        "a: b",
+        "#",
+        "x\ny",
+        "\x85",
+        "a\u2028b",
+        "\ufeff",
+        "x\n",
+        " x ",
+        "\n",
+        "'\"",
+    ]
 )
 TEXT = TRICKY | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 

@@ -26,7 +26,7 @@ def list_presets(
     size: Annotated[str, typer.Option(help="Kernel size, as 5 or 3x7.")] = "5",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
 ) -> None:
-    """All presets with their free weights at a size, meaning and source."""
+    """All presets: how many weights are free at a size, options, meaning. `show` tells the source of one."""
     from tiedexp.errors import PatternError
     from tiedexp.patterns.grid import Pattern
     from tiedexp.patterns.presets import PRESETS
@@ -49,11 +49,10 @@ def list_presets(
     from rich.table import Table
 
     table = Table(box=None)
-    for column in ("preset", f"free of {shape[0] * shape[1]}", "options", "meaning", "source"):
+    for column in ("preset", f"free of {shape[0] * shape[1]}", "options", "meaning"):
         table.add_column(column, justify="right" if column.startswith("free") else "left")
     for row in rows:
-        options = ", ".join(row["options"])
-        table.add_row(row["name"], str(row["groups"] or "-"), options, row["meaning"], row["source"])
+        table.add_row(row["name"], str(row["groups"] or "-"), ", ".join(row["options"]), row["meaning"])
     Console(highlight=False).print(table)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -15,8 +16,10 @@ from types import FrameType
 def quiet_tensorflow() -> Iterator[None]:
     """Import TensorFlow here, without the notices that its C++ code prints before it reads any log level.
 
-    If the import fails, what it printed is printed after all.
+    If the import fails, what it printed is printed after all. Warnings that TensorFlow and TFDS log about themselves
+    are dropped, errors are not.
     """
+    logging.getLogger("absl").setLevel(logging.ERROR)
     if "tensorflow" not in sys.modules:
         sys.stderr.flush()
         stderr = os.dup(2)

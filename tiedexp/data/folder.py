@@ -10,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tiedexp.data.images import EXTENSIONS, load_image, read_image_header
+from tiedexp.data.images import EXTENSIONS, THREADS, load_image, read_image_header
 from tiedexp.data.splits import Split
 from tiedexp.errors import DatasetError
-
-_THREADS = 8  # Pillow decodes without Python's lock
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def describe_folder(root: Path, image_size: int | None) -> tuple[tuple[int, int,
     """
     folder = find_images(root)
     files = [path for path, _ in folder.train + (folder.test or ())]
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         headers = list(pool.map(read_image_header, files))
     channels = max(channels for _, channels in headers)
     if image_size is not None:
@@ -103,7 +101,7 @@ def load_folder(root: Path, image_size: int | None) -> tuple[Split, Split | None
 def _load_split(files: Sequence[tuple[Path, int]], shape: tuple[int, int, int], image_size: int | None) -> Split:
     images = np.empty((len(files), *shape), dtype=np.uint8)
     load = partial(load_image, channels=shape[2], image_size=image_size)
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         for number, image in enumerate(pool.map(load, [path for path, _ in files])):
             images[number] = image
     return Split(images, np.array([label for _, label in files], dtype=np.int64))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+THREADS = 8  # Pillow decodes without Python's lock
 
 _GREY_MODES = ("1", "L", "LA")
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
@@ -28,7 +32,7 @@ def read_image_header(path: Path) -> tuple[tuple[int, int], int]:
     Raises:
         DatasetError: not an image that can be read, or one of more than 8 bits a channel.
     """
-    with _open_image(path) as image:
+    with _open_image(path, str(path)) as image:
         if image.mode in _DEEP_MODES:
             raise DatasetError(f"{path} has more than 8 bits a channel (mode {image.mode}); save it with 8")
         cols, rows = image.size
@@ -42,14 +46,21 @@ def load_image(path: Path, channels: int, image_size: int | None) -> npt.NDArray
     Raises:
         DatasetError: the file is damaged.
     """
-    from PIL import ImageOps
+    return _decode(path, str(path), channels, image_size)
 
-    with _open_image(path) as opened:
-        try:
-            image = ImageOps.exif_transpose(opened).convert(_MODES[channels])
-        except _image_errors() as error:
-            raise DatasetError(f"{path} is damaged: {error}") from error
-    return _to_array(image if image_size is None else _fit(image, image_size), channels)
+
+def fit_encoded(contents: npt.NDArray[Any], channels: int, image_size: int) -> npt.NDArray[np.uint8]:
+    """Encoded images, an array of bytes (n,), to (n, image_size, image_size, channels).
+
+    Raises:
+        DatasetError: a damaged image.
+    """
+
+    def decode(content: bytes) -> npt.NDArray[np.uint8]:
+        return _decode(io.BytesIO(content), "an image", channels, image_size)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return np.stack(list(pool.map(decode, contents)))
 
 
 def fit_images(images: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uint8]:
@@ -58,22 +69,28 @@ def fit_images(images: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np
     Raises:
         DatasetError: images that are neither grey nor colour.
     """
+    from PIL import Image
+
+    channels = images.shape[3]
     if images.shape[1:3] == (image_size, image_size):
         return images
-    fitted = np.empty((len(images), image_size, image_size, images.shape[3]), dtype=np.uint8)
-    for number, image in enumerate(images):
-        fitted[number] = fit_image(image, image_size)
+    if channels not in _MODES:
+        raise DatasetError(f"image_size needs images of 1, 3 or 4 channels, but these have {channels}")
+    fitted = np.empty((len(images), image_size, image_size, channels), dtype=np.uint8)
+    for number, image in enumerate(images[..., 0] if channels == 1 else images):
+        fitted[number] = _to_array(_fit(Image.fromarray(image), image_size), channels)
     return fitted
 
 
-def fit_image(image: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uint8]:
-    """(rows, cols, channels) to (image_size, image_size, channels): the middle square, scaled."""
-    from PIL import Image
+def _decode(source: Path | io.BytesIO, name: str, channels: int, image_size: int | None) -> npt.NDArray[np.uint8]:
+    from PIL import ImageOps
 
-    channels = image.shape[2]
-    if channels not in _MODES:
-        raise DatasetError(f"image_size needs images of 1, 3 or 4 channels, but these have {channels}")
-    return _to_array(_fit(Image.fromarray(image[:, :, 0] if channels == 1 else image), image_size), channels)
+    with _open_image(source, name) as opened:
+        try:
+            image = ImageOps.exif_transpose(opened).convert(_MODES[channels])
+        except _image_errors() as error:
+            raise DatasetError(f"{name} is damaged: {error}") from error
+    return _to_array(image if image_size is None else _fit(image, image_size), channels)
 
 
 def _fit(image: Image, image_size: int) -> Image:
@@ -87,13 +104,13 @@ def _to_array(image: Image, channels: int) -> npt.NDArray[np.uint8]:
     return np.asarray(image, dtype=np.uint8).reshape(image.height, image.width, channels)
 
 
-def _open_image(path: Path) -> Image:
+def _open_image(source: Path | io.BytesIO, name: str) -> Image:
     from PIL import Image
 
     try:
-        return Image.open(path)
+        return Image.open(source)
     except _image_errors() as error:
-        raise DatasetError(f"{path} is not an image that can be read: {error}") from error
+        raise DatasetError(f"{name} is not an image that can be read: {error}") from error
 
 
 def _image_errors() -> tuple[type[Exception], ...]:

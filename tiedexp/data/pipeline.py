@@ -25,8 +25,7 @@ from tiedexp.errors import DatasetError
 _CHUNK = 1024  # images looked at together, so that no copy of all images is made
 _RNG = "philox"  # named, because the automatic choice may differ between devices
 # What the random numbers of a step are for; each has a stream of its own.
-_FLIP_ROWS, _FLIP_COLS, _SHIFT, _ROTATION, _CUTOUT, _MIXUP = range(6)
-_STREAMS = 6
+_FLIP_ROWS, _FLIP_COLS, _SHIFT, _ROTATION, _CUTOUT, _MIXUP, _MIXUP_TAIL = range(7)
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ class Batches:
         labels = tf.one_hot(tf.gather(self._labels, indices), self.num_classes)
         if not mixes:
             return images, labels
-        share = draws.beta(_MIXUP, self.augmentation.mixup)[:size]  # (n,)
+        share = draws.beta(self.augmentation.mixup)[:size]  # (n,)
         return _mix(images, share[:, tf.newaxis, tf.newaxis, tf.newaxis]), _mix(labels, share[:, tf.newaxis])
 
     def _shuffle(self, step: Any, places: Any) -> Any:
@@ -216,15 +215,14 @@ class _Draws:
         values = tf.random.stateless_uniform(shape, self._key(stream), low, high, tf.int32, alg=_RNG)
         return tf.gather(values, self._places)
 
-    def beta(self, stream: int, alpha: float) -> Any:
+    def beta(self, alpha: float) -> Any:
         """Beta(alpha, alpha), (n,). A small alpha would underflow, so Gamma(alpha) = Gamma(alpha + 1) U^(1/alpha) in logs."""
         import tensorflow as tf
 
-        key = self._key(stream)
         shape = (self._batch_size, 2)
-        gamma = tf.random.stateless_gamma(shape, key, alpha=alpha + 1.0)
+        gamma = tf.random.stateless_gamma(shape, self._key(_MIXUP), alpha=alpha + 1.0)
         tiny = np.finfo(np.float32).tiny
-        uniform = tf.random.stateless_uniform(shape, key + 1, tiny, 1.0, alg=_RNG)
+        uniform = tf.random.stateless_uniform(shape, self._key(_MIXUP_TAIL), tiny, 1.0, alg=_RNG)
         logs = tf.math.log(gamma) + tf.math.log(uniform) / alpha
         return tf.gather(tf.sigmoid(logs[:, 0] - logs[:, 1]), self._places)
 

@@ -71,7 +71,6 @@ def build_optimizer(spec: ExperimentSpec, schedule: LearningRateSchedule) -> ker
     return optimizers.build_optimizer(
         training.optimizer.name,
         schedule,
-        gradient_clipping=training.gradient_clipping,
         precision=training.precision,
         **training.optimizer.model_dump(exclude={"name", "learning_rate"}),
     )
@@ -88,6 +87,7 @@ def build_trainer(spec: ExperimentSpec, model: keras.Model, batches: Batches, st
         batch_size=training.batch_size,
         strategy=strategy,
         label_smoothing=training.label_smoothing,
+        gradient_clipping=training.gradient_clipping,
         jit=training.jit,
         steps_per_execution=None if steps == "auto" else int(steps),
         record_gradient_norms=spec.tensorboard.histograms,

@@ -105,7 +105,7 @@ class Pattern:
         return cls(index, sign)
 
     @classmethod
-    def preset(cls, name: str, size: int | Sequence[int], **options: Any) -> Pattern:
+    def preset(cls, name: str, size: int | Sequence[int], /, **options: Any) -> Pattern:
         """A named pattern at a size, for example `Pattern.preset("hashed", (3, 5), groups=4, seed=1)`.
 
         Args:
@@ -152,7 +152,7 @@ class Pattern:
             return cls.preset(name, size, **options)
         if not isinstance(value, Pattern | str):
             raise PatternError(f"a pattern is a Pattern, a preset's name, a mapping or a grid. Received: {value!r}")
-        if isinstance(value, str) and presets.close_names(value):
+        if isinstance(value, str) and value.isidentifier() and presets.close_names(value):
             presets.find_preset(value)  # a misspelt name, rather than a grid of one row
         pattern = cls.parse(value) if isinstance(value, str) else value
         if size is not None and pattern.shape != _as_size(size):
@@ -197,7 +197,10 @@ class Pattern:
     @cached_property
     def first_cells(self) -> npt.NDArray[np.int64]:
         """(groups,) the flat position of each group's first cell, where its weight stands with a plus."""
-        return np.unique(np.where(self.index < 0, self.num_groups, self.index), return_index=True)[1][: self.num_groups]
+        free = np.flatnonzero(self.index >= 0)
+        first = free[np.unique(self.index.ravel()[free], return_index=True)[1]]
+        first.setflags(write=False)
+        return first
 
     @property
     def is_dense(self) -> bool:
@@ -238,12 +241,20 @@ class Pattern:
     def expand(self, free: npt.ArrayLike) -> npt.NDArray[np.floating[Any]]:
         """Free weights (groups, ...) to kernels (rows, cols, ...)."""
         weights = np.asarray(free)
+        if weights.shape[:1] != (self.num_groups,):
+            raise PatternError(
+                f"the pattern has {self.num_groups} free weights. Received: an array of shape {weights.shape}"
+            )
         sign = self.sign.reshape(self.shape + (1,) * (weights.ndim - 1))
         return cast("npt.NDArray[np.floating[Any]]", sign.astype(weights.dtype) * weights[self.index])
 
     def collapse(self, kernel: npt.ArrayLike) -> npt.NDArray[np.floating[Any]]:
         """The transpose of `expand`: (rows, cols, ...) to the signed sums over each group's cells, (groups, ...)."""
         cells = np.asarray(kernel)
+        if cells.shape[:2] != self.shape:
+            raise PatternError(
+                f"the pattern is {self.shape[0]}x{self.shape[1]}. Received: a kernel of shape {cells.shape}"
+            )
         return np.einsum("cg,c...->g...", self.matrix, cells.reshape(self.index.size, *cells.shape[2:]))
 
     # How it looks
@@ -320,7 +331,8 @@ def _group_name(group: int) -> str:
 
 
 def _as_size(size: int | Sequence[int]) -> tuple[int, int]:
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(side, int | np.integer) and 1 <= side <= MAX_SIDE for side in sides):
+    sides = tuple(size) if isinstance(size, Sequence | np.ndarray) else (size, size)
+    whole = all(isinstance(side, int | np.integer) and not isinstance(side, bool) for side in sides)
+    if len(sides) != 2 or not whole or not all(1 <= side <= MAX_SIDE for side in sides):
         raise PatternError(f"a size is a whole number from 1 to {MAX_SIDE}, or two of them. Received: {size!r}")
     return int(sides[0]), int(sides[1])

@@ -35,7 +35,8 @@ def full(rows: int, cols: int) -> Cells:
     return np.arange(rows * cols).reshape(rows, cols), None
 
 
-def block(rows: int, cols: int, *, blocks: int = 3) -> Cells:
+def block(rows: int, cols: int, *, blocks: int | None = None) -> Cells:
+    blocks = min(3, max(rows, cols)) if blocks is None else blocks
     if not 1 <= blocks <= max(rows, cols):
         raise PatternError(f"block: `blocks` goes from 1 to the longer side, {max(rows, cols)}. Received: {blocks}")
     return _product(_parts(rows, min(blocks, rows)), _parts(cols, min(blocks, cols))), None
@@ -164,7 +165,8 @@ def atrous(rows: int, cols: int, *, rate: int = 2) -> Cells:
 
 def causal(rows: int, cols: int, *, centre: bool = True) -> Cells:
     cells, _ = full(rows, cols)
-    middle = rows // 2 * cols + cols // 2
+    # Where "same" padding puts the output pixel: of the two middle lines of an even side, the first.
+    middle = (rows - 1) // 2 * cols + (cols - 1) // 2
     return np.where(cells < middle + centre, cells, -1), None
 
 
@@ -204,8 +206,8 @@ class Preset:
             if option not in self.options:
                 allowed = f"it takes {', '.join(self.options)}" if self.options else "it takes none"
                 raise PatternError(f"the preset '{name}' has no option '{option}'; {allowed}")
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            pair = option == "tile" and isinstance(value, tuple | list) and all(isinstance(v, int) for v in value)
+            whole = _is_whole(value)
+            pair = option == "tile" and isinstance(value, tuple | list) and all(map(_is_whole, value))
             if option == "centre" and not isinstance(value, bool):
                 raise PatternError(f"the preset '{name}': `centre` is true or false. Received: {value!r}")
             if option not in ("centre", "of") and not whole and not (pair and len(value) == 2):
@@ -214,8 +216,15 @@ class Preset:
 
 
 _MIRROR = "Dudar & Semenov 2018, arXiv 1805.09421; SymNet, Dzhezyan & Cecotti 2019, arXiv 1906.04252"
-_ROTATION = "Cohen & Welling 2016, arXiv 1602.07576 (there the group acts on feature maps; here one kernel is invariant)"
+_POINT = "SymNet, Dzhezyan & Cecotti 2019, arXiv 1906.04252"
+_INVARIANT = "kernels that equal their transform: Lo et al. 2018, arXiv 1806.03636"
+_ROTATION = (
+    f"{_INVARIANT}; escnn's kernels between scalar fields, Weiler & Cesa 2019, arXiv 1911.08251; after Cohen & Welling "
+    "2016, arXiv 1602.07576 (there the feature maps carry the group)"
+)
+_RINGS = "GMR-Conv, Du et al. 2025, arXiv 2504.02819 (there round rings, smoothed by Gaussians)"
 _OWN = "a control of this project"
+_ODD_MIRROR = f"{_OWN}, a mirror's counterpart of SymNet's anti-point reflection (arXiv 1906.04252)"
 
 PRESETS = {
     preset.build.__name__: preset
@@ -226,15 +235,15 @@ PRESETS = {
         Preset(mirror_h, "left and right halves are mirror images", _MIRROR),
         Preset(mirror_v, "upper and lower halves are mirror images", _MIRROR),
         Preset(mirror_hv, "mirror images both ways", _MIRROR),
-        Preset(point, "unchanged by a half turn", _MIRROR),
-        Preset(transpose, "unchanged by swapping rows and columns", _MIRROR),
+        Preset(point, "unchanged by a half turn", _POINT),
+        Preset(transpose, "unchanged by swapping rows and columns", _INVARIANT),
         Preset(rot90, "unchanged by quarter turns", _ROTATION),
         Preset(d4, "unchanged by quarter turns and mirrors", _ROTATION),
-        Preset(rings, "one weight a square ring (Chebyshev distance)", "GMR-Conv, arXiv 2504.02819 (there Gaussian rings)"),
+        Preset(rings, "one weight a square ring (Chebyshev distance)", _RINGS),
         Preset(
             rings_circular,
             "one weight a round ring (rounded Euclidean radius), the corners beyond zero",
-            "GMR-Conv, arXiv 2504.02819 (there Gaussian rings)",
+            _RINGS,
         ),
         Preset(row, "one weight a row", "the question's tiled kernel with a column tile"),
         Preset(column, "one weight a column", "the question's tiled kernel, Conv2DTiledKernel(10, [1, 5], [5, 1])"),
@@ -243,9 +252,9 @@ PRESETS = {
         Preset(circulant, "each row is the one above, moved on by one and wrapped", _OWN),
         Preset(centre_surround, "one weight inside, one around", _OWN),
         Preset(checkerboard, "two weights, alternating", _OWN),
-        Preset(anti_point, "a half turn negates it; an odd centre is zero", _MIRROR),
-        Preset(anti_h, "the right half is minus the mirrored left half", _MIRROR),
-        Preset(anti_v, "the lower half is minus the mirrored upper half", _MIRROR),
+        Preset(anti_point, "a half turn negates it; an odd centre is zero", _POINT),
+        Preset(anti_h, "the right half is minus the mirrored left half", _ODD_MIRROR),
+        Preset(anti_v, "the lower half is minus the mirrored upper half", _ODD_MIRROR),
         Preset(cross, "free on the middle row and column, zero elsewhere", _OWN),
         Preset(atrous, "free on every `rate`-th row and column, zero between", "Yu & Koltun 2016, arXiv 1511.07122"),
         Preset(
@@ -271,6 +280,10 @@ def find_preset(name: str) -> Preset:
 def close_names(name: str) -> list[str]:
     """The presets whose names are nearly `name`, nearest first."""
     return get_close_matches(name, PRESETS, n=3, cutoff=0.6)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _product(down: Grid, across: Grid) -> Grid:

@@ -90,7 +90,6 @@ def build_optimizer(
     schedule: Any,
     *,
     weight_decay: float = 0.0,
-    gradient_clipping: float | None = None,
     precision: str = "float32",
     **options: Any,
 ) -> keras.optimizers.Optimizer:
@@ -100,7 +99,6 @@ def build_optimizer(
         name: sgd, adam, adamw or lion.
         schedule: the learning rate, a number or a schedule.
         weight_decay: decoupled; not applied to the variables of `UNDECAYED`.
-        gradient_clipping: largest global norm of the gradient.
         precision: "mixed_float16" adds dynamic loss scaling.
         options: momentum, nesterov, beta_1, beta_2, epsilon, as the optimizer has them.
     """
@@ -110,9 +108,8 @@ def build_optimizer(
         "adamw": keras.optimizers.AdamW,
         "lion": keras.optimizers.Lion,
     }
-    optimizer = classes[name](
-        schedule, weight_decay=weight_decay or None, global_clipnorm=gradient_clipping, **options
-    )
+    decay = weight_decay if weight_decay or name == "adamw" else None  # AdamW wants a number, the others save the work
+    optimizer = classes[name](schedule, weight_decay=decay, **options)
     if weight_decay:
         optimizer.exclude_from_weight_decay(var_names=UNDECAYED)
     return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer

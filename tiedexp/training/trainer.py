@@ -64,6 +64,7 @@ class Trainer:
         batch_size: images a step, over all replicas.
         strategy: a `tf.distribute.Strategy`; the default one for a single device.
         label_smoothing: as in `keras.losses.CategoricalCrossentropy`.
+        gradient_clipping: largest L2 norm of the gradient of all variables together.
         jit: compile forward and backward pass with XLA.
         steps_per_execution: steps in one call; None chooses what takes about a quarter of a second.
         record_gradient_norms: keep the L2 norm of every variable's gradient at every step.
@@ -78,6 +79,7 @@ class Trainer:
         batch_size: int,
         strategy: tf.distribute.Strategy | None = None,
         label_smoothing: float = 0.0,
+        gradient_clipping: float | None = None,
         jit: bool = False,
         steps_per_execution: int | None = None,
         record_gradient_norms: bool = False,
@@ -88,6 +90,7 @@ class Trainer:
         self._batches = batches
         self._strategy = strategy or tf.distribute.get_strategy()
         self._label_smoothing = label_smoothing
+        self._gradient_clipping = gradient_clipping
         self._steps_per_execution = steps_per_execution
         self._record_gradient_norms = record_gradient_norms
         self._differentiate = tf.function(self._compute_gradients, jit_compile=jit)
@@ -169,13 +172,17 @@ class Trainer:
         context = tf.distribute.get_replica_context()
         images, labels = self._batches(step, context.replica_id_in_sync_group, replicas)
         loss, hits, gradients = self._differentiate(images, labels)
-        if replicas > 1 and (self._record_gradient_norms or self._clips):
-            # Norms must be of the whole gradient. The optimizer sums the equal parts up again.
-            gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
         norms = tf.zeros((0,))
-        if self._record_gradient_norms:
-            scale = self._loss_scale() / replicas
-            norms = tf.stack([tf.norm(tf.cast(gradient, tf.float32)) / scale for gradient in gradients])
+        if self._record_gradient_norms or self._gradient_clipping:
+            if replicas > 1:  # norms must be of the whole gradient
+                gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+            scale = self._loss_scale()
+            if self._record_gradient_norms:
+                norms = tf.stack([tf.norm(tf.cast(gradient, tf.float32)) / scale for gradient in gradients])
+            if self._gradient_clipping:
+                gradients, _ = tf.clip_by_global_norm(gradients, self._gradient_clipping * scale)
+            if replicas > 1:  # the optimizer sums up once more
+                gradients = [gradient / replicas for gradient in gradients]
         self.optimizer.apply(gradients, self.model.trainable_variables)
         return loss, hits, norms
 
@@ -193,11 +200,6 @@ class Trainer:
         gradients = tape.gradient(objective, [variable.value for variable in self.model.trainable_variables])
         hits = tf.equal(tf.argmax(logits, axis=-1), tf.argmax(labels, axis=-1))
         return loss, tf.reduce_sum(tf.cast(hits, tf.float32)), gradients
-
-    @property
-    def _clips(self) -> bool:
-        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        return inner.global_clipnorm is not None
 
     def _loss_scale(self) -> Any:
         return getattr(self.optimizer, "dynamic_scale", 1.0)

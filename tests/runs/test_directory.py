@@ -1,0 +1,146 @@
+"""Run directories: where they are, who may be in one, what is never read."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tiedexp.errors import RunError
+from tiedexp.runs.directory import MAX_JSON_BYTES, RunDirectory, find_runs_root
+
+
+@pytest.fixture
+def run(tmp_path):
+    directory = RunDirectory.locate(tmp_path / "runs", name="try", digest="0123456789", seed=3)
+    with directory.lock():
+        directory.write_json("manifest.json", {"format": 1})
+    return directory
+
+
+def test_the_place_of_a_run(tmp_path):
+    run = RunDirectory.locate(tmp_path, name="mnist", digest="abc", seed=7)
+    assert run.path == tmp_path / "mnist-abc" / "seed-7"
+    assert not run.path.exists()
+    assert not run.finished
+
+
+def test_the_root_is_the_option_then_the_environment_then_runs(tmp_path, monkeypatch):
+    assert str(find_runs_root(None)) == "runs"
+    monkeypatch.setenv("TIEDEXP_RUNS", "/some/where")
+    assert str(find_runs_root(None)) == "/some/where"
+    assert find_runs_root(tmp_path) == tmp_path
+
+
+def test_a_second_process_is_kept_out_and_told_who_is_in(run):
+    code = (
+        "import sys; from pathlib import Path; from tiedexp.runs.directory import RunDirectory\n"
+        "with RunDirectory(Path(sys.argv[1])).lock(): pass"
+    )
+    command = [sys.executable, "-c", code, str(run.path)]
+    with run.lock():
+        held = subprocess.run(command, capture_output=True, text=True, check=False)
+    free = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert held.returncode != 0
+    assert f"{run.path} is in use by another process (pid {os.getpid()} on {os.uname().nodename})" in held.stderr
+    assert free.returncode == 0, free.stderr
+
+
+def test_the_lock_ends_with_the_block_even_if_it_fails(run):
+    with pytest.raises(KeyError), run.lock():
+        raise KeyError
+    with run.lock():
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_directory_that_cannot_be_written(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(RunError, match="cannot be written: Permission denied"), RunDirectory(tmp_path / "run").lock():
+        pass
+
+
+def test_a_root_that_is_a_file(tmp_path):
+    (tmp_path / "runs").write_text("")
+    directory = RunDirectory.locate(tmp_path / "runs", name="a", digest="b", seed=0)
+    with pytest.raises(RunError, match="cannot be written"), directory.lock():
+        pass
+
+
+def test_open_says_what_is_wrong_and_what_was_meant(run, tmp_path):
+    assert RunDirectory.open(run.path).path == run.path
+    with pytest.raises(RunError, match="nowhere is not a directory; a run is one like"):
+        RunDirectory.open(tmp_path / "nowhere")
+    with pytest.raises(RunError, match=r"is not a run; did you mean .*seed-3\?"):
+        RunDirectory.open(run.path.parent)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match="for it has no manifest.json"):
+        RunDirectory.open(tmp_path / "empty")
+
+
+def test_json_comes_back(run):
+    run.write_json("result.json", {"test": {"accuracy": 0.5}, "classes": ["é"]})
+    assert run.read_json("result.json") == {"test": {"accuracy": 0.5}, "classes": ["é"]}
+    assert run.finished
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        run.write_json("result.json", {"loss": float("nan")})
+    assert run.read_json("result.json")["classes"] == ["é"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read"),
+        ("[1]", "does not hold a JSON object"),
+        ("[" * 100_000, "cannot be read"),
+        (" " * (MAX_JSON_BYTES + 1), "larger than 16 MiB"),
+    ],
+)
+def test_json_that_is_none(run, content, message):
+    (run.path / "result.json").write_text(content)
+    with pytest.raises(RunError, match=message):
+        run.read_json("result.json")
+
+
+def test_metrics_are_lines_and_a_torn_last_one_is_left_out(run):
+    assert run.read_metrics() == []
+    for epoch in (1, 2):
+        run.append_metrics({"epoch": epoch})
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "tr')
+    assert run.read_metrics() == [{"epoch": 1}, {"epoch": 2}]
+    run.rewrite_metrics([{"epoch": 1}])
+    assert [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()] == [{"epoch": 1}]
+
+
+@pytest.mark.parametrize("name", ["spec", "checkpoints", "tensorboard", "finished"])
+def test_links_out_of_the_run_are_refused(run, tmp_path, name):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret").write_text("{}")
+    for file in ("spec.yaml", "result.json"):
+        (run.path / file).symlink_to(tmp_path / "outside" / "secret")
+    for directory in ("checkpoints", "tensorboard"):
+        (run.path / directory).symlink_to(tmp_path / "outside")
+    with pytest.raises(RunError, match="leads out of the run directory"):
+        getattr(run, name)
+
+
+def test_a_link_to_the_whole_run_is_fine(run, tmp_path):
+    (tmp_path / "link").symlink_to(run.path)
+    assert RunDirectory.open(tmp_path / "link").read_json("manifest.json") == {"format": 1}
+
+
+def test_clearing_deletes_what_is_ours_and_follows_no_link(run, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_text("")
+    (run.path / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    (run.path / "tensorboard").mkdir()
+    (run.path / "tensorboard" / "events").write_text("")
+    (run.path / "notes.txt").write_text("mine")
+    run.write_json("result.json", {})
+    run.clear()
+    assert sorted(path.name for path in run.path.iterdir()) == [".lock", "notes.txt"]
+    assert (tmp_path / "elsewhere" / "file").exists()

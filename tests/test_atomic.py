@@ -1,0 +1,27 @@
+"""Files are whole or not there."""
+
+from __future__ import annotations
+
+import pytest
+
+from tiedexp.atomic import replace_file, write_text
+
+
+def test_text_is_written_and_replaced(tmp_path):
+    path = tmp_path / "file.txt"
+    write_text(path, "é")
+    write_text(path, "second")
+    assert path.read_text(encoding="utf-8") == "second"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError), replace_file(path, suffix=".h5") as unfinished:
+        assert unfinished.name.endswith(".h5")
+        assert unfinished.parent == tmp_path
+        unfinished.write_bytes(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

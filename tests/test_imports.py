@@ -1,0 +1,138 @@
+"""Who may import whom, and what must load without TensorFlow."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tiedexp
+
+PACKAGE = Path(tiedexp.__file__).parent
+
+# Each part, and the parts it may import besides itself.
+MAY_IMPORT = {
+    "errors": set(),
+    "atomic": set(),
+    "patterns": {"errors"},
+    "layers": {"errors", "patterns"},
+    "models": {"layers", "patterns"},
+    "spec": {"errors", "patterns"},
+    "data": {"errors"},
+    "drawing": {"patterns"},
+    "training": {"atomic", "errors"},
+    "runs": {"atomic", "errors"},
+    "evaluation": set(),
+    "experiment": {"data", "drawing", "errors", "evaluation", "models", "runs", "spec", "training"},
+}
+HEAVY = ("tensorflow", "keras", "tensorflow_datasets")
+
+
+def part_of(path: Path) -> str:
+    name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "tiedexp" if name == "__init__" else name
+
+
+def imports_of(path: Path) -> set[str]:
+    """Full names of all modules that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_imports_point_one_way(part):
+    files = [path for path in PACKAGE.rglob("*.py") if part_of(path) == part]
+    assert files
+    for path in files:
+        ours = {name.split(".")[1] for name in imports_of(path) if name.startswith("tiedexp.")}
+        assert ours - {part} <= MAY_IMPORT[part], path
+
+
+def test_every_part_has_its_rule():
+    parts = {part_of(path) for path in PACKAGE.rglob("*.py")}
+    assert parts == {*MAY_IMPORT, "cli", "tiedexp"}
+
+
+def test_patterns_need_numpy_alone():
+    for path in (PACKAGE / "patterns").glob("*.py"):
+        outside = {name.split(".")[0] for name in imports_of(path)} - set(sys.stdlib_module_names)
+        assert outside <= {"numpy", "tiedexp"}, path
+
+
+def test_commands_import_nothing_heavy_before_they_run():
+    """At the top of their modules: typer, the standard library, and small modules of ours."""
+    views = {"train_view.py"}  # imported by `train` when it runs
+    for path in (PACKAGE / "cli").glob("*.py"):
+        if path.name in views:
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+                allowed = {"typer", "tiedexp", "tiedexp.cli", "tiedexp.errors"}
+                assert module.split(".")[0] in sys.stdlib_module_names or module in allowed, (path, module)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import tiedexp; assert tiedexp.Pattern.preset('block', 5).num_groups == 9",
+        "import tiedexp.experiment.plan, tiedexp.runs.directory, tiedexp.spec.loading",
+        "run('--help')",
+        "run('train', '--help')",
+        "run('pattern', 'list')",
+        "run('pattern', 'show', 'block')",
+        "run('schema')",
+        "run('validate', spec)",
+        "run('data', 'list')",
+        "run('init', str(folder / 'new.yaml'))",
+    ],
+)
+def test_tensorflow_is_not_loaded(code, tmp_path):
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("name: a\ndataset: {name: digits}\nmodel: {kernel_size: 5, tying: {pattern: block}}\n")
+    script = f"""
+import pathlib, sys
+folder = pathlib.Path({str(tmp_path)!r})
+spec = str(folder / "spec.yaml")
+def run(*arguments):
+    import tiedexp.cli
+    sys.argv = ["tiedexp", *arguments]
+    try:
+        tiedexp.cli.main()
+    except SystemExit as exit:
+        assert not exit.code, exit.code
+{code}
+loaded = set({HEAVY!r}) & sys.modules.keys()
+assert not loaded, loaded
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_public_names():
+    assert sorted(tiedexp.__all__) == tiedexp.__all__ == [
+        "DatasetError",
+        "Pattern",
+        "PatternError",
+        "RunError",
+        "RunInterruptedError",
+        "SpecError",
+        "TiedConv2D",
+        "TiedDepthwiseConv2D",
+        "TiedexpError",
+    ]
+    for name in tiedexp.__all__:
+        assert getattr(tiedexp, name).__name__ == name
+        assert name in dir(tiedexp)
+    with pytest.raises(AttributeError, match="no attribute 'Tied'"):
+        _ = tiedexp.Tied

@@ -1,0 +1,118 @@
+"""What is saved is what is loaded, to the bit, and damage is noticed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tiedexp.errors import RunError
+from tiedexp.training.checkpoint import CheckpointStore, load_weights, restore
+
+
+def all_state(trainer):
+    return [v.numpy() for v in [*trainer.model.variables, *trainer.optimizer.variables]]
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"), [("sgd", "float32"), ("adam", "float32"), ("lion", "float32"), ("adamw", "mixed_float16")]
+)
+def test_training_goes_on_to_the_same_bits(make_trainer, tmp_path, name, precision):
+    options = {"model": {"dropout": 0.4, "batch_norm": True, "dtype": precision}, "optimizer": {"precision": precision}}
+    straight = make_trainer(name, **options)
+    straight.run_epoch(0, 6)
+    CheckpointStore(tmp_path / "new").save(1, straight.model, {"step": 6})
+    straight.run_epoch(6, 6)
+
+    resumed = make_trainer(name, **options)
+    checkpoint = CheckpointStore(tmp_path / "new").latest()
+    assert (checkpoint.epoch, checkpoint.state) == (1, {"step": 6})
+    restore(checkpoint, resumed.model)
+    resumed.run_epoch(6, 6)
+    for ours, theirs in zip(all_state(resumed), all_state(straight), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_without_the_seed_generators_the_bits_would_differ(make_trainer, tmp_path):
+    """Guards the test above: dropout must matter in it."""
+    options = {"model": {"dropout": 0.4}}
+    straight = make_trainer(**options)
+    straight.run_epoch(0, 6)
+    checkpoint = CheckpointStore(tmp_path).save(1, straight.model, {})
+    straight.run_epoch(6, 6)
+    resumed = make_trainer(**options)
+    load_weights(checkpoint, resumed.model)
+    resumed.run_epoch(6, 6)
+    assert any((a != b).any() for a, b in zip(all_state(resumed)[:2], all_state(straight)[:2], strict=True))
+
+
+@pytest.mark.parametrize("damage", ["torn", "empty", "altered", "missing", "json torn", "json missing"])
+def test_a_damaged_checkpoint_is_passed_over(make_trainer, tmp_path, damage):
+    store = CheckpointStore(tmp_path)
+    model = make_trainer().model
+    for epoch in (1, 2):
+        store.save(epoch, model, {})
+    weights, about = tmp_path / "epoch-0002.weights.h5", tmp_path / "epoch-0002.json"
+    content = weights.read_bytes()
+    if damage == "torn":
+        weights.write_bytes(content[:-100])
+    elif damage == "empty":
+        weights.write_bytes(b"")
+    elif damage == "altered":
+        weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif damage == "missing":
+        weights.unlink()
+    elif damage == "json torn":
+        about.write_text(about.read_text()[:-5])
+    else:
+        about.unlink()
+    assert store.latest().epoch == 1
+    with pytest.raises(RunError, match=r"epoch-0002.json is missing, or its weights are not those"):
+        store.of_epoch(2)
+
+
+def test_pruning_keeps_what_it_is_told_and_leaves_nothing_else(make_trainer, tmp_path):
+    store = CheckpointStore(tmp_path)
+    model = make_trainer().model
+    for epoch in range(1, 5):
+        store.save(epoch, model, {})
+    store.prune(keep={2, 4})
+    names = [f"epoch-000{epoch}.{ending}" for epoch in (2, 4) for ending in ("json", "weights.h5")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    store.clear()
+    assert list(tmp_path.iterdir()) == []
+    assert store.latest() is None
+
+
+def test_weights_of_another_model_are_refused(make_trainer, tmp_path):
+    checkpoint = CheckpointStore(tmp_path).save(1, make_trainer().model, {})
+    with pytest.raises(RunError, match=r"epoch-0001.weights.h5 cannot be loaded into this run's model"):
+        load_weights(checkpoint, make_trainer(model={"batch_norm": True}).model)
+    with pytest.raises(RunError, match="other seed generators"):
+        restore(checkpoint, make_trainer(model={"dropout": 0.1}).model)
+
+
+def test_a_failed_write_leaves_the_older_checkpoint(make_trainer, tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path)
+    model = make_trainer().model
+    store.save(1, model, {"kept": True})
+
+    def fail(path):
+        path.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(model, "save_weights", fail)
+    with pytest.raises(OSError, match="no space"):
+        store.save(1, model, {})
+    assert store.latest().state == {"kept": True}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0001.json", "epoch-0001.weights.h5"]
+
+
+def test_the_json_says_what_it_is(make_trainer, tmp_path):
+    CheckpointStore(tmp_path).save(7, make_trainer(model={"dropout": 0.1}).model, {"step": 3})
+    content = json.loads((tmp_path / "epoch-0007.json").read_text())
+    assert content["epoch"] == 7
+    assert content["state"] == {"step": 3}
+    assert len(content["sha256"]) == 64
+    assert len(content["seed_generators"]) == 1
