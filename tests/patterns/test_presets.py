@@ -202,8 +202,8 @@ class TestRandom:
 
     def test_golden(self) -> None:
         # A seed means the same pattern for good: results name it, and NumPy's generators may change.
-        assert Pattern.preset("hashed", 3, groups=3, seed=1).digest == "GOLDEN_HASHED"
-        assert Pattern.preset("random_like", 5, seed=1).digest == "GOLDEN_RANDOM"
+        assert Pattern.preset("hashed", 3, groups=3, seed=1).digest == "05d19a21f2dd"
+        assert Pattern.preset("random_like", 5, seed=1).digest == "c72f3b8cd6d6"
 
     def test_hashed_is_spread_evenly(self) -> None:
         counts = np.zeros((5, 5))
@@ -235,6 +235,7 @@ class TestRandom:
     def test_random_like_is_like_block_by_default(self) -> None:
         sizes = sorted(Pattern.preset("random_like", 5, seed=9).group_sizes)
         assert sizes == [1, 2, 2, 2, 2, 4, 4, 4, 4]
+        assert str(Pattern.preset("random_like", 1)) == "A"
 
 
 def minorities(pattern: Pattern) -> list[tuple[int, int]]:
@@ -248,7 +249,7 @@ class TestRefusals:
         ("name", "size", "options", "message"),
         [
             ("blok", 5, {}, r"unknown pattern 'blok'; did you mean block\?"),
-            ("mirror", 5, {}, r"did you mean mirror_v or mirror_h or mirror_hv\?|did you mean mirror_h"),
+            ("mirror", 5, {}, "did you mean mirror_"),
             ("ROT90", 5, {}, "unknown pattern 'ROT90'; there are full, block, tile"),
             ("", 5, {}, "unknown pattern ''; there are full"),
             ("block", 5, {"block": 3}, "the preset 'block' has no option 'block'; it takes blocks"),

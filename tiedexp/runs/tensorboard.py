@@ -51,14 +51,14 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 class TensorBoardLog:
     """The TensorBoard log of one run; a context manager that also records how the run ended.
 
-    Steps count optimizer updates, and those of a split may repeat but not go down. What describes the run as a whole
+    Steps may count epochs or updates; those of a split may repeat but not go down. What describes the run as a whole
     (`hparams`, `text`, `layout`) is kept from no earlier process: whoever opens a log writes it.
 
     Args:
         directory: where the log is, made if need be; nothing else may write there at the same time.
         resume_step: the first step that may be written from now on, so N + 1 after a checkpoint at step N. What an
-            earlier process wrote at that step or later is removed, and what it wrote before stays. With None the log
-            starts over.
+            earlier process wrote at that step or later is removed, and what it wrote before stays, but for the test
+            split, which is written once, at the end. With None the log starts over.
 
     Raises:
         OSError: the directory cannot be written.
@@ -72,7 +72,7 @@ class TensorBoardLog:
         self._is_session = False
         _remove_events(_event_files(directory))
         for split in SPLITS:
-            _remove_events(_event_files(directory / split), self._first_step)
+            _remove_events(_event_files(directory / split), self._first_step_of(split))
 
     def __enter__(self) -> Self:
         return self
@@ -160,19 +160,23 @@ class TensorBoardLog:
         if split not in SPLITS:
             raise ValueError(f"a split is one of {SPLITS}. Received: {split!r}")
         directory = self._directory / split
-        last = self._last_steps.get(directory, self._first_step)
+        last = self._last_steps.get(directory, self._first_step_of(split))
         if step < last:  # resuming cuts a file at a step, which would lose what is out of order
             raise ValueError(f"the steps of a split do not go down: {split} was at {last}. Received: step={step}")
         self._last_steps[directory] = step
         for summary in summaries:
-            self._open(directory).write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
+            self._open(directory, self._first_step_of(split)).write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
 
     def _write_run(self, step: int, summary: summary_pb2.Summary) -> None:
-        self._open(self._directory).write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
+        self._open(self._directory, 0).write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
 
-    def _open(self, directory: Path) -> _EventFile:
+    def _first_step_of(self, split: Split) -> int:
+        """The test is done once, of the best epoch, which may be any: a run that goes on does it anew."""
+        return 0 if split == "test" else self._first_step
+
+    def _open(self, directory: Path, first_step: int) -> _EventFile:
         if directory not in self._files:
-            self._files[directory] = _EventFile(directory, self._first_step)
+            self._files[directory] = _EventFile(directory, first_step)
         return self._files[directory]
 
 

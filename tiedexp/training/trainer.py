@@ -6,6 +6,7 @@ and a run that goes on at step n sees what it would have seen. Keras' own `fit` 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -112,23 +113,25 @@ class Trainer:
         """
         begin = time.perf_counter()
         steps_per_call = self._steps_per_execution or 1
-        done, loss_sum, correct, timed_steps, timed_seconds = 0, 0.0, 0.0, 0, 0.0
+        done, loss_sum, correct, timed_steps, timed_seconds = 0, 0.0, 0, 0, 0.0
         norms: list[npt.NDArray[np.float32]] = []
         while done < num_steps:
             count = min(steps_per_call, num_steps - done)
             call_begin = time.perf_counter()
-            loss, hits, call_norms = self._run_steps(
+            losses, hits, call_norms = self._run_steps(
                 tf.constant(first_step + done, tf.int64), tf.constant(count, tf.int64)
             )
-            loss_sum += float(loss)
+            # Summed one by one, so that the result does not depend on how many steps a call has.
+            for at, loss in enumerate(losses.numpy().tolist()):
+                if not math.isfinite(loss):
+                    raise RunError(
+                        f"the loss became {loss} at step {first_step + done + at}; "
+                        "a lower learning_rate, warm-up or gradient_clipping usually helps"
+                    )
+                loss_sum += loss
             seconds = time.perf_counter() - call_begin
-            correct += float(hits)
+            correct += int(hits.numpy().sum())
             done += count
-            if not np.isfinite(loss_sum):
-                raise RunError(
-                    f"the loss became {loss_sum} between steps {first_step + done - count} and {first_step + done - 1}; "
-                    "a lower learning_rate, warm-up or gradient_clipping usually helps"
-                )
             if self._record_gradient_norms:
                 norms.append(call_norms.numpy())
             if self._compiled:
@@ -153,17 +156,18 @@ class Trainer:
             return strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
 
         def run_steps(first_step: Any, count: Any) -> tuple[Any, Any, Any]:
-            loss_sum, correct = tf.constant(0.0, tf.float32), tf.constant(0.0, tf.float32)
+            size = tf.cast(count, tf.int32)
             variables = len(self.model.trainable_variables) if self._record_gradient_norms else 0
-            norms = tf.TensorArray(tf.float32, tf.cast(count, tf.int32), element_shape=(variables,))
+            losses = tf.TensorArray(tf.float32, size, element_shape=())
+            hits = tf.TensorArray(tf.float32, size, element_shape=())
+            norms = tf.TensorArray(tf.float32, size, element_shape=(variables,))
             for step in tf.range(first_step, first_step + count):
-                loss, hits, step_norms = strategy.run(self._run_replica_step, args=(step,))
-                loss_sum += total(loss)
-                correct += total(hits)
-                norms = norms.write(
-                    tf.cast(step - first_step, tf.int32), total(step_norms) / strategy.num_replicas_in_sync
-                )
-            return loss_sum, correct, norms.stack()
+                at = tf.cast(step - first_step, tf.int32)
+                loss, step_hits, step_norms = strategy.run(self._run_replica_step, args=(step,))
+                losses = losses.write(at, total(loss))
+                hits = hits.write(at, total(step_hits))
+                norms = norms.write(at, total(step_norms) / strategy.num_replicas_in_sync)
+            return losses.stack(), hits.stack(), norms.stack()
 
         return run_steps
 

@@ -1,0 +1,236 @@
+"""Whole runs, as `tiedexp train` does them: what is on disk, what happens when they are cut off or fail."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from tiedexp.errors import DatasetError, RunError, RunInterruptedError
+from tiedexp.experiment.observer import Observer
+from tiedexp.experiment.run import run_experiment
+from tiedexp.spec.loading import load_spec
+
+pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
+
+
+class Recorder(Observer):
+    """Notes what it is told; interrupts like Ctrl-C in the epoch it was asked to."""
+
+    def __init__(self, interrupt_in=None):
+        self.interrupt_in, self.events, self.sizes = interrupt_in, [], None
+
+    def planned(self, plan, run, device, dataset, sizes):
+        self.events.append("planned")
+        self.sizes = dict(sizes)
+
+    def resumed(self, epochs_done):
+        self.events.append(f"resumed after {epochs_done}")
+
+    def epoch_begins(self, epoch, num_steps):
+        self.epoch = epoch
+
+    def progressed(self, progress):
+        if self.epoch == self.interrupt_in:
+            raise KeyboardInterrupt
+
+    def epoch_ends(self, line):
+        self.events.append(line["epoch"])
+
+    def finished(self, run, result):
+        self.events.append("finished")
+
+
+def read_weights(path):
+    arrays = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return arrays
+
+
+def without_times(run):
+    lines = []
+    for line in run.read_metrics():
+        train, validation = ({k: v for k, v in line[part].items() if k != "images_per_second"} for part in ("train", "validation"))
+        lines.append({**line, "train": train, "validation": validation, "seconds": None, "time": None})
+    return lines
+
+
+def test_a_run_leaves_what_is_promised(make_spec, tmp_path):
+    spec, recorder = make_spec(), Recorder()
+    run = run_experiment(spec, root=tmp_path, observer=recorder)
+    assert run.path == tmp_path / f"small-{spec.digest}" / "seed-0"
+    assert recorder.events == ["planned", 1, 2, 3, "finished"]
+    assert recorder.sizes == {"train": 270, "validation": 30, "test": 300}
+
+    assert load_spec(run.spec) == spec
+    lines, result, manifest = run.read_metrics(), run.read_json("result.json"), run.read_json("manifest.json")
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert [line["step"] for line in lines] == [5, 10, 15]
+    assert lines[0]["learning_rate"] == pytest.approx(0.01 * 4 / 5)
+    assert lines[2]["train"]["loss"] < lines[0]["train"]["loss"]
+
+    best = max(lines, key=lambda line: (line["validation"]["accuracy"], -line["validation"]["loss"]))
+    assert result["best_epoch"] == best["epoch"]
+    assert result["validation"]["accuracy"] == best["validation"]["accuracy"]
+    assert result["validation"]["loss"] == pytest.approx(best["validation"]["loss"], rel=1e-5)
+    assert result["test"]["images"] == 300
+    assert (result["epochs"], result["stopped_early"]) == (3, False)
+
+    assert manifest["versions"]["tensorflow"].startswith("2.21")
+    assert manifest["pattern"] == "point"
+    assert manifest["patterns"].keys() == {"conv_1", "conv_2"}
+    assert manifest["unique_weights"] == 5 * 4 + 8 + 5 * 4 * 8 + 16 + 9 * 10
+    assert len(manifest["data"]["fingerprint"]) == 16
+    assert manifest["threads"] >= 1
+    kept = {path.name for path in run.checkpoints.iterdir()}
+    epochs = {3, 2, best["epoch"]}
+    assert kept == {f"epoch-000{epoch}.{ending}" for epoch in epochs for ending in ("json", "weights.h5")}
+    assert sorted(path.name for path in run.tensorboard.iterdir() if path.is_dir()) == ["test", "train", "validation"]
+
+
+def test_a_finished_run_is_not_run_again_unless_fresh(make_spec, tmp_path):
+    spec = make_spec(training={"epochs": 1})
+    run = run_experiment(spec, root=tmp_path)
+    before = run.read_json("result.json")
+    again, fresh = Recorder(), Recorder()
+    run_experiment(spec, root=tmp_path, observer=again)
+    assert again.events == ["finished"]
+    assert run.read_json("result.json") == before
+    run_experiment(spec, root=tmp_path, observer=fresh, fresh=True)
+    assert fresh.events == ["planned", 1, "finished"]
+    assert run.read_json("result.json")["test"] == before["test"]
+
+
+@pytest.mark.parametrize("interrupt_in", [1, 2, 4])
+def test_an_interrupted_run_goes_on_to_the_same_bits(make_spec, tmp_path, interrupt_in):
+    spec = make_spec(training={"epochs": 4, "early_stopping": {"patience": 9}})
+    straight = run_experiment(spec, root=tmp_path / "straight")
+
+    with pytest.raises(RunInterruptedError) as stopped:
+        run_experiment(spec, root=tmp_path / "cut", observer=Recorder(interrupt_in))
+    kept = f"the checkpoint of epoch {interrupt_in - 1} is kept" if interrupt_in > 1 else "no epoch was complete"
+    assert f"interrupted in epoch {interrupt_in}; {kept}" in str(stopped.value)
+    recorder = Recorder()
+    resumed = run_experiment(spec, root=tmp_path / "cut", observer=recorder)
+    assert recorder.events[0] == ("planned" if interrupt_in == 1 else f"resumed after {interrupt_in - 1}")
+
+    assert without_times(resumed) == without_times(straight)
+    results = resumed.read_json("result.json"), straight.read_json("result.json")
+    assert results[0]["test"] == results[1]["test"]
+    names = [{path.name for path in run.checkpoints.glob("*.h5")} for run in (resumed, straight)]
+    assert names[0] == names[1]
+    for name in names[0]:
+        ours, theirs = read_weights(resumed.checkpoints / name), read_weights(straight.checkpoints / name)
+        assert ours.keys() == theirs.keys()
+        for key in ours:
+            np.testing.assert_array_equal(ours[key], theirs[key])
+
+
+def test_a_run_cut_off_in_its_last_evaluation_is_finished_by_the_next(make_spec, tmp_path):
+    spec = make_spec(training={"epochs": 2})
+    run = run_experiment(spec, root=tmp_path)
+    result = run.read_json("result.json")
+    (run.path / "result.json").unlink()
+    recorder = Recorder()
+    run_experiment(spec, root=tmp_path, observer=recorder)
+    assert recorder.events == ["resumed after 2", "planned", "finished"]
+    assert run.read_json("result.json")["test"] == result["test"]
+
+
+def test_another_seed_is_another_run(make_spec, tmp_path):
+    runs = [run_experiment(make_spec(seed=seed, training={"epochs": 1}), root=tmp_path) for seed in (0, 1)]
+    assert runs[0].path.parent == runs[1].path.parent
+    assert runs[0].path != runs[1].path
+    losses = [run.read_metrics()[0]["train"]["loss"] for run in runs]
+    assert losses[0] != losses[1]
+
+
+def test_a_loss_that_is_no_number_fails_the_run_and_keeps_the_last_checkpoint(make_spec, tmp_path):
+    """The rate grows by 1e30 in the second epoch."""
+    from tiedexp.training import optimizers
+
+    spec = make_spec(training={"optimizer": {"name": "sgd", "learning_rate": 0.01}, "schedule": {"name": "constant", "warmup_epochs": 0}})
+    build = optimizers.build_schedule
+
+    def explode(*arguments, **options):
+        return build("step", 0.01, steps_per_epoch=5, epochs=3, drop_epochs=(1,), factor=1e30)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optimizers, "build_schedule", explode)
+        with pytest.raises(RunError) as failed:
+            run_experiment(spec, root=tmp_path)
+    message = str(failed.value)
+    assert message.startswith("epoch 2: the loss became")
+    assert "the checkpoint of epoch 1 is kept" in message
+    (run,) = tmp_path.glob("*/seed-0")
+    assert not (run / "result.json").exists()
+    assert [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [1]
+
+
+def test_early_stopping(make_spec, tmp_path):
+    spec = make_spec(training={"epochs": 30, "early_stopping": {"patience": 1, "min_delta": 1.0}})
+    result = run_experiment(spec, root=tmp_path).read_json("result.json")
+    assert (result["epochs"], result["stopped_early"]) == (2, True)
+
+
+def test_without_validation_the_last_epoch_is_tested(make_spec, tmp_path):
+    spec = make_spec(dataset={"validation": 0}, training={"epochs": 2})
+    recorder = Recorder()
+    run = run_experiment(spec, root=tmp_path, observer=recorder)
+    result = run.read_json("result.json")
+    assert recorder.sizes["validation"] == 0
+    assert (result["best_epoch"], result["validation"]) == (2, None)
+    assert run.read_metrics()[0]["validation"] is None
+
+
+def test_missing_data_is_an_error_before_anything_is_made(make_spec, tmp_path):
+    spec = make_spec(dataset={"name": "mnist"})
+    with pytest.raises(DatasetError, match="tiedexp data prepare mnist"):
+        run_experiment(spec, root=tmp_path / "runs", data_dir=tmp_path / "data")
+    assert not (tmp_path / "runs").exists()
+
+
+EVERYTHING = {
+    "resnet": {
+        "model": {
+            "family": "resnet",
+            "depth": 8,
+            "widen": 2,
+            "kernel_size": 5,
+            "tying": {"pattern": {"preset": "hashed", "groups": 4}, "layers": [2, 3, 6], "gradient": "mean"},
+        },
+        "training": {
+            "optimizer": {"name": "sgd", "learning_rate": 0.1, "nesterov": True, "weight_decay": 1e-3},
+            "schedule": {"name": "step", "epochs": [1], "warmup_epochs": 0},
+            "label_smoothing": 0.1,
+            "gradient_clipping": 1.0,
+            "augmentation": {"flip": "both"},
+        },
+        "tensorboard": {"histograms": True},
+    },
+    "float16": {
+        "model": {"tying": {"pattern": ["AB./CD./...", "cross"], "layers": "all"}},
+        "training": {
+            "optimizer": {"name": "adamw", "weight_decay": 0.0},
+            "schedule": {"name": "exponential", "warmup_epochs": 0.5},
+            "precision": "mixed_float16",
+            "steps_per_execution": 2,
+        },
+    },
+    "jit": {
+        "model": {"tying": None},
+        "training": {"optimizer": {"name": "lion", "learning_rate": 1e-3}, "schedule": {"name": "constant"}, "jit": True},
+    },
+}
+
+
+@pytest.mark.parametrize("case", EVERYTHING)
+def test_every_part_of_the_spec_runs(make_spec, tmp_path, case):
+    changes = json.loads(json.dumps(EVERYTHING[case]))
+    changes["training"] |= {"epochs": 2, "steps_per_epoch": 2}
+    run = run_experiment(make_spec(**changes), root=tmp_path)
+    assert [line["step"] for line in run.read_metrics()] == [2, 4]
+    assert 0.0 <= run.read_json("result.json")["test"]["accuracy"] <= 1.0
