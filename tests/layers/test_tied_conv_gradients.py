@@ -144,7 +144,9 @@ def test_cells_stay_bit_identical(name: str, gradient: str, optimizer: str) -> N
 @pytest.mark.parametrize("gradient", ["sum", "mean"])
 def test_full_trains_exactly_as_conv2d(gradient: str, optimizer: str) -> None:
     keras.utils.set_random_seed(3)
-    tied = TiedConv2D(4, "full", 5, padding="same", gradient=gradient, kernel_regularizer="l2", kernel_constraint="max_norm")
+    tied = TiedConv2D(
+        4, "full", 5, padding="same", gradient=gradient, kernel_regularizer="l2", kernel_constraint="max_norm"
+    )
     tied.build(IMAGES.shape)
     keras.utils.set_random_seed(3)
     dense = keras.layers.Conv2D(4, 5, padding="same", kernel_regularizer="l2", kernel_constraint="max_norm")

@@ -124,7 +124,9 @@ def test_is_immutable() -> None:
         del pattern.sign  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (2, 2), (4, 6), (31, 31), (8, 9), (53, 1), (1, 53), (MAX_SIDE,) * 2])
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 7), (7, 1), (2, 2), (4, 6), (31, 31), (8, 9), (53, 1), (1, 53), (MAX_SIDE,) * 2]
+)
 def test_more_groups_than_letters(shape: tuple[int, int]) -> None:
     pattern = Pattern(np.arange(shape[0] * shape[1]).reshape(shape))
     assert pattern.num_groups == shape[0] * shape[1]
@@ -368,9 +370,11 @@ class TestOf:
             Pattern.of(value, size)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("size", [0, -3, 128, 2.0, "5", None, True, (3,), (3, 3, 3), (3, 0), (3, 2.5), (3, "3"), {3, 5}, ()])
+@pytest.mark.parametrize(
+    "size", [0, -3, 128, 2.0, "5", None, True, (3,), (3, 3, 3), (3, 0), (3, 2.5), (3, "3"), {3, 5}, ()]
+)
 def test_bad_sizes(size: object) -> None:
-    with pytest.raises(PatternError, match="a size is a whole number from 1 to 127, or two of them. Received: "):
+    with pytest.raises(PatternError, match=r"a size is a whole number from 1 to 127, or two of them\. Received: "):
         Pattern.preset("block", size)  # type: ignore[arg-type]
 
 

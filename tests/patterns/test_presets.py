@@ -159,7 +159,9 @@ def test_antisymmetries(name: str, turned: str, size: int) -> None:
     assert turned in Pattern.preset(name, size).antisymmetries
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 2), (5, 5), (8, 8), (2, 7), (13, 4), (31, 31), (1, 127), (127, 1), (127, 127)])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (2, 2), (5, 5), (8, 8), (2, 7), (13, 4), (31, 31), (1, 127), (127, 1), (127, 127)]
+)
 @pytest.mark.parametrize("blocks", [None, 1, 2, 3, 5])
 def test_blocks_are_as_even_as_possible(size: tuple[int, int], blocks: int | None) -> None:
     if blocks is not None and blocks > max(size):

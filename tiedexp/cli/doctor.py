@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 def doctor(
     data_dir: Annotated[
-        Path | None, typer.Option(help="TFDS data directory.  [default: $TFDS_DATA_DIR or ~/tensorflow_datasets]")
+        Path | None, typer.Option(help="TFDS data directory (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
     ] = None,
-    runs: Annotated[Path | None, typer.Option(help="Directory of all runs.  [default: $TIEDEXP_RUNS or ./runs]")] = None,
+    runs: Annotated[Path | None, typer.Option(help="Directory of all runs (default: $TIEDEXP_RUNS or ./runs)")] = None,
 ) -> None:
     """Check this installation: versions, devices, data, and the directory of the runs. Exit code 1 if something is wrong."""
     from rich.console import Console

@@ -39,7 +39,7 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(help="Other images: a dataset's name, a directory of class directories, an .npz file.")
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="TFDS data directory.  [default: the run's]")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="TFDS data directory (default: the run's)")] = None,
     confusion: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
 ) -> None:

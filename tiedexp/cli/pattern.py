@@ -62,7 +62,7 @@ def show(
     options: Annotated[
         list[str] | None, typer.Argument(metavar="[OPTION=VALUE]...", help="Options of the preset, as groups=9 seed=1.")
     ] = None,
-    size: Annotated[str | None, typer.Option(help="Kernel size of a preset, as 5 or 3x7.  [default: 5]")] = None,
+    size: Annotated[str | None, typer.Option(help="Kernel size of a preset, as 5 or 3x7 (default: 5)")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw it into this PNG file, too.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
 ) -> None:

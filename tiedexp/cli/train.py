@@ -13,9 +13,9 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to it, as training.epochs=3.")
     ] = None,
-    runs: Annotated[Path | None, typer.Option(help="Directory of all runs.  [default: $TIEDEXP_RUNS or ./runs]")] = None,
+    runs: Annotated[Path | None, typer.Option(help="Directory of all runs (default: $TIEDEXP_RUNS or ./runs)")] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="TFDS data directory.  [default: $TFDS_DATA_DIR or ~/tensorflow_datasets]")
+        Path | None, typer.Option(help="TFDS data directory (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over, even if the run is finished or half done.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,

@@ -16,9 +16,9 @@ def validate(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to it, as training.epochs=3.")
     ] = None,
-    runs: Annotated[Path | None, typer.Option(help="Directory of all runs.  [default: $TIEDEXP_RUNS or ./runs]")] = None,
+    runs: Annotated[Path | None, typer.Option(help="Directory of all runs (default: $TIEDEXP_RUNS or ./runs)")] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="TFDS data directory.  [default: $TFDS_DATA_DIR or ~/tensorflow_datasets]")
+        Path | None, typer.Option(help="TFDS data directory (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
 ) -> None:

@@ -69,9 +69,7 @@ class TiedConv2D(TiedKernel, keras.layers.Conv2D):
 
     def build(self, input_shape: Any) -> None:
         """Create the free weights, (groups of the pattern, in_channels // groups, filters), and the bias."""
-        channel_axis = -1 if self.data_format == "channels_last" else 1
-        in_channels = input_shape[channel_axis]
-        self.input_spec = keras.InputSpec(min_ndim=4, axes={channel_axis: in_channels})
+        in_channels = self.input_channels(input_shape)
         if in_channels % self.groups:
             raise ValueError(
                 "The number of input channels must be a multiple of `groups`. "
@@ -131,7 +129,8 @@ class TiedConv2D(TiedKernel, keras.layers.Conv2D):
             config.pop(name, None)
         dense = keras.layers.Conv2D.from_config(config)
         free = self._adapted_free_kernel()
-        dense.build((None, None, None, free.shape[1] * self.groups) if self.data_format == "channels_last" else
-                    (None, free.shape[1] * self.groups, None, None))
+        in_channels = free.shape[1] * self.groups
+        last = self.data_format == "channels_last"
+        dense.build((None, None, None, in_channels) if last else (None, in_channels, None, None))
         dense.set_weights([expand_kernel(free, self.pattern), *([self.bias] if self.use_bias else [])])
         return dense

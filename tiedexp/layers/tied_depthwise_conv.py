@@ -52,9 +52,7 @@ class TiedDepthwiseConv2D(TiedKernel, keras.layers.DepthwiseConv2D):
 
     def build(self, input_shape: Any) -> None:
         """Create the free weights, (groups of the pattern, channels, depth_multiplier), and the bias."""
-        channel_axis = -1 if self.data_format == "channels_last" else 1
-        channels = input_shape[channel_axis]
-        self.input_spec = keras.InputSpec(min_ndim=4, axes={channel_axis: channels})
+        channels = self.input_channels(input_shape)
         self.compute_output_shape(input_shape)  # refuses inputs too small for the kernel
         self.add_free_kernel(
             (channels, self.depth_multiplier),

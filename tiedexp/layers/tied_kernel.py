@@ -4,8 +4,9 @@ The trainable variable holds the free weights, (groups of the pattern, ...), and
 
     kernel = reshape(pattern.matrix @ free, (rows, cols, ...))
 
-so every cell of a group is the same number at all times. A multiplication by the matrix and not `tf.gather`: the
-gradient of a gather is an `IndexedSlices`, which takes the slow, sparse path of every optimizer.
+so every cell of a group is the same number at all times. The product is computed as a gather, because a matmul rounds
+its inputs to ten bits on a GPU (TF32) and spreads one infinite weight to all cells as NaN. Its gradient is computed as
+a matmul: that of a gather is an `IndexedSlices`, which takes the slow, sparse path of every optimizer.
 
 An initializer, regularizer or constraint is written by its user for the kernel he thinks of, the expanded one. The
 classes here carry each over to the free weights, so that a layer means the same with any pattern.
@@ -38,27 +39,32 @@ def expand_kernel(free: Any, pattern: Pattern, gradient: str = "sum") -> Any:
     """
     tail = tuple(free.shape[1:])
     flat = keras.ops.reshape(free, (pattern.num_groups, math.prod(tail)))  # (groups, rest)
-    identity = pattern.num_groups == pattern.index.size  # canonical order and signs make the matrix the identity
+    identity = pattern.num_groups == pattern.index.size  # canonical order and signs: every cell its own weight
     if not identity:
-        matrix = keras.ops.convert_to_tensor(pattern.matrix.astype("float32"), dtype=flat.dtype)
-        flat = _tied_product(matrix, flat, pattern) if gradient == "mean" else keras.ops.matmul(matrix, flat)
+        flat = _copy_to_cells(flat, pattern, gradient)
     return keras.ops.reshape(flat, pattern.shape + tail)
 
 
-def _tied_product(matrix: Any, flat: Any, pattern: Pattern) -> Any:
-    """matrix @ flat, (cells, rest), whose gradient is averaged over each group instead of summed."""
-    sizes = np.array(pattern.group_sizes, dtype="float32")[:, None]
+def _copy_to_cells(flat: Any, pattern: Pattern, gradient: str) -> Any:
+    """Free weights (groups, rest) to signed cells (cells, rest)."""
+    cells = np.maximum(pattern.index.ravel(), 0)  # a fixed zero takes any weight, and its sign of 0
+    signs = pattern.sign.reshape(-1, 1).astype("float32")
+    weighting = pattern.matrix.T  # (groups, cells)
+    if gradient == "mean":
+        weighting = weighting / np.array(pattern.group_sizes)[:, None]
 
     @keras.ops.custom_gradient
-    def product(flat: Any) -> tuple[Any, Callable[..., Any]]:
+    def copy(flat: Any) -> tuple[Any, Callable[..., Any]]:
         def grad(*args: Any, upstream: Any = None) -> Any:
             (upstream,) = args if upstream is None else (upstream,)
-            summed = keras.ops.matmul(keras.ops.transpose(matrix), upstream)  # (groups, rest)
-            return summed / keras.ops.cast(sizes, summed.dtype)
+            return keras.ops.matmul(keras.ops.cast(weighting, upstream.dtype), upstream)  # (groups, rest)
 
-        return keras.ops.matmul(matrix, flat), grad
+        kernel = keras.ops.take(flat, cells, axis=0)  # (cells, rest)
+        if (pattern.sign == 1).all():
+            return kernel, grad
+        return kernel * keras.ops.cast(signs, kernel.dtype), grad
 
-    return product(flat)
+    return copy(flat)
 
 
 class TiedInitializer(keras.initializers.Initializer):  # type: ignore[misc]
@@ -85,12 +91,13 @@ class TiedInitializer(keras.initializers.Initializer):  # type: ignore[misc]
 class TiedRegularizer(keras.regularizers.Regularizer):  # type: ignore[misc]
     """The user's penalty of the expanded kernel: each weight counts as often as it has cells."""
 
-    def __init__(self, regularizer: Any, pattern: Pattern):
+    def __init__(self, regularizer: Any, pattern: Pattern, gradient: str):
         self.regularizer = regularizer
         self.pattern = pattern
+        self.gradient = gradient
 
     def __call__(self, free: Any) -> Any:
-        return self.regularizer(expand_kernel(free, self.pattern))
+        return self.regularizer(expand_kernel(keras.ops.convert_to_tensor(free), self.pattern, self.gradient))
 
 
 class TiedConstraint(keras.constraints.Constraint):  # type: ignore[misc]
@@ -101,11 +108,15 @@ class TiedConstraint(keras.constraints.Constraint):  # type: ignore[misc]
         self.pattern = pattern
 
     def __call__(self, free: Any) -> Any:
-        kernel = keras.ops.convert_to_tensor(self.constraint(expand_kernel(free, self.pattern)))
-        averaging = self.pattern.matrix.T / np.array(self.pattern.group_sizes)[:, None]  # (groups, cells)
-        flat = keras.ops.reshape(kernel, (self.pattern.index.size, -1))
-        averaged = keras.ops.matmul(keras.ops.cast(averaging, flat.dtype), flat)
-        return keras.ops.reshape(averaged, tuple(free.shape))
+        pattern = self.pattern
+        kernel = self.constraint(expand_kernel(keras.ops.convert_to_tensor(free), pattern))
+        flat = keras.ops.reshape(kernel, (pattern.index.size, -1))  # (cells, rest)
+        first = keras.ops.take(flat, pattern.first_cells, axis=0)  # (groups, rest)
+        # The mean as first cell plus mean deviation from it: exact where the cells agree, so that nothing drifts.
+        deviation = flat - keras.ops.reshape(expand_kernel(first, pattern), flat.shape)
+        averaging = pattern.matrix.T / np.array(pattern.group_sizes)[:, None]  # (groups, cells)
+        mean = first + keras.ops.matmul(keras.ops.cast(averaging, flat.dtype), deviation)
+        return keras.ops.reshape(mean, tuple(free.shape))
 
 
 class TiedKernel:
@@ -138,11 +149,23 @@ class TiedKernel:
             name="free_kernel",
             shape=(self.pattern.num_groups, *tail),
             initializer=TiedInitializer(initializer, self.pattern),
-            regularizer=None if regularizer is None else TiedRegularizer(regularizer, self.pattern),
+            regularizer=None if regularizer is None else TiedRegularizer(regularizer, self.pattern, self.gradient),
             constraint=None if constraint is None else TiedConstraint(constraint, self.pattern),
             trainable=True,
             dtype=self.dtype,  # type: ignore[attr-defined]
         )
+
+    def input_channels(self, input_shape: Any) -> int:
+        """Channels of an input shape, which must be known; fixes them in the layer's input specification."""
+        channel_axis = -1 if self.data_format == "channels_last" else 1  # type: ignore[attr-defined]
+        channels = input_shape[channel_axis]
+        if channels is None:
+            raise ValueError(
+                f"The number of input channels must be known. Received: input shape {tuple(input_shape)}, "
+                f"data_format={self.data_format!r}"  # type: ignore[attr-defined]
+            )
+        self.input_spec = keras.InputSpec(min_ndim=4, axes={channel_axis: channels})
+        return int(channels)
 
     def _built_kernel(self) -> Any:
         if not self.built:  # type: ignore[attr-defined]

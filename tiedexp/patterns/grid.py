@@ -100,7 +100,9 @@ class Pattern:
                     "all rows must be equally long"
                 )
         names: dict[str, int] = {}
-        index = [[-1 if cell == "." else names.setdefault(cell.lstrip("-"), len(names)) for cell in row] for row in rows]
+        index = [
+            [-1 if cell == "." else names.setdefault(cell.lstrip("-"), len(names)) for cell in row] for row in rows
+        ]
         sign = [[0 if cell == "." else -1 if cell[0] == "-" else 1 for cell in row] for row in rows]
         return cls(index, sign)
 

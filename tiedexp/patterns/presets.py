@@ -230,7 +230,9 @@ PRESETS = {
     preset.build.__name__: preset
     for preset in (
         Preset(full, "every cell its own weight: the ordinary convolution", "the baseline"),
-        Preset(block, "a coarse grid of blocks, as even as possible", "LargeKernel3D, Chen et al. 2023, arXiv 2206.10555"),
+        Preset(
+            block, "a coarse grid of blocks, as even as possible", "LargeKernel3D, Chen et al. 2023, arXiv 2206.10555"
+        ),
         Preset(tile, "a small kernel repeated over the large one", "Conv2DTiledKernel, the question's second answer"),
         Preset(mirror_h, "left and right halves are mirror images", _MIRROR),
         Preset(mirror_v, "upper and lower halves are mirror images", _MIRROR),
@@ -262,7 +264,11 @@ PRESETS = {
             "free above and to the left (and at the centre), zero after it",
             "PixelCNN, van den Oord et al. 2016, arXiv 1601.06759",
         ),
-        Preset(hashed, "cells dealt to `groups` weights by a hash of `seed`", "HashedNets, Chen et al. 2015, arXiv 1504.04788"),
+        Preset(
+            hashed,
+            "cells dealt to `groups` weights by a hash of `seed`",
+            "HashedNets, Chen et al. 2015, arXiv 1504.04788",
+        ),
         Preset(random_like, "the group sizes of the pattern `of`, cells shuffled by `seed`", _OWN),
     )
 }
