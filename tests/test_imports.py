@@ -120,17 +120,21 @@ assert not loaded, loaded
 
 
 def test_the_public_names():
-    assert sorted(tiedexp.__all__) == tiedexp.__all__ == [
-        "DatasetError",
-        "Pattern",
-        "PatternError",
-        "RunError",
-        "RunInterruptedError",
-        "SpecError",
-        "TiedConv2D",
-        "TiedDepthwiseConv2D",
-        "TiedexpError",
-    ]
+    assert (
+        sorted(tiedexp.__all__)
+        == tiedexp.__all__
+        == [
+            "DatasetError",
+            "Pattern",
+            "PatternError",
+            "RunError",
+            "RunInterruptedError",
+            "SpecError",
+            "TiedConv2D",
+            "TiedDepthwiseConv2D",
+            "TiedexpError",
+        ]
+    )
     for name in tiedexp.__all__:
         assert getattr(tiedexp, name).__name__ == name
         assert name in dir(tiedexp)

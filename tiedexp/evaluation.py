@@ -64,7 +64,7 @@ class Predictor:
     """
 
     def __init__(self, model: Any):
-        import tensorflow as tf  # noqa: PLC0415
+        import tensorflow as tf
 
         self._predict = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
 
@@ -82,9 +82,7 @@ def compute_loss_and_accuracy(logits: npt.NDArray[Any], labels: npt.NDArray[Any]
     return float(loss), float((logits.argmax(axis=1) == labels).mean())
 
 
-def compute_evaluation(
-    logits: npt.NDArray[Any], labels: npt.NDArray[Any], class_names: Sequence[str]
-) -> Evaluation:
+def compute_evaluation(logits: npt.NDArray[Any], labels: npt.NDArray[Any], class_names: Sequence[str]) -> Evaluation:
     """All results from the logits (images, classes) and true labels (images,)."""
     log_probabilities = scipy.special.log_softmax(logits, axis=1)
     predictions = logits.argmax(axis=1)

@@ -62,7 +62,17 @@ def time_tiedexp(folder: Path, data_dir: Path, epochs: int, env: dict[str, str])
     spec = folder / "spec.yaml"
     spec.write_text(SPEC.replace("EPOCHS", str(epochs)))
     tiedexp = str(Path(sys.executable).parent / "tiedexp")
-    command = [tiedexp, "train", str(spec), "--runs", str(folder / "runs"), "--data-dir", str(data_dir), "--fresh", "--json"]
+    command = [
+        tiedexp,
+        "train",
+        str(spec),
+        "--runs",
+        str(folder / "runs"),
+        "--data-dir",
+        str(data_dir),
+        "--fresh",
+        "--json",
+    ]
     result = json.loads(run(command, env))
     lines = (Path(result["run"]) / "metrics.jsonl").read_text().splitlines()[1:]
     seconds = sum(json.loads(line)["seconds"] for line in lines)

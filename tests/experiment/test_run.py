@@ -53,7 +53,9 @@ def read_weights(path):
 def without_times(run):
     lines = []
     for line in run.read_metrics():
-        train, validation = ({k: v for k, v in line[part].items() if k != "images_per_second"} for part in ("train", "validation"))
+        train, validation = (
+            {k: v for k, v in line[part].items() if k != "images_per_second"} for part in ("train", "validation")
+        )
         lines.append({**line, "train": train, "validation": validation, "seconds": None, "time": None})
     return lines
 
@@ -152,7 +154,12 @@ def test_a_loss_that_is_no_number_fails_the_run_and_keeps_the_last_checkpoint(ma
     """The rate grows by 1e30 in the second epoch."""
     from tiedexp.training import optimizers
 
-    spec = make_spec(training={"optimizer": {"name": "sgd", "learning_rate": 0.01}, "schedule": {"name": "constant", "warmup_epochs": 0}})
+    spec = make_spec(
+        training={
+            "optimizer": {"name": "sgd", "learning_rate": 0.01},
+            "schedule": {"name": "constant", "warmup_epochs": 0},
+        }
+    )
     build = optimizers.build_schedule
 
     def explode(*arguments, **options):
@@ -222,7 +229,11 @@ EVERYTHING = {
     },
     "jit": {
         "model": {"tying": None},
-        "training": {"optimizer": {"name": "lion", "learning_rate": 1e-3}, "schedule": {"name": "constant"}, "jit": True},
+        "training": {
+            "optimizer": {"name": "lion", "learning_rate": 1e-3},
+            "schedule": {"name": "constant"},
+            "jit": True,
+        },
     },
 }
 

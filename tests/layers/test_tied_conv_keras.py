@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tiedexp.errors import PatternError
 from tiedexp.layers.tied_conv import TiedConv2D
@@ -142,6 +143,13 @@ class TestFiles:
         store: dict[str, object] = {}
         TiedConv2D(2, "block", 5).save_own_variables(store)
         assert store == {}
+
+
+def test_exports_as_a_saved_model(tmp_path: Path) -> None:
+    model = build_model(gradient="mean")
+    model.export(tmp_path / "exported", verbose=False)
+    restored = tf.saved_model.load(tmp_path / "exported")  # must outlive its functions
+    np.testing.assert_allclose(restored.serve(IMAGES), model.predict(IMAGES, verbose=0), atol=1e-6)
 
 
 def test_clone_model() -> None:

@@ -122,6 +122,14 @@ class TestConstraints:
     def test_non_negative(self) -> None:
         assert self.step("non_neg", "AAB/AAB", [-1, 2]).tolist() == [0, 2]
 
+    def test_cells_that_a_constraint_sets_apart_are_averaged(self) -> None:
+        # Of A and -A one is negative and becomes 0: the mean over the cells, signs undone, is half of A.
+        assert self.step("non_neg", "A-A/BB", [2, 3]).tolist() == [1, 3]
+        assert self.step("non_neg", "A-A/BB", [-2, 3]).tolist() == [-1, 3]
+        # Down each column to norm 1: (A, A) = (3, 3) becomes 1/sqrt(2), (B, A) = (4, 3) becomes (4/5, 3/5).
+        free = self.step(keras.constraints.MaxNorm(1.0, axis=0), "AB/AA", [3, 4])
+        np.testing.assert_allclose(free, [(2 / np.sqrt(2) + 3 / 5) / 3, 4 / 5], rtol=1e-5)
+
     def test_unit_norm(self) -> None:
         free = self.step(keras.constraints.UnitNorm(axis=[0, 1, 2]), "AAB/AAB", [1, -1])
         np.testing.assert_allclose(4 * free[0] ** 2 + 2 * free[1] ** 2, 1, rtol=1e-5)

@@ -16,8 +16,18 @@ from tiedexp.patterns.grid import Pattern
 BLOCK = Pattern.preset("block", 5)
 RING = Pattern.preset("rings", 5)
 CASES = {
-    "plain": (build_plain, plan_plain, (28, 28, 1), {"width": 6, "kernel_size": 5, "patterns": [BLOCK, None, RING, BLOCK]}),
-    "plain-odd": (build_plain, plan_plain, (9, 7, 3), {"width": 5, "kernel_size": (5, 5), "patterns": [None, BLOCK, None]}),
+    "plain": (
+        build_plain,
+        plan_plain,
+        (28, 28, 1),
+        {"width": 6, "kernel_size": 5, "patterns": [BLOCK, None, RING, BLOCK]},
+    ),
+    "plain-odd": (
+        build_plain,
+        plan_plain,
+        (9, 7, 3),
+        {"width": 5, "kernel_size": (5, 5), "patterns": [None, BLOCK, None]},
+    ),
     "resnet": (
         build_resnet,
         plan_resnet,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -220,11 +221,17 @@ def test_keys_that_are_no_text_or_stand_twice_are_all_reported(file: Path) -> No
 @example('"\\x')
 def test_any_text_is_a_mapping_or_a_spec_error(file: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8", newline="")
-    for reading in (lambda: read_document(file)[0].plain(), lambda: parse_value(text, HERE).plain()):
+    readings: list[Callable[[], Any]] = [
+        lambda: read_document(file)[0].plain(),
+        lambda: parse_value(text, HERE).plain(),
+    ]
+    for reading in readings:
+        problems: tuple[str, ...] = ()
+        value = None
         try:
-            value, problems = reading(), ()
+            value = reading()
         except SpecError as error:
-            value, problems = None, error.problems
+            problems = error.problems
         assert all("\n" not in problem for problem in problems)
         assert isinstance(value, dict | list | str | int | float | None)
 

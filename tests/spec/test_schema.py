@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def test_the_patterns_of_the_convs() -> None:
 
 TYPES = {"string": str, "boolean": bool, "object": dict, "array": list, "null": type(None)}
 ANNOTATIONS = {"$schema", "$defs", "title", "description", "default", "discriminator"}
-COMPARISONS = {
+COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "minimum": lambda value, limit: value >= limit,
     "maximum": lambda value, limit: value <= limit,
     "exclusiveMinimum": lambda value, limit: value > limit,
@@ -155,7 +155,7 @@ def test_the_json_schema_refuses_what_is_no_spec(text: str) -> None:
     assert not is_accepted(text)
 
 
-def keys_of(shape: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+def keys_of(shape: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, definition in shape["$defs"].items():
         yield from ((f"{name}.{key}", part) for key, part in definition.get("properties", {}).items())
 

@@ -49,7 +49,9 @@ def batches() -> RandomBatches:
 def make_trainer(batches) -> Callable[..., Trainer]:
     """Builds a trainer of a freshly seeded model: `make_trainer("adam", dropout=0.3, jit=True)`."""
 
-    def make(name: str = "sgd", *, model: dict[str, Any] | None = None, optimizer: Any = None, **options: Any) -> Trainer:
+    def make(
+        name: str = "sgd", *, model: dict[str, Any] | None = None, optimizer: Any = None, **options: Any
+    ) -> Trainer:
         keras.utils.set_random_seed(11)
         built = build_model(**(model or {}))
         chosen = build_optimizer(name, 0.05, **(optimizer or {}))

@@ -35,12 +35,19 @@ def test_step_drops_after_the_epochs_named():
 
 
 def test_exponential_multiplies_every_epoch():
-    np.testing.assert_allclose(rates("exponential", factor=0.8)[::STEPS], RATE * 0.8 ** np.arange(EPOCHS + 1), rtol=1e-5)
+    np.testing.assert_allclose(
+        rates("exponential", factor=0.8)[::STEPS], RATE * 0.8 ** np.arange(EPOCHS + 1), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("constant", {}), ("cosine", {"final": 0.2}), ("step", {"drop_epochs": (3,), "factor": 0.1}), ("exponential", {"factor": 0.9})],
+    [
+        ("constant", {}),
+        ("cosine", {"final": 0.2}),
+        ("step", {"drop_epochs": (3,), "factor": 0.1}),
+        ("exponential", {"factor": 0.9}),
+    ],
 )
 def test_warm_up_rises_linearly_from_zero_and_then_leaves_the_schedule_alone(name, options):
     warm = rates(name, warmup_epochs=1.5, **options)

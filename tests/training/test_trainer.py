@@ -110,7 +110,9 @@ def test_gradient_clipping_bounds_the_step(make_trainer):
 
 def test_float16_trains_to_about_the_same_weights(make_trainer):
     half = make_trainer(
-        model={"dtype": "mixed_float16"}, optimizer={"momentum": 0.0, "precision": "mixed_float16"}, record_gradient_norms=True
+        model={"dtype": "mixed_float16"},
+        optimizer={"momentum": 0.0, "precision": "mixed_float16"},
+        record_gradient_norms=True,
     )
     full = make_trainer(optimizer={"momentum": 0.0}, record_gradient_norms=True)
     results = half.run_epoch(0, 8), full.run_epoch(0, 8)

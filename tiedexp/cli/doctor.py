@@ -59,7 +59,9 @@ def _check_versions(console: Console) -> list[str]:
             continue
         table.add_row(requirement.name, found)
         if not requirement.specifier.contains(found, prereleases=True):
-            problems.append(f"{requirement.name} {found} is not one of {requirement.specifier}: pip install '{requirement}'")
+            problems.append(
+                f"{requirement.name} {found} is not one of {requirement.specifier}: pip install '{requirement}'"
+            )
     console.print(table)
     return problems
 

@@ -34,7 +34,8 @@ def evaluate(
     split: Annotated[SplitName, typer.Option(help="Which images.")] = SplitName.TEST,
     checkpoint: Annotated[CheckpointName, typer.Option(help="Which weights.")] = CheckpointName.BEST,
     transform: Annotated[
-        str | None, typer.Option(help="Change every image first: rot90, rot180, rot270, flip_h, flip_v, transpose, translate=2.")
+        str | None,
+        typer.Option(help="Change every image first: rot90, rot180, rot270, flip_h, flip_v, transpose, translate=2."),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Other images: a dataset's name, a directory of class directories, an .npz file.")
@@ -71,11 +72,14 @@ def evaluate(
 
 
 def _draw(evaluation: Evaluation, path: Path) -> None:
+    import numpy as np
+
     from tiedexp.drawing import draw_confusion
     from tiedexp.errors import SpecError
 
     try:
-        path.write_bytes(draw_confusion(evaluation.confusion, [result.name for result in evaluation.classes]))
+        names = [result.name for result in evaluation.classes]
+        path.write_bytes(draw_confusion(np.array(evaluation.confusion), names))
     except OSError as error:
         raise SpecError(f"the picture cannot be written to {path}: {error.strerror}") from error
 

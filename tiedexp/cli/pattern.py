@@ -32,6 +32,7 @@ def list_presets(
     from tiedexp.patterns.presets import PRESETS
 
     shape = _parse_size(size)
+    Pattern.preset("full", shape)  # refuses a size at which nothing makes sense
     rows: list[dict[str, Any]] = []
     for name, preset in PRESETS.items():
         try:

@@ -17,7 +17,9 @@ def train(
     data_dir: Annotated[
         Path | None, typer.Option(help="TFDS data directory (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over, even if the run is finished or half done.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over, even if the run is finished or half done.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document, nothing else.")] = False,
 ) -> None:

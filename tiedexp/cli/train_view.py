@@ -59,8 +59,7 @@ class ResultView(View):
             f"loss {test['loss']:.4f}, {test['images']} images"
         )
         self.console.print(
-            f"best epoch {result['best_epoch']} of {result['epochs']}{ending}, "
-            f"{result['seconds']:.1f} s of training"
+            f"best epoch {result['best_epoch']} of {result['epochs']}{ending}, {result['seconds']:.1f} s of training"
         )
         path = shlex.quote(str(run.path))
         self.console.print(f"\nrun        {path}", soft_wrap=True)
@@ -77,7 +76,9 @@ class TrainView(ResultView):
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:.4f}  {task.fields[speed]:,.0f} images/s"),
+            TextColumn(
+                "loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:.4f}  {task.fields[speed]:,.0f} images/s"
+            ),
             TimeRemainingColumn(),
             console=self.console,
             transient=True,

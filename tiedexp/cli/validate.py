@@ -41,9 +41,7 @@ def _as_dict(plan: Plan, run: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
     cost = plan.cost
-    totals = {
-        name: getattr(cost, name) for name in ("unique_weights", "expanded_weights", "macs_dense", "macs_tied")
-    }
+    totals = {name: getattr(cost, name) for name in ("unique_weights", "expanded_weights", "macs_dense", "macs_tied")}
     return {"run": str(run), **totals, "layers": [asdict(layer) for layer in cost.layers]}
 
 

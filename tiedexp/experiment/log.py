@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tiedexp.drawing import draw_confusion, draw_kernels
 from tiedexp.experiment.plan import Plan, name_pattern
 from tiedexp.runs.tensorboard import TensorBoardLog
@@ -72,5 +74,7 @@ def log_epoch(
 def log_end(log: TensorBoardLog, epoch: int, test: Evaluation, extra: Mapping[str, float]) -> None:
     """The test of the epoch that was chosen."""
     log.scalars("test", epoch, {"loss": test.loss, "accuracy": test.accuracy, **extra})
-    log.image("test", "confusion", epoch, draw_confusion(test.confusion, [result.name for result in test.classes]))
+    log.image(
+        "test", "confusion", epoch, draw_confusion(np.array(test.confusion), [result.name for result in test.classes])
+    )
     log.hparams_metrics(epoch, {"test accuracy": test.accuracy})

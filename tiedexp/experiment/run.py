@@ -14,7 +14,14 @@ import keras
 from tiedexp.data.pipeline import evaluation_batches, normalisation
 from tiedexp.errors import RunError, RunInterruptedError, SpecError
 from tiedexp.evaluation import Predictor, compute_evaluation, compute_loss_and_accuracy
-from tiedexp.experiment.build import build_batches, build_model, build_optimizer, build_schedule, build_trainer, load_splits
+from tiedexp.experiment.build import (
+    build_batches,
+    build_model,
+    build_optimizer,
+    build_schedule,
+    build_trainer,
+    load_splits,
+)
 from tiedexp.experiment.log import log_end, log_epoch, log_head
 from tiedexp.experiment.observer import Observer
 from tiedexp.experiment.plan import locate_run, name_pattern, plan_model, training_source

@@ -67,7 +67,7 @@ def _copy_to_cells(flat: Any, pattern: Pattern, gradient: str) -> Any:
     return copy(flat)
 
 
-class TiedInitializer(keras.initializers.Initializer):  # type: ignore[misc]
+class TiedInitializer(keras.initializers.Initializer):
     """Draws a full kernel with the user's initializer and keeps one cell of each group.
 
     A tied cell then has the variance of an untied one, and for white inputs so has the layer's output. Where cells are
@@ -88,7 +88,7 @@ class TiedInitializer(keras.initializers.Initializer):  # type: ignore[misc]
         return free * math.sqrt(self.pattern.index.size / self.pattern.num_cells)
 
 
-class TiedRegularizer(keras.regularizers.Regularizer):  # type: ignore[misc]
+class TiedRegularizer(keras.regularizers.Regularizer):
     """The user's penalty of the expanded kernel: each weight counts as often as it has cells."""
 
     def __init__(self, regularizer: Any, pattern: Pattern, gradient: str):
@@ -100,7 +100,7 @@ class TiedRegularizer(keras.regularizers.Regularizer):  # type: ignore[misc]
         return self.regularizer(expand_kernel(keras.ops.convert_to_tensor(free), self.pattern, self.gradient))
 
 
-class TiedConstraint(keras.constraints.Constraint):  # type: ignore[misc]
+class TiedConstraint(keras.constraints.Constraint):
     """The user's constraint of the expanded kernel, projected back onto the tied ones (the mean over the cells)."""
 
     def __init__(self, constraint: Any, pattern: Pattern):

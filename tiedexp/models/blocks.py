@@ -10,7 +10,6 @@ import keras
 from tiedexp.layers.tied_conv import TiedConv2D
 from tiedexp.models.plan import ConvPlan
 
-
 # Keras's 0.99 needs hundreds of steps to forget its start: more than an epoch of a small dataset has.
 BN_MOMENTUM = 0.9
 

@@ -9,7 +9,7 @@ fixed at zero. Everything else in tiedexp (layers, cost, initialisation) follows
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -25,7 +25,7 @@ from tiedexp.patterns import presets
 MAX_SIDE = 127
 
 # Each transform maps the kernel grid as `numpy` does; "flip_h" mirrors left and right, "rot90" is anticlockwise.
-TRANSFORMS = {
+TRANSFORMS: dict[str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
     "flip_h": np.fliplr,
     "flip_v": np.flipud,
     "rot90": np.rot90,
@@ -145,10 +145,10 @@ class Pattern:
             PatternError: no such preset or grid, or a grid of another size.
         """
         if isinstance(value, Mapping) or (isinstance(value, str) and value in presets.PRESETS):
-            options = {"preset": value} if isinstance(value, str) else dict(value)
+            options: dict[str, Any] = dict(value) if isinstance(value, Mapping) else {"preset": value}
             name = options.pop("preset", None)
             if name is None:
-                raise PatternError(f"a pattern given as a mapping needs the key 'preset'. Received: {dict(value)}")
+                raise PatternError(f"a pattern given as a mapping needs the key 'preset'. Received: {value!r}")
             if size is None:
                 raise PatternError(f"the preset '{name}' needs a kernel size, for example kernel_size=5")
             return cls.preset(name, size, **options)
@@ -257,7 +257,7 @@ class Pattern:
             raise PatternError(
                 f"the pattern is {self.shape[0]}x{self.shape[1]}. Received: a kernel of shape {cells.shape}"
             )
-        return np.einsum("cg,c...->g...", self.matrix, cells.reshape(self.index.size, *cells.shape[2:]))
+        return np.tensordot(self.matrix.T, cells.reshape(self.index.size, *cells.shape[2:]), axes=1)
 
     # How it looks
 

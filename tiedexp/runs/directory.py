@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -137,7 +137,7 @@ class RunDirectory:
         with self.inside("metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def rewrite_metrics(self, lines: list[Mapping[str, Any]]) -> None:
+    def rewrite_metrics(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Replace all of metrics.jsonl, when a run goes on from an earlier epoch."""
         write_text(self.inside("metrics.jsonl"), "".join(json.dumps(line) + "\n" for line in lines))
 

@@ -36,8 +36,10 @@ def find_commit(directory: Path) -> str | None:
     if "site-packages" in directory.parts:
         return None
     try:
-        command = ["git", "-C", str(directory), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        describe = ["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+        answer = subprocess.run(
+            ["git", "-C", str(directory), *describe], capture_output=True, text=True, timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None if answer.returncode == 0 else None

@@ -26,7 +26,8 @@ def set_up_process(*, threads: int | None, deterministic: bool) -> int:
         try:
             tf.config.threading.set_intra_op_parallelism_threads(count)
         except RuntimeError:
-            raise RunError(f"TensorFlow already runs in this process, with another number of threads than {count}") from None
+            text = f"TensorFlow already runs in this process, with another number of threads than {count}"
+            raise RunError(text) from None
     for gpu in tf.config.list_physical_devices("GPU"):
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
@@ -60,7 +61,8 @@ def build_strategy(devices: int | str) -> tf.distribute.Strategy:
         )
     count = len(names) if devices == "all" else int(devices)
     if count > len(names):
-        raise RunError(f"`training.devices` is {count}, but there {'is' if len(names) == 1 else 'are'} {len(names)} {kind}")
+        found = f"there {'is' if len(names) == 1 else 'are'} {len(names)} {kind}"
+        raise RunError(f"`training.devices` is {count}, but {found}")
     if count == 1:
         return tf.distribute.get_strategy()
     # Reduction through the host where there is no NCCL.

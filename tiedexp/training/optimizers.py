@@ -113,4 +113,3 @@ def build_optimizer(
     if weight_decay:
         optimizer.exclude_from_weight_decay(var_names=UNDECAYED)
     return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
-

@@ -1,0 +1,58 @@
+"""Every command explains itself, and the whole tool answers at once."""
+
+from __future__ import annotations
+
+import pytest
+import typer.main
+
+import tiedexp
+from tiedexp.cli import app
+
+
+def commands(group=None, path=()):
+    group = group or typer.main.get_command(app)
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+
+
+COMMANDS = {" ".join(path): command for path, command in commands()}
+
+
+def test_the_commands():
+    assert {name for name in COMMANDS if " " not in name} == {
+        "board",
+        "data",
+        "doctor",
+        "eval",
+        "init",
+        "pattern",
+        "schema",
+        "train",
+        "validate",
+    }
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_and_their_parameters_have_help(name):
+    command = COMMANDS[name]
+    assert command.help
+    for parameter in command.params:
+        if parameter.name != "help":
+            assert parameter.help, f"{name}: {parameter.name}"
+
+
+def test_the_version(tiedexp_cli):
+    answer = tiedexp_cli("--version")
+    assert (answer.code, answer.out.strip()) == (0, tiedexp.__version__)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["tarin"], ["train"], ["train", "a.yaml", "--runz", "x"], ["eval", "x", "--split", "dev"]]
+)
+def test_a_wrong_command_exits_with_2(tiedexp_cli, arguments):
+    answer = tiedexp_cli(*arguments)
+    assert answer.code == 2
+    assert "Traceback" not in answer.err
+    assert answer.out == ""

@@ -1,0 +1,212 @@
+"""`tiedexp train` and `tiedexp eval`, from the outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+TIEDEXP = [sys.executable, "-c", "from tiedexp.cli import main; main()"]
+
+
+@pytest.fixture
+def trained(tiedexp_cli, small_spec):
+    """A finished run of the small spec, its directory and result."""
+    answer = tiedexp_cli("train", small_spec, "--json")
+    assert answer.code == 0, answer.err
+    result = json.loads(answer.out)
+    return Path(result["run"]), result
+
+
+def test_train_tells_the_whole_story(tiedexp_cli, small_spec):
+    answer = tiedexp_cli("train", small_spec, "training.epochs=3", "seed=5")
+    assert answer.code == 0, answer.err
+    assert answer.err == ""
+    (run,) = Path("runs").glob("small-*/seed-5")
+    for text in (
+        "small, seed 5",
+        "plain, 2 convs 3x3, width 4; 2 tied: point",
+        "294 free of 438",
+        "digits, 8x8x1, 10 classes: 180 train, 20 validation, 200 test",
+        "test accuracy 0.",
+        "best epoch",
+        f"tiedexp eval {run}",
+        f"tiedexp board {run}",
+    ):
+        assert text in answer.out
+    rows = [line.split() for line in answer.out.splitlines() if line.strip()[:1].isdigit()]
+    assert [row[0] for row in rows] == ["1", "2", "3"]
+
+
+def test_a_finished_run_is_shown_and_not_trained_again(tiedexp_cli, small_spec, trained):
+    run, result = trained
+    before = (run / "result.json").stat().st_mtime_ns
+    answer = tiedexp_cli("train", small_spec)
+    assert answer.code == 0
+    assert "this run is finished already; --fresh starts it over" in answer.out
+    assert f"test accuracy {result['test']['accuracy']:.4f}" in answer.out
+    assert (run / "result.json").stat().st_mtime_ns == before
+    assert "finished already" not in tiedexp_cli("train", small_spec, "--fresh", "--quiet").out
+    assert (run / "result.json").stat().st_mtime_ns > before
+
+
+def test_the_resolved_spec_is_the_same_run(tiedexp_cli, trained):
+    run, _ = trained
+    assert "finished already" in tiedexp_cli("train", run / "spec.yaml").out
+
+
+def test_eval_repeats_the_test(tiedexp_cli, trained):
+    run, result = trained
+    answer = tiedexp_cli("eval", run, "--json")
+    assert (answer.code, answer.err) == (0, "")
+    again = json.loads(answer.out)
+    assert again["epoch"] == result["best_epoch"]
+    for key, value in result["test"].items():
+        assert again[key] == value, key
+
+
+def test_eval_shows_tables(tiedexp_cli, trained):
+    run, result = trained
+    answer = tiedexp_cli("eval", run, "--confusion", "confusion.png")
+    assert answer.code == 0, answer.err
+    for text in ("images             200", f"accuracy           {result['test']['accuracy']:.4f}", "Wilson", "top-5"):
+        assert text in answer.out
+    assert Path("confusion.png").read_bytes().startswith(b"\x89PNG")
+    rows = [line.split() for line in answer.out.splitlines() if line.split()[:1] == ["3"]]
+    precision, recall = (f"{result['test']['classes'][3][key]:.4f}" for key in ("precision", "recall"))
+    assert rows[0][2:4] == [precision, recall]
+    diagonal = str(result["test"]["confusion"][3][3])
+    assert diagonal in rows[1]
+
+
+def test_eval_of_other_splits_checkpoints_and_transforms(tiedexp_cli, trained):
+    run, result = trained
+
+    def evaluate(*arguments):
+        answer = tiedexp_cli("eval", run, "--json", *arguments)
+        assert answer.code == 0, answer.err
+        return json.loads(answer.out)
+
+    assert evaluate("--split", "validation")["accuracy"] == result["validation"]["accuracy"]
+    assert evaluate("--split", "train")["images"] == 180
+    assert evaluate("--checkpoint", "last")["epoch"] == result["epochs"]
+    turned = evaluate("--transform", "rot180")
+    assert turned["loss"] != result["test"]["loss"]
+    assert evaluate("--transform", "translate=0")["loss"] == result["test"]["loss"]
+
+
+def test_eval_on_other_data(tiedexp_cli, trained):
+    digits = load_digits()
+    images = (digits.images / 16).astype("float32")
+    np.savez(
+        "mine.npz",
+        x_train=images[:100],
+        y_train=digits.target[:100],
+        x_test=images[100:150],
+        y_test=digits.target[100:150],
+    )
+    np.savez(
+        "large.npz",
+        x_train=np.zeros((10, 9, 9)),
+        y_train=np.arange(10),
+        x_test=np.zeros((10, 9, 9)),
+        y_test=np.arange(10),
+    )
+    run, _ = trained
+    answer = tiedexp_cli("eval", run, "--data", "mine.npz", "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["images"] == 50
+    answer = tiedexp_cli("eval", run, "--data", "large.npz")
+    assert answer.code == 1
+    assert "trained on images (8, 8, 1) of 10 classes, but npz has images (9, 9, 1) of 10 classes" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["eval", "nowhere"], 1, "nowhere is not a directory"),
+        (["eval", "RUN", "--transform", "flip"], 2, "flip"),
+        (["eval", "RUN", "--data", "mnistt"], 1, "mnistt"),
+        (["eval", "RUN", "--confusion", "no/such/folder.png"], 2, "cannot be written"),
+        (["train", "missing.yaml"], 2, "missing.yaml"),
+        (["train", "small.yaml", "training.epochs=none"], 2, "training.epochs"),
+        (["train", "small.yaml", "dataset.name=mnist", "--data-dir", "empty"], 1, "tiedexp data prepare mnist"),
+    ],
+)
+def test_one_clear_message_and_no_traceback(tiedexp_cli, trained, arguments, code, message):
+    run, _ = trained
+    before = sorted(Path("runs").rglob("*"))
+    answer = tiedexp_cli(*[str(run) if argument == "RUN" else argument for argument in arguments])
+    assert answer.code == code
+    assert answer.err.startswith("error: ")
+    assert message in answer.err
+    assert "Traceback" not in answer.err
+    assert answer.out == ""
+    assert sorted(Path("runs").rglob("*")) == before
+
+
+def test_debug_shows_the_traceback(tiedexp_cli):
+    import tiedexp
+
+    with pytest.raises(tiedexp.SpecError):
+        tiedexp_cli("--debug", "train", "missing.yaml")
+
+
+def test_a_damaged_checkpoint_is_told(tiedexp_cli, trained):
+    run, _ = trained
+    for path in (run / "checkpoints").glob("*.h5"):
+        path.write_bytes(b"no")
+    answer = tiedexp_cli("eval", run)
+    assert answer.code == 1
+    assert "there is no checkpoint" in answer.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_with_130_and_it_goes_on_later(small_spec, tmp_path, number):
+    command = [*TIEDEXP, "train", small_spec, "training.epochs=100000", "tensorboard.kernels=false"]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore it
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("runs/*/seed-0/checkpoints/epoch-*.json")) and process.poll() is None:
+            assert time.monotonic() < deadline, process.kill()
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.startswith("error: interrupted in epoch ")
+    assert "the same command goes on" in err
+    assert "Traceback" not in err
+    (run,) = tmp_path.glob("runs/*/seed-0")
+    assert not (run / "result.json").exists()
+    assert list((run / "checkpoints").glob("epoch-*.weights.h5"))
+
+
+def test_nothing_but_the_story_is_printed_by_a_real_process(small_spec, tmp_path):
+    """TensorFlow's notices come from C++ and only in a process of their own."""
+    env = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [*TIEDEXP, "train", small_spec, "--json"],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["epochs"] == 2
