@@ -18,10 +18,15 @@ def test_text_is_written_and_replaced(tmp_path):
 def test_a_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "file.bin"
     path.write_bytes(b"old")
-    with pytest.raises(RuntimeError), replace_file(path, suffix=".h5") as unfinished:
-        assert unfinished.name.endswith(".h5")
-        assert unfinished.parent == tmp_path
-        unfinished.write_bytes(b"half")
-        raise RuntimeError
+
+    def write_half() -> None:
+        with replace_file(path, suffix=".h5") as unfinished:
+            assert unfinished.name.endswith(".h5")
+            assert unfinished.parent == tmp_path
+            unfinished.write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

@@ -29,12 +29,13 @@ def tiedexp_cli(monkeypatch, capsys, tmp_path) -> Callable[..., Answer]:
     def run(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["tiedexp", *map(str, arguments)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
+        try:
             tiedexp.cli.main()
-            sys.exit(0)  # the commands return when all is well, or exit with 0
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
         captured = capsys.readouterr()
-        code = ended.value.code
-        return Answer(code if isinstance(code, int) else 0, captured.out, captured.err)
+        return Answer(code, captured.out, captured.err)
 
     return run
 

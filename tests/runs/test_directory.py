@@ -77,7 +77,7 @@ def test_open_says_what_is_wrong_and_what_was_meant(run, tmp_path):
     with pytest.raises(RunError, match=r"is not a run; did you mean .*seed-3\?"):
         RunDirectory.open(run.path.parent)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RunError, match="for it has no manifest.json"):
+    with pytest.raises(RunError, match=r"for it has no manifest.json"):
         RunDirectory.open(tmp_path / "empty")
 
 

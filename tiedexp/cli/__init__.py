@@ -8,7 +8,7 @@ import sys
 import typer
 
 from tiedexp import __version__
-from tiedexp.cli import board, data, doctor, eval, init, pattern, schema, train, validate
+from tiedexp.cli import board, data, doctor, evaluate, init, pattern, schema, train, validate
 from tiedexp.errors import TiedexpError
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ app = typer.Typer(
 app.command("init")(init.init)
 app.command("validate")(validate.validate)
 app.command("train")(train.train)
-app.command("eval")(eval.evaluate)
+app.command("eval")(evaluate.evaluate)
 app.command("board")(board.board)
 app.add_typer(pattern.app, name="pattern")
 app.add_typer(data.app, name="data")

@@ -17,7 +17,10 @@ def doctor(
     ] = None,
     runs: Annotated[Path | None, typer.Option(help="Directory of all runs (default: $TIEDEXP_RUNS or ./runs)")] = None,
 ) -> None:
-    """Check this installation: versions, devices, data, and the directory of the runs. Exit code 1 if something is wrong."""
+    """Check this installation: versions, devices, data, the directory of the runs.
+
+    Exit code 1 if something is wrong.
+    """
     from rich.console import Console
 
     from tiedexp.cli.process import quiet_tensorflow

@@ -26,7 +26,7 @@ def quiet_tensorflow() -> Iterator[None]:
         with TemporaryFile() as printed:
             os.dup2(printed.fileno(), 2)
             try:
-                import tensorflow  # noqa: F401
+                import tensorflow as tf  # noqa: F401
             except BaseException:
                 printed.seek(0)
                 os.write(stderr, printed.read())
