@@ -15,7 +15,7 @@ app = typer.Typer(
     name="tiedexp",
     help="Experiments with convolution kernels whose cells share weights by a pattern.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # help in plain text: rich takes longer to import than all else that help needs
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

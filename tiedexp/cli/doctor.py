@@ -17,7 +17,7 @@ def doctor(
     ] = None,
     runs: Annotated[Path | None, typer.Option(help="Directory of all runs (default: $TIEDEXP_RUNS or ./runs)")] = None,
 ) -> None:
-    """Check this installation: versions, devices, data, the directory of the runs.
+    """Check versions, devices, data and where runs go.
 
     Exit code 1 if something is wrong.
     """

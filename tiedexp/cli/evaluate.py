@@ -44,7 +44,10 @@ def evaluate(
     confusion: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
 ) -> None:
-    """Test a run's model: loss, accuracy with its interval, top-5, each class, confusion, calibration."""
+    """Test a run's model, on its own images or others.
+
+    Prints loss, accuracy with its interval, top-5, each class, the confusion matrix and the calibration error.
+    """
     from tiedexp.cli.process import quiet_tensorflow
     from tiedexp.experiment.plan import evaluation_source
     from tiedexp.runs.directory import RunDirectory

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from tiedexp.patterns.grid import Pattern
 
-app = typer.Typer(help="List the presets, draw a pattern.", no_args_is_help=True)
+app = typer.Typer(help="List the presets, draw a pattern.", no_args_is_help=True, rich_markup_mode=None)
 
 # Okabe & Ito's colours, which colour-blind people tell apart, then lighter ones of the same hues.
 COLOURS = (

@@ -23,10 +23,10 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document, nothing else.")] = False,
 ) -> None:
-    """Train the model of a spec, test it, and keep everything in a run directory.
+    """Train and test the model of a spec.
 
-    The same spec and seed always have the same directory: a finished run is not run again, one that was cut off goes
-    on where it was.
+    Everything is kept in a run directory. The same spec and seed always have the same one: a finished run is not run
+    again, one that was cut off goes on where it was.
     """
     from tiedexp.cli.process import interruptible, quiet_tensorflow
     from tiedexp.cli.train_view import JsonView, ResultView, TrainView

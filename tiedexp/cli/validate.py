@@ -22,7 +22,7 @@ def validate(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
 ) -> None:
-    """Check a spec and print its layers and their cost, without training and without TensorFlow."""
+    """Check a spec; print its layers and their cost."""
     from tiedexp.experiment.plan import locate_run, plan_experiment
     from tiedexp.runs.directory import find_runs_root
     from tiedexp.spec.loading import load_spec
