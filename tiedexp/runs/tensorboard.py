@@ -43,6 +43,7 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 TAGS = ("loss", "accuracy", "learning_rate", "images_per_second")
 HPARAMS_METRICS = ("test accuracy", "validation accuracy")
+SHOWN_HPARAMS = 5
 HISTOGRAM_BUCKETS = 30
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -106,8 +107,8 @@ class TensorBoardLog:
         """Begin the run's session in the HParams tab.
 
         Args:
-            values: what the run was made with. Runs that are to be compared should all have the same names:
-                TensorBoard takes the columns from any one of them.
+            values: what the run was made with; at first the tab shows the columns of the first five only. Runs that
+                are to be compared should all have the same names: TensorBoard takes the columns from any one of them.
             group_name: runs of one group are shown as one row with mean metrics. By default each has its own row,
                 named by its directory.
 
@@ -164,8 +165,9 @@ class TensorBoardLog:
         if step < last:  # resuming cuts a file at a step, which would lose what is out of order
             raise ValueError(f"the steps of a split do not go down: {split} was at {last}. Received: step={step}")
         self._last_steps[directory] = step
+        file = self._open(directory, self._first_step_of(split))
         for summary in summaries:
-            self._open(directory, self._first_step_of(split)).write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
+            file.write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
 
     def _write_run(self, step: int, summary: summary_pb2.Summary) -> None:
         self._open(self._directory, 0).write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
@@ -263,9 +265,13 @@ def _histogram_summary(tag: str, values: npt.ArrayLike) -> summary_pb2.Summary:
 
 def _experiment_summary(values: Mapping[str, bool | int | float | str]) -> summary_pb2.Summary:
     """What the HParams tab should show: these hyperparameters, and of all scalars only the metrics."""
+    # TensorBoard lists those first that are said to differ, then by name, and hides all beyond the fifth.
     experiment = api_pb2.Experiment(
         time_created_secs=time.time(),
-        hparam_infos=[api_pb2.HParamInfo(name=name, type=_hparam_type(value)) for name, value in values.items()],
+        hparam_infos=[
+            api_pb2.HParamInfo(name=name, type=_hparam_type(value), differs=place < SHOWN_HPARAMS)
+            for place, (name, value) in enumerate(values.items())
+        ],
         metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in HPARAMS_METRICS],
     )
     data = plugin_data_pb2.HParamsPluginData(experiment=experiment)

@@ -1,0 +1,140 @@
+"""The pictures: that they are PNGs, and that what they should show can be read from their pixels."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from matplotlib import colormaps
+from PIL import Image
+
+from tiedexp.drawing import draw_confusion, draw_kernels, draw_pattern
+from tiedexp.patterns.grid import Pattern
+
+BLOCK = Pattern.preset("block", 5)
+
+
+def pixels_of(png: bytes) -> np.ndarray:
+    """(height, width, 3) uint8."""
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def colours_of(png: bytes, least: int) -> set[tuple[int, ...]]:
+    """The colours that cover at least so many pixels."""
+    colours, counts = np.unique(pixels_of(png).reshape(-1, 3), axis=0, return_counts=True)
+    return {tuple(colour) for colour in colours[counts >= least].tolist()}
+
+
+def kernel_of(pattern: Pattern, channels: int, filters: int, seed: int = 0) -> np.ndarray:
+    free = np.random.default_rng(seed).normal(size=(pattern.num_groups, channels, filters))
+    return pattern.expand(free)
+
+
+def test_a_pattern_has_a_colour_a_group():
+    colours = colours_of(draw_pattern(BLOCK), least=1500) - {(255, 255, 255), (34, 34, 34)}
+    assert len(colours) == 9
+
+
+def cell_colour(pattern: Pattern, row: int, col: int) -> tuple[int, ...]:
+    """The colour of a cell, beside its letter."""
+    pixels = pixels_of(draw_pattern(pattern))
+    rows, cols = pattern.shape
+    height, width = (0.5 * rows + 0.2), (0.5 * cols + 0.2)  # inches: cells of 0.5, a margin of 0.1
+    y, x = (0.1 + 0.5 * (row + 0.2)) / height, (0.1 + 0.5 * (col + 0.2)) / width
+    return tuple(pixels[int(y * pixels.shape[0]), int(x * pixels.shape[1])].tolist())
+
+
+def test_equal_cells_have_one_colour_and_other_groups_another():
+    pattern = Pattern.parse("AAB/AAB/CC.")
+    assert cell_colour(pattern, 0, 0) == cell_colour(pattern, 1, 1)
+    assert cell_colour(pattern, 0, 2) == cell_colour(pattern, 1, 2)
+    assert len({cell_colour(pattern, *cell) for cell in [(0, 0), (0, 2), (2, 0)]}) == 3
+    assert cell_colour(pattern, 2, 2) == (255, 255, 255)
+
+
+def test_a_negative_cell_is_darker_than_its_group():
+    pattern = Pattern.parse("A-A")
+    assert sum(cell_colour(pattern, 0, 1)) < sum(cell_colour(pattern, 0, 0)) < 3 * 255
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        Pattern.preset("full", 1),
+        Pattern.preset("full", 11),
+        Pattern.preset("anti_point", (2, 7)),
+        Pattern.preset("rings_circular", 31),
+        Pattern.preset("hashed", 127, groups=500),
+    ],
+    ids=lambda pattern: "x".join(map(str, pattern.shape)),
+)
+def test_any_pattern_can_be_drawn(pattern):
+    assert pixels_of(draw_pattern(pattern)).min() < 100
+
+
+def test_kernels_use_a_scale_symmetric_about_zero():
+    """The largest weight, here negative, is at the blue end; zero is white, and nothing reaches the red end."""
+    kernel = np.zeros((1, 2, 1, 1))
+    kernel[0, 0], kernel[0, 1] = -2.0, 0.5
+    colours = colours_of(draw_kernels(Pattern.parse("AB"), kernel, "conv"), least=2000)
+    scale = colormaps["RdBu_r"]
+    assert scale(0.0, bytes=True)[:3] in colours
+    assert scale(0.625, bytes=True)[:3] in colours
+    assert scale(1.0, bytes=True)[:3] not in colours
+
+
+@pytest.mark.parametrize(("channels", "filters"), [(1, 1), (1, 64), (3, 5), (64, 1), (64, 256), (2, 9)])
+def test_any_number_of_kernels(channels, filters):
+    picture = pixels_of(draw_kernels(BLOCK, kernel_of(BLOCK, channels, filters), "conv_1"))
+    assert picture.shape == (460, 850, 3)
+
+
+def test_only_the_first_64_kernels_are_shown():
+    kernel = kernel_of(BLOCK, 16, 32)
+    other = kernel.copy()
+    other[:, :, 8:], other[:, :, :, 8:] = 0.01, 0.01
+    assert np.array_equal(pixels_of(draw_kernels(BLOCK, kernel, "a")), pixels_of(draw_kernels(BLOCK, other, "a")))
+    other[:, :, 7, 7] *= -1
+    assert not np.array_equal(pixels_of(draw_kernels(BLOCK, kernel, "a")), pixels_of(draw_kernels(BLOCK, other, "a")))
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_kernels_without_a_finite_weight_are_drawn(value):
+    pixels_of(draw_kernels(BLOCK, np.full((5, 5, 3, 4), value), "conv_1"))
+
+
+def test_titles_are_text_not_formulas():
+    pixels_of(draw_kernels(BLOCK, kernel_of(BLOCK, 1, 4), "a $x_{ b"))
+
+
+def test_a_confusion_is_coloured_by_the_share_of_its_row():
+    """Two classes of which one is a hundred times rarer: equally right, so equally dark."""
+    colours = colours_of(draw_confusion(np.array([[1000, 0], [0, 10]]), ["often", "rare"]), least=2000)
+    blues = colormaps["Blues"]
+    assert blues(1.0, bytes=True)[:3] in colours
+    assert blues(0.0, bytes=True)[:3] in colours
+
+
+@pytest.mark.parametrize(("classes", "written"), [(20, True), (21, False)])
+def test_counts_are_written_up_to_twenty_classes(classes, written):
+    """Ten times the counts are the same shares, so only text can tell the pictures apart."""
+    matrix, names = np.eye(classes, dtype=int), [""] * classes
+    once, often = pixels_of(draw_confusion(matrix, names)), pixels_of(draw_confusion(10 * matrix, names))
+    assert np.array_equal(once, often) is not written
+
+
+def test_a_hundred_classes_with_names_of_any_kind():
+    names = ["$x_", "漢字", "a very long name of a class indeed", "", *map(str, range(96))]
+    matrix = np.random.default_rng(0).integers(0, 5, (100, 100))
+    assert pixels_of(draw_confusion(matrix, names)).shape[0] > 600
+
+
+def test_a_class_without_images_is_an_empty_row():
+    pixels_of(draw_confusion(np.array([[3, 1], [0, 0]]), ["a", "b"]))
+
+
+def test_a_matrix_of_another_size_is_refused():
+    with pytest.raises(ValueError, match=r"3 classes is square. Received: shape \(2, 2\)"):
+        draw_confusion(np.eye(2), ["a", "b", "c"])
