@@ -210,3 +210,20 @@ def test_nothing_but_the_story_is_printed_by_a_real_process(small_spec, tmp_path
     assert done.returncode == 0
     assert done.stderr == ""
     assert json.loads(done.stdout)["epochs"] == 2
+
+
+def test_a_disk_that_refuses_is_one_message(tiedexp_cli, small_spec):
+    Path("runs").write_text("a file in the way")
+    answer = tiedexp_cli("train", small_spec)
+    assert answer.code == 1
+    assert answer.err.startswith("error: the run directory")
+    assert "Traceback" not in answer.err
+
+
+def test_an_error_of_the_system_is_one_message(tiedexp_cli, small_spec, monkeypatch):
+    def fail(*arguments):
+        raise OSError(28, "No space left on device", "runs/metrics.jsonl")
+
+    monkeypatch.setattr("tiedexp.runs.directory.RunDirectory.append_metrics", fail)
+    answer = tiedexp_cli("train", small_spec)
+    assert (answer.code, answer.err) == (1, "error: No space left on device: runs/metrics.jsonl\n")

@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from tiedexp.errors import DatasetError, RunError, RunInterruptedError
+from tiedexp.errors import DatasetError, RunError, RunInterruptedError, TiedexpError
 from tiedexp.experiment.observer import Observer
+from tiedexp.experiment.plan import locate_run
 from tiedexp.experiment.run import run_experiment
 from tiedexp.spec.loading import load_spec
 
@@ -198,6 +199,27 @@ def test_missing_data_is_an_error_before_anything_is_made(make_spec, tmp_path):
     with pytest.raises(DatasetError, match="tiedexp data prepare mnist"):
         run_experiment(spec, root=tmp_path / "runs", data_dir=tmp_path / "data")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": {"validation": 299}}, "validation"),
+        ({"training": {"devices": 7, "batch_size": 49}}, "`training.devices` is 7, but there is 1 CPU"),
+    ],
+)
+def test_what_cannot_be_meant_is_an_error_before_anything_is_made(make_spec, tmp_path, changes, message):
+    with pytest.raises(TiedexpError, match=message):
+        run_experiment(make_spec(**changes), root=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_another_has_locked_is_left_alone(make_spec, tmp_path):
+    spec = make_spec()
+    run = locate_run(spec, tmp_path)
+    with run.lock(), pytest.raises(RunError, match="is in use by another process"):
+        run_experiment(spec, root=tmp_path)
+    assert [path.name for path in run.path.iterdir()] == [".lock"]
 
 
 EVERYTHING = {

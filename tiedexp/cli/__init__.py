@@ -50,7 +50,7 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         app()
-    except (TiedexpError, KeyboardInterrupt, BrokenPipeError) as error:
+    except (TiedexpError, KeyboardInterrupt, OSError) as error:
         if "--debug" in sys.argv:
             raise
         sys.exit(_report(error))
@@ -63,5 +63,8 @@ def _report(error: BaseException) -> int:
     if isinstance(error, TiedexpError):
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    if isinstance(error, OSError):  # a full disk, a directory that may not be written
+        print(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        return 1
     print("interrupted", file=sys.stderr)
     return 130

@@ -83,11 +83,15 @@ def run_experiment(
     run = locate_run(spec, root)
     if fresh or not run.finished:
         training_source(spec, data_dir).check()
-    with run.lock():
-        if fresh:
-            run.clear()
-        if not run.finished:
-            _Run(spec, run, data_dir, observer).complete()
+        if run.path.is_dir():
+            with run.lock():  # says at once if another process is in it
+                pass
+        parts = _Run(spec, run, data_dir, observer)  # before anything is made on disk: this may fail
+        with run.lock():
+            if fresh:
+                run.clear()
+            if not run.finished:
+                parts.complete()
     observer.finished(run, run.read_json("result.json"))
     return run
 

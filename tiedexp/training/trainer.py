@@ -118,9 +118,12 @@ class Trainer:
         while done < num_steps:
             count = min(steps_per_call, num_steps - done)
             call_begin = time.perf_counter()
-            losses, hits, call_norms = self._run_steps(
-                tf.constant(first_step + done, tf.int64), tf.constant(count, tf.int64)
-            )
+            try:
+                losses, hits, call_norms = self._run_steps(
+                    tf.constant(first_step + done, tf.int64), tf.constant(count, tf.int64)
+                )
+            except tf.errors.ResourceExhaustedError as error:
+                raise RunError("the device ran out of memory; a smaller batch_size or width needs less") from error
             # Summed one by one, so that the result does not depend on how many steps a call has.
             for at, loss in enumerate(losses.numpy().tolist()):
                 if not math.isfinite(loss):

@@ -1,0 +1,47 @@
+"""Every spec in configs/ is valid, builds the model it promises, and says how to run it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tiedexp.experiment.build import build_model, build_optimizer, build_schedule
+from tiedexp.experiment.plan import plan_experiment
+from tiedexp.spec.loading import build_json_schema, load_spec
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+SCHEMA = ROOT / "configs" / "tiedexp.schema.json"
+
+
+def test_there_are_the_configs_that_the_readme_names():
+    names = {path.stem for path in CONFIGS}
+    assert names >= {"digits_quick", "mnist_block", "mnist_full", "cifar10_resnet20_d4", "cifar10_mixed"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_validates_and_builds(path, tmp_path):
+    plan = plan_experiment(load_spec(path), data_dir=tmp_path)
+    model = build_model(plan)
+    optimizer = build_optimizer(plan.spec, build_schedule(plan.spec, steps_per_epoch=10))
+    optimizer.build(model.trainable_variables)
+    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == plan.cost.unique_weights
+    images = np.zeros((2, *plan.image_shape), "float32")
+    assert model(images).shape == (2, plan.num_classes)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_opens_with_the_schema_its_command_and_what_to_expect(path):
+    first, second = path.read_text(encoding="utf-8").splitlines()[:2]
+    assert first == f"# yaml-language-server: $schema={SCHEMA.name}"
+    assert second.startswith(f"# tiedexp train configs/{path.name}  ")
+    assert "test accuracy" in second or "ot yet run" in second
+
+
+def test_the_schema_beside_them_is_that_of_the_code():
+    assert json.loads(SCHEMA.read_text(encoding="utf-8")) == build_json_schema(), (
+        "write it anew: tiedexp schema > configs/tiedexp.schema.json"
+    )
