@@ -88,7 +88,48 @@ def test_kernels_use_a_scale_symmetric_about_zero():
 @pytest.mark.parametrize(("channels", "filters"), [(1, 1), (1, 64), (3, 5), (64, 1), (64, 256), (2, 9)])
 def test_any_number_of_kernels(channels, filters):
     picture = pixels_of(draw_kernels(BLOCK, kernel_of(BLOCK, channels, filters), "conv_1"))
-    assert picture.shape == (460, 850, 3)
+    assert picture.shape == (360, 660, 3)
+
+
+def changed_box(one: bytes, other: bytes) -> tuple[int, int, int, int]:
+    """Top, left, height and width of what differs between two pictures."""
+    ys, xs = np.nonzero((pixels_of(one) != pixels_of(other)).any(axis=2))
+    return int(ys.min()), int(xs.min()), int(np.ptp(ys)) + 1, int(np.ptp(xs)) + 1
+
+
+def test_a_weight_is_where_its_channel_filter_row_and_column_say():
+    """A new row of kernels for each channel; a gap of one cell between kernels."""
+    pattern, kernel = Pattern.preset("full", (2, 3)), np.full((2, 3, 2, 2), 0.5)
+    kernel[0, 0, 0, 0] = -1.0  # keeps the scale
+    other = kernel.copy()
+    other[0, 0, 0, 0] = 1.0
+    top, left, _, unit = changed_box(draw_kernels(pattern, kernel, "a"), draw_kernels(pattern, other, "a"))
+    for row, col, channel, filter_ in np.argwhere(kernel > 0):
+        other = kernel.copy()
+        other[row, col, channel, filter_] = -0.5
+        y, x, height, width = changed_box(draw_kernels(pattern, kernel, "a"), draw_kernels(pattern, other, "a"))
+        assert (y - top, x - left) == pytest.approx((unit * (3 * channel + row), unit * (4 * filter_ + col)), abs=4)
+        assert (height, width) == pytest.approx((unit, unit), abs=2)
+
+
+def test_the_ends_of_the_scale_are_written():
+    """Ten times the weights have the same colours, so only the numbers can differ."""
+    kernel = kernel_of(BLOCK, 2, 3)
+    once, often = draw_kernels(BLOCK, kernel, "a"), draw_kernels(BLOCK, 10 * kernel, "a")
+    assert changed_box(once, often)[3] < 60
+
+
+def test_pictures_drawn_before_do_not_show_through():
+    kernel = kernel_of(BLOCK, 2, 3)
+    first = draw_kernels(BLOCK, kernel, "a")
+    others = [
+        draw_kernels(Pattern.preset("full", 5), kernel, "a"),
+        draw_kernels(BLOCK, kernel, "b"),
+        draw_kernels(BLOCK, kernel_of(BLOCK, 3, 2), "a"),
+        draw_kernels(BLOCK, -kernel, "a"),
+    ]
+    assert draw_kernels(BLOCK, kernel, "a") == first
+    assert first not in others
 
 
 def test_only_the_first_64_kernels_are_shown():
@@ -100,21 +141,36 @@ def test_only_the_first_64_kernels_are_shown():
     assert not np.array_equal(pixels_of(draw_kernels(BLOCK, kernel, "a")), pixels_of(draw_kernels(BLOCK, other, "a")))
 
 
-@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
-def test_kernels_without_a_finite_weight_are_drawn(value):
-    pixels_of(draw_kernels(BLOCK, np.full((5, 5, 3, 4), value), "conv_1"))
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_kernels_without_a_finite_weight_are_grey(value):
+    colours = colours_of(draw_kernels(BLOCK, np.full((5, 5, 3, 4), value), "conv_1"), least=50000)
+    assert (0xBB, 0xBB, 0xBB) in colours
+
+
+def test_zero_kernels_are_white():
+    colours = colours_of(draw_kernels(BLOCK, np.zeros((5, 5, 3, 4)), "conv_1"), least=30000)
+    assert colormaps["RdBu_r"](0.5, bytes=True)[:3] in colours
 
 
 def test_titles_are_text_not_formulas():
-    pixels_of(draw_kernels(BLOCK, kernel_of(BLOCK, 1, 4), "a $x_{ b"))
+    pixels_of(draw_kernels(BLOCK, kernel_of(BLOCK, 1, 4), "a $x_{$ b"))
 
 
 def test_a_confusion_is_coloured_by_the_share_of_its_row():
     """Two classes of which one is a hundred times rarer: equally right, so equally dark."""
-    colours = colours_of(draw_confusion(np.array([[1000, 0], [0, 10]]), ["often", "rare"]), least=2000)
-    blues = colormaps["Blues"]
-    assert blues(1.0, bytes=True)[:3] in colours
-    assert blues(0.0, bytes=True)[:3] in colours
+
+    def dark_pixels(rare: int) -> int:
+        pixels = pixels_of(draw_confusion(np.array([[1000, 0], [0, rare]]), ["often", "rare"]))
+        return int((pixels == colormaps["Blues"](1.0, bytes=True)[:3]).all(axis=2).sum())
+
+    assert dark_pixels(10) == pytest.approx(dark_pixels(1000), rel=0.05)
+
+
+def test_the_true_class_goes_down_and_the_predicted_one_across():
+    """A class that is taken for another instead of itself changes its row, two cells wide."""
+    right, wrong = (draw_confusion(np.array(matrix), ["", ""]) for matrix in ([[5, 0], [0, 5]], [[0, 5], [0, 5]]))
+    _, _, height, width = changed_box(right, wrong)
+    assert width == pytest.approx(2 * height, rel=0.1)
 
 
 @pytest.mark.parametrize(("classes", "written"), [(20, True), (21, False)])

@@ -11,6 +11,8 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +46,15 @@ _GROUP_COLOURS = (
 )
 _INK = "#222222"
 _GREY = "#888888"
+_GAP = 0xBB
+
+# Of the picture of a convolution, in pixels: its size, and the left, top, right and bottom of its parts. Small, since
+# TensorBoard shows pictures 325 pixels wide and the text should still be read.
+_PAGE = (660, 360)
+_GRID_BOX = (14, 62, 244, 342)
+_MOSAIC_BOX = (266, 62, 566, 342)
+_SCALE_BOX = (584, 62, 598, 342)
+_CAPTION: dict[str, Any] = {"fontsize": 9.5, "color": _INK}
 
 
 def draw_pattern(pattern: Pattern) -> bytes:
@@ -69,27 +80,25 @@ def draw_kernels(pattern: Pattern, kernel: npt.NDArray[Any], title: str) -> byte
             zero; weights that are not finite stay grey.
         title: stands above the picture.
     """
-    from matplotlib.figure import Figure
+    from PIL import Image, ImageDraw, ImageFont
 
     mosaic, caption = _tile_kernels(kernel)
-    finite = np.abs(mosaic[np.isfinite(mosaic)])
-    limit = float(finite.max(initial=0.0)) or 1.0
-    figure = Figure(figsize=(8.5, 4.6), dpi=100)
-    figure.suptitle(title, x=0.02, y=0.975, ha="left", fontsize=11, color=_INK, parse_math=False)
-    left = figure.add_axes((0.02, 0.09, 0.37, 0.76))
-    fontsize = min(16.0, 90.0 / max(pattern.shape))
-    _draw_grid(left, pattern, fontsize)
-    summary = f"{pattern.index.size} cells, {pattern.num_groups} free weights"
-    left.set_title(summary, fontsize=9, color=_INK)
-    right = figure.add_axes((0.43, 0.09, 0.44, 0.76))
-    right.set_facecolor("#BBBBBB")
-    image = right.imshow(mosaic, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
-    right.set_xticks([])
-    right.set_yticks([])
-    right.set_title(caption, fontsize=9, color=_INK)
-    bar = figure.colorbar(image, cax=figure.add_axes((0.895, 0.14, 0.02, 0.66)), ticks=[-limit, 0, limit])
-    bar.ax.set_yticklabels([f"{-limit:.2g}", "0", f"{limit:.2g}"], fontsize=8, color=_INK)
-    return _to_png(figure)
+    limit = float(np.abs(mosaic[np.isfinite(mosaic)]).max(initial=0.0)) or 1.0
+    picture = Image.open(io.BytesIO(_draw_kernels_page(pattern, title, caption))).convert("RGB")
+    tiles = Image.fromarray(_colour_weights(mosaic, limit))
+    left, top, right, bottom = _MOSAIC_BOX
+    scale = min((right - left) / tiles.width, (bottom - top) / tiles.height)
+    size = max(1, round(tiles.width * scale)), max(1, round(tiles.height * scale))
+    picture.paste(tiles.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX), (left, top))
+    pen = ImageDraw.Draw(picture)
+    font = ImageFont.truetype(_font_file(), 12)
+    left, top, right, bottom = _SCALE_BOX
+    for y, label in ((top, f"{limit:.2g}"), ((top + bottom) / 2, "0"), (bottom, f"{-limit:.2g}")):
+        pen.line((right, y, right + 4, y), fill=_INK)
+        pen.text((right + 8, y), label, anchor="lm", fill=_INK, font=font)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="png")
+    return buffer.getvalue()
 
 
 def draw_confusion(matrix: npt.NDArray[Any], class_names: Sequence[str]) -> bytes:
@@ -130,6 +139,51 @@ def draw_confusion(matrix: npt.NDArray[Any], class_names: Sequence[str]) -> byte
     bar.ax.set_yticklabels(["0", "1%", "10%", "25%", "50%", "100%"], fontsize=8, color=_INK)
     bar.set_label("share of the true class (square-root scale)", fontsize=8, color=_INK)
     return _to_png(figure)
+
+
+@lru_cache(maxsize=256)
+def _draw_kernels_page(pattern: Pattern, title: str, caption: str) -> bytes:
+    """What is the same in every picture of a convolution, as PNG: all but the kernels and the ends of their scale.
+
+    Kept because matplotlib takes some fifty milliseconds for it, and a run draws every convolution after every epoch.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_PAGE[0] / 100, _PAGE[1] / 100), dpi=100)
+    figure.suptitle(title, x=0.02, y=0.975, ha="left", fontsize=12, color=_INK, parse_math=False)
+    grid = figure.add_axes(_to_axes(_GRID_BOX))
+    grid.set_anchor("N")
+    _draw_grid(grid, pattern, fontsize=min(16.0, 72.0 / max(pattern.shape)))
+    grid.set_title(f"{_count(pattern.index.size, 'cell')}, {_count(pattern.num_groups, 'free weight')}", **_CAPTION)
+    figure.text(_MOSAIC_BOX[0] / _PAGE[0], 1 - (_MOSAIC_BOX[1] - 7) / _PAGE[1], caption, **_CAPTION)
+    bar = figure.add_axes(_to_axes(_SCALE_BOX))
+    bar.imshow(np.linspace(1, 0, 256)[:, None], cmap="RdBu_r", aspect="auto")
+    bar.set_axis_off()
+    return _to_png(figure)
+
+
+def _to_axes(box: tuple[int, int, int, int]) -> tuple[float, float, float, float]:
+    """A box of the page in pixels from its upper left corner, as matplotlib takes it."""
+    left, top, right, bottom = box
+    width, height = _PAGE
+    return left / width, 1 - bottom / height, (right - left) / width, (bottom - top) / height
+
+
+def _colour_weights(weights: npt.NDArray[np.float64], limit: float) -> npt.NDArray[np.uint8]:
+    """(rows, cols, 3): blue at -limit over white to red at limit; grey what is not finite, the gaps too."""
+    from matplotlib import colormaps
+
+    finite = np.isfinite(weights)
+    share = 0.5 + np.where(finite, weights, 0.0) / (2 * limit)
+    colours = colormaps["RdBu_r"](share, bytes=True)[..., :3]
+    return np.where(finite[..., None], colours, np.uint8(_GAP)).astype(np.uint8)
+
+
+def _font_file() -> str:
+    """The font of everything else here, which comes with matplotlib."""
+    import matplotlib as mpl
+
+    return str(Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
 
 
 def _draw_grid(axes: Axes, pattern: Pattern, fontsize: float) -> None:
@@ -186,12 +240,16 @@ def _tile_kernels(kernel: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], st
     tiles[:, :shown_filters, :rows, :cols] = shown.transpose(2, 3, 0, 1)
     tiles = tiles.reshape(shown_channels * lines, across, rows + 1, cols + 1).transpose(0, 2, 1, 3)
     mosaic = tiles.reshape(shown_channels * lines * (rows + 1), across * (cols + 1))[:-1, :-1]
-    caption = f"{_portion(shown_channels, channels)} input channels x {_portion(shown_filters, filters)} filters"
+    caption = f"{_portion(shown_channels, channels, 'input channel')} x {_portion(shown_filters, filters, 'filter')}"
     return mosaic, caption
 
 
-def _portion(shown: int, total: int) -> str:
-    return f"{shown} of {total}" if shown < total else f"{total}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _portion(shown: int, total: int, noun: str) -> str:
+    return f"{shown} of {_count(total, noun)}" if shown < total else _count(total, noun)
 
 
 def _shorten(name: str) -> str:

@@ -38,13 +38,16 @@ def board(
     """
     from tiedexp.runs.directory import find_runs_root
 
-    for ending in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C, so that nothing stays behind
+    endings = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for ending in endings[1:]:  # as Ctrl-C, so that nothing stays behind
         signal.signal(ending, signal.default_int_handler)
-    try:
-        with TemporaryDirectory(prefix="tiedexp-board-") as folder:
+    with TemporaryDirectory(prefix="tiedexp-board-") as folder:
+        try:
             _serve(paths or [find_runs_root(root)], Path(folder), host, port, open_browser)
-    except KeyboardInterrupt:
-        typer.echo("\nTensorBoard has ended.")
+        except KeyboardInterrupt:
+            for ending in endings:  # a second Ctrl-C must not stop the removal of the folder
+                signal.signal(ending, signal.SIG_IGN)
+    typer.echo("\nTensorBoard has ended.")
 
 
 def _serve(paths: list[Path], folder: Path, host: str, port: int | None, open_browser: bool) -> None:

@@ -1,12 +1,199 @@
-"""`tiedexp data`: placeholder until the commands are written."""
+"""`tiedexp data`: which datasets there are, making them ready, looking at them."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
 import typer
 
-app = typer.Typer(help="List, prepare, import and look at datasets.", no_args_is_help=True, rich_markup_mode=None)
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tiedexp.data.prepared import PreparedDataset
+    from tiedexp.data.sources import Dataset
+
+app = typer.Typer(help="List datasets, make them ready, look at them.", no_args_is_help=True)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="TFDS data directory.  [default: $TFDS_DATA_DIR or ~/tensorflow_datasets]"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
 
 
 @app.command("list")
-def list_datasets() -> None:
-    """Datasets."""
+def list_datasets(data_dir: DataDir = None, json: Json = False) -> None:
+    """The datasets that are prepared here, and common ones that can be."""
+    from tiedexp.data.sources import find_data_dir
+
+    directory = find_data_dir(data_dir)
+    rows = _list_rows(directory)
+    if json:
+        from json import dumps
+
+        print(dumps({"data_dir": str(directory), "datasets": rows}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None)
+    for column in ("dataset", "ready", "images", "classes", "train", "test", "of"):
+        justify: Literal["left", "right"] = "right" if column in ("classes", "train", "test") else "left"
+        table.add_column(column, justify=justify, no_wrap=column == "dataset")
+    for row in rows:
+        shape = "x".join(map(str, row["image_shape"])) if row["image_shape"] else "-"
+        counts = [f"{row[key]:,}" if row[key] else "-" for key in ("num_classes", "train_images", "test_images")]
+        table.add_row(row["name"], "[green]yes[/]" if row["ready"] else "", shape, *counts, row["meaning"])
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"\nTFDS data directory: {directory}", soft_wrap=True)
+    console.print("Make one ready with `tiedexp data prepare NAME`; any image-classification set of TFDS will do.")
+    console.print("Your own images: `dataset: {name: folder, path: DIR}` or `{name: npz, path: FILE.npz}` in a spec.")
+
+
+@app.command("prepare")
+def prepare(
+    name: Annotated[str, typer.Argument(help="A dataset of TFDS, as mnist or emnist/letters.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Download a dataset and make it ready. The one command that needs the network."""
+    from tiedexp.cli.process import quiet_tensorflow
+    from tiedexp.data.archives import prepare_dataset
+
+    with quiet_tensorflow():
+        prepared = prepare_dataset(name, data_dir)
+    _report(name, prepared)
+
+
+@app.command("import")
+def import_(
+    name: Annotated[str, typer.Argument(help="A dataset of TFDS, as mnist or emnist/letters.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory with its original archives.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Make a dataset ready from its original archives, checksums verified, without a network."""
+    from tiedexp.cli.process import quiet_tensorflow
+    from tiedexp.data.archives import import_archives
+
+    with quiet_tensorflow():
+        prepared = import_archives(name, directory, data_dir)
+    _report(name, prepared)
+
+
+@app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="A dataset, a directory of images, or an .npz file.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Draw samples into this PNG file.")] = None,
+    image_size: Annotated[int | None, typer.Option(min=1, max=1024, help="Resize to this side, in pixels.")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Sizes, images of each class, and a contact sheet."""
+    from tiedexp.cli.process import quiet_tensorflow
+    from tiedexp.data.pipeline import normalisation
+    from tiedexp.data.sources import check_prepared, load_dataset, parse_source
+
+    source, path = parse_source(name)
+    check_prepared(source, path=path, data_dir=data_dir)
+    if source in ("digits", "folder", "npz"):
+        dataset = load_dataset(source, path=path, image_size=image_size)
+    else:
+        with quiet_tensorflow():
+            dataset = load_dataset(source, data_dir=data_dir, image_size=image_size)
+    if output is not None:
+        _draw(dataset, output)
+    mean, std = ([round(float(value), 4) for value in values] for values in normalisation(dataset.train))
+    if json:
+        from json import dumps
+
+        print(dumps(_as_dict(dataset, name) | {"mean": mean, "std": std}, indent=2))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    rows, cols, channels = dataset.image_shape
+    colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    console.print(
+        f"[bold]{name}[/]: {rows}x{cols} {colour}, {dataset.num_classes} classes, "
+        f"{len(dataset.train):,} training and {len(dataset.test):,} test images\n"
+        f"training images: mean {mean}, standard deviation {std} of 0 to 1; fingerprint {dataset.fingerprint}\n"
+    )
+    console.print(_count_table(dataset))
+    if output is None:
+        console.print(f"\nSee samples of each class:  tiedexp data show {name} --output sheet.png", soft_wrap=True)
+    else:
+        console.print(f"\nSamples of each class are in {output}", soft_wrap=True)
+
+
+def _list_rows(directory: Path) -> list[dict[str, Any]]:
+    from tiedexp.data.catalogue import CATALOGUE
+    from tiedexp.data.sources import describe_dataset, list_prepared
+    from tiedexp.errors import DatasetError
+
+    prepared = list_prepared(directory)
+    rows: list[dict[str, Any]] = []
+    for name in ["digits", *CATALOGUE, *(name for name in prepared if name not in CATALOGUE)]:
+        meaning = "small handwritten digits, embedded" if name == "digits" else ""
+        row = {"name": name, "ready": name in ("digits", *prepared), "image_shape": None, "num_classes": None}
+        row |= {"train_images": None, "test_images": None}
+        try:
+            row |= vars(describe_dataset(name, data_dir=directory))
+        except DatasetError as error:
+            meaning = str(error).splitlines()[0]
+        row["meaning"] = CATALOGUE[name].meaning if name in CATALOGUE and row["image_shape"] else meaning
+        rows.append(row)
+    return rows
+
+
+def _report(name: str, prepared: PreparedDataset) -> None:
+    from rich.console import Console
+
+    sizes = ", ".join(f"{count:,} {split}" for split, count in prepared.split_sizes.items())
+    console = Console(highlight=False)
+    console.print(f"{name} is ready: {sizes}, in {prepared.directory}", soft_wrap=True)
+
+
+def _count_classes(dataset: Dataset) -> list[dict[str, Any]]:
+    import numpy as np
+
+    train, test = (
+        np.bincount(split.labels, minlength=dataset.num_classes).tolist() for split in (dataset.train, dataset.test)
+    )
+    columns = zip(dataset.class_names, train, test, strict=True)
+    return [{"name": name, "train": in_train, "test": in_test} for name, in_train, in_test in columns]
+
+
+def _as_dict(dataset: Dataset, name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "image_shape": dataset.image_shape,
+        "num_classes": dataset.num_classes,
+        "train_images": len(dataset.train),
+        "test_images": len(dataset.test),
+        "fingerprint": dataset.fingerprint,
+        "classes": _count_classes(dataset),
+    }
+
+
+def _count_table(dataset: Dataset) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None)
+    table.add_column("class")
+    table.add_column("train", justify="right")
+    table.add_column("test", justify="right")
+    for row in _count_classes(dataset):
+        table.add_row(escape(row["name"]), f"{row['train']:,}", f"{row['test']:,}")
+    return table
+
+
+def _draw(dataset: Dataset, path: Path) -> None:
+    from tiedexp.data.contact_sheet import draw_contact_sheet
+    from tiedexp.errors import SpecError
+
+    try:
+        path.write_bytes(draw_contact_sheet(dataset.train, dataset.class_names))
+    except OSError as error:
+        raise SpecError(f"the picture cannot be written to {path}: {error.strerror}") from error

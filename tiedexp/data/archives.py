@@ -1,122 +1,163 @@
-"""Datasets of TensorFlow Datasets made ready on this machine: downloaded, or imported from their original archives.
+"""Datasets of TFDS made ready on this machine: downloaded, or from their original archives without a network.
 
-The only module that may touch the network, and only in `prepare_dataset`.
+`prepare_dataset` is the only function of tiedexp that touches the network.
 """
 
 from __future__ import annotations
 
-import hashlib
-import socket
-import tempfile
+import zipfile
+import zlib
+from contextlib import redirect_stdout
+from http.client import HTTPException
+from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import Request, urlopen
 
-from tiedexp.data.prepared import check_name, find_data_dir, list_prepared, suggest_name
+from tiedexp.data.catalogue import OWN_DATASETS
+from tiedexp.data.prepared import PreparedDataset, check_name, find_data_dir, find_prepared, list_prepared, suggest_name
 from tiedexp.errors import DatasetError
 
 CONNECT_SECONDS = 5.0
-MAX_NAMES_SHOWN = 20
 
 
-def prepare_dataset(name: str, data_dir: Path | None = None) -> Path:
-    """Download a dataset with TFDS and prepare it.
+def prepare_dataset(name: str, data_dir: Path | None = None) -> PreparedDataset:
+    """Download a dataset through TFDS, which verifies checksums, and prepare it; nothing is done if it is there.
 
-    Args:
-        name: a dataset of TFDS, `name` or `name/config`.
-        data_dir: where to; None for $TFDS_DATA_DIR or ~/tensorflow_datasets.
-
-    Returns:
-        its directory.
-
-    Raises:
-        DatasetError: an unknown name, no network, or a download that failed.
-    """
-    builder = _build_builder(name, find_data_dir(data_dir))
-    if not builder.is_prepared():
-        _check_network(sorted(builder.url_infos), name)
-        _prepare(builder, name)
-    return Path(builder.data_path)
-
-
-def import_archives(name: str, directory: Path, data_dir: Path | None = None) -> Path:
-    """Prepare a dataset from its original archives, without a network.
+    Hosts that cannot be reached are found out within seconds, where TFDS would go on trying for minutes.
 
     Args:
-        name: a dataset of TFDS, `name` or `name/config`.
-        directory: holds the archives under their original names; their SHA-256 must be those that TFDS knows.
-        data_dir: where to; None for $TFDS_DATA_DIR or ~/tensorflow_datasets.
-
-    Returns:
-        the dataset's directory.
+        name: a dataset of TFDS with images of one class each, `name` or `name/config`.
+        data_dir: TFDS data directory; None for $TFDS_DATA_DIR or ~/tensorflow_datasets.
 
     Raises:
-        DatasetError: an unknown name, or archives that are missing or not the original ones.
+        DatasetError: unknown name, no network, wrong checksum, no space, ...
     """
-    if not directory.is_dir():
-        raise DatasetError(f"{directory} is not a directory; it should hold the original archives of '{name}'")
-    builder = _build_builder(name, find_data_dir(data_dir))
-    if not builder.is_prepared():
-        if not builder.url_infos:
-            raise DatasetError(f"TFDS does not know the archives of '{name}', so it cannot be imported")
-        _check_archives(directory, {info.filename: info.checksum for info in builder.url_infos.values()}, name)
-        _prepare(builder, name, archives=directory)
-    return Path(builder.data_path)
+    directory = find_data_dir(data_dir)
+    if name in list_prepared(directory):
+        return find_prepared(name, directory)
+    builder = _build_builder(name, directory)
+    _check_reachable(name, list(builder.url_infos or {}))
+    _generate(builder, name, None, directory / "downloads", directory / "downloads" / "manual")
+    return find_prepared(name, directory)
+
+
+def import_archives(name: str, archives: Path, data_dir: Path | None = None) -> PreparedDataset:
+    """Prepare a dataset from its original archives, as its publishers named them. No network.
+
+    TFDS verifies their SHA-256 checksums. All archives that TFDS knows for the dataset must be there, even where one
+    of several configurations would need only some.
+
+    Args:
+        name: a dataset of TFDS with images of one class each, `name` or `name/config`.
+        archives: the directory they are in; it is only read.
+        data_dir: TFDS data directory; None for $TFDS_DATA_DIR or ~/tensorflow_datasets.
+
+    Raises:
+        DatasetError: unknown name, missing archives (all are named), wrong checksum, no space, ...
+    """
+    directory = find_data_dir(data_dir)
+    if name in list_prepared(directory):
+        return find_prepared(name, directory)
+    builder = _build_builder(name, directory)
+    if not archives.is_dir():
+        raise DatasetError(f"there is no directory {archives}")
+    _check_archives(name, archives, builder.url_infos or {})
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        # What is unpacked goes to a directory of its own: MNIST and its cousins have archives of the same names.
+        with TemporaryDirectory(prefix=".import-", dir=directory) as scratch:
+            _generate(builder, name, archives, Path(scratch), archives)
+    except OSError as error:
+        raise DatasetError(f"'{name}' cannot be written to {directory}: {error}") from error
+    return find_prepared(name, directory)
 
 
 def _build_builder(name: str, data_dir: Path) -> Any:
     import tensorflow_datasets as tfds
 
-    check_name(name)
+    if name in OWN_DATASETS:
+        raise DatasetError(f"'{name}' needs no preparation")
+    known = tuple(tfds.list_builders())
+    check_name(name, known)
     try:
-        return tfds.builder(name, data_dir=data_dir, try_gcs=False)
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
-        hint = suggest_name(name, tuple(list_prepared(data_dir)))
-        raise DatasetError(f"TFDS has no dataset '{name}'{hint}") from error
+        builder = tfds.builder(name, data_dir=data_dir)
+        features = list(builder.info.features.values())
+    except tfds.core.registered.DatasetNotFoundError as error:
+        raise DatasetError(f"TFDS has no dataset '{name}'{suggest_name(name, known)}") from error
+    except (ValueError, RuntimeError, ImportError, AttributeError) as error:
+        raise DatasetError(f"TFDS cannot make '{name}': {error}") from error
+    kinds = [sum(isinstance(feature, kind) for feature in features) for kind in _feature_kinds()]
+    if 0 in kinds:
+        raise DatasetError(f"'{name}' is not a dataset of images with one class each")
+    return builder
 
 
-def _check_network(urls: list[str], name: str) -> None:
-    """TFDS retries a host that is not there for minutes; ask once, briefly, for each host, or for the proxy to it."""
-    proxies = getproxies()
-    hosts = {(url.scheme, url.hostname, url.port) for url in map(urlsplit, urls) if url.hostname}
-    for scheme, host, port in sorted(hosts, key=str):
-        proxy = urlsplit(proxies.get(scheme, ""))
-        target: tuple[str | None, int] = (host, port or (80 if scheme == "http" else 443))
-        if proxy.hostname and not proxy_bypass(host):
-            target = (proxy.hostname, proxy.port or 80)
-        try:
-            socket.create_connection(target, timeout=CONNECT_SECONDS).close()
-        except OSError as error:
-            raise DatasetError(
-                f"'{name}' cannot be downloaded: {target[0]} does not answer ({error})\n"
-                f"Without a network:  tiedexp data import {name} DIR  (from its original archives)"
-            ) from error
+def _feature_kinds() -> tuple[Any, Any]:
+    import tensorflow_datasets as tfds
+
+    return tfds.features.Image, tfds.features.ClassLabel
 
 
-def _check_archives(directory: Path, checksums: dict[str, str], name: str) -> None:
-    missing = [file for file in checksums if not (directory / file).is_file()]
-    if missing:
-        names = ", ".join(missing[:MAX_NAMES_SHOWN]) + (", ..." if len(missing) > MAX_NAMES_SHOWN else "")
-        raise DatasetError(f"{directory} does not hold all archives of '{name}'; missing: {names}")
-    for file, checksum in checksums.items():
-        with (directory / file).open("rb") as archive:
-            found = hashlib.file_digest(archive, "sha256").hexdigest()
-        if found != checksum:
-            raise DatasetError(
-                f"{directory / file} is not the original archive of '{name}': its SHA-256 is {found}, not {checksum}"
-            )
-
-
-def _prepare(builder: Any, name: str, archives: Path | None = None) -> None:
+def _generate(builder: Any, name: str, archives: Path | None, download_dir: Path, manual_dir: Path) -> None:
+    """Let TFDS do its work, and say what went wrong in our words."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+    from tensorflow_datasets.core.download.extractor import ExtractError, UnsafeArchiveError
+    from tensorflow_datasets.core.download.util import DownloadError
 
-    tfds.display_progress_bar(False)
-    config = tfds.download.DownloadConfig(try_download_gcs=False, manual_dir=archives)
-    failures = (tfds.download.DownloadError, NonMatchingChecksumError, OSError, AssertionError, ValueError)
-    with tempfile.TemporaryDirectory(prefix="tiedexp-") as scratch:
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
+    what = f"'{name}' could not be prepared" if archives is None else f"'{name}' could not be imported from {archives}"
+    try:
+        with redirect_stdout(StringIO()):  # TFDS tells of downloads there, even where there are none
+            builder.download_and_prepare(download_dir=download_dir, download_config=config, file_format="tfrecord")
+    except (ExtractError, UnsafeArchiveError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DatasetError(f"{what}: an archive is damaged: {error}") from error
+    except (NonMatchingChecksumError, DownloadError, OSError, ValueError, AssertionError, ImportError) as error:
+        raise DatasetError(f"{what}: {error}") from error
+
+
+def _check_archives(name: str, archives: Path, url_infos: dict[str, Any]) -> None:
+    """Everything that TFDS would otherwise go and download must be there."""
+    expected = sorted({info.filename for info in url_infos.values() if info.filename})
+    if len(expected) < len({info.filename for info in url_infos.values()}) or not expected:
+        raise DatasetError(f"TFDS does not know the names of the archives of '{name}', so it cannot be imported")
+    missing = [filename for filename in expected if not (archives / filename).is_file()]
+    if missing:
+        raise DatasetError(
+            f"to import '{name}', {archives} must hold {', '.join(expected)}; not there: {', '.join(missing)}"
+        )
+
+
+def _check_reachable(name: str, urls: list[str]) -> None:
+    """Ask every host for something, all at once, so that none of them keeps us waiting for long."""
+    first_urls = {urlsplit(url).netloc: url for url in reversed(urls)}
+    answers: dict[str, str | None] = {}
+
+    def ask(host: str, url: str) -> None:
         try:
-            builder.download_and_prepare(download_dir=None if archives is None else scratch, download_config=config)
-        except failures as error:
-            raise DatasetError(f"'{name}' cannot be prepared: {error}") from error
+            with urlopen(Request(url, method="HEAD"), timeout=CONNECT_SECONDS):
+                answers[host] = None
+        except HTTPError as error:
+            error.close()  # whatever it says, it is there
+            answers[host] = None
+        except (OSError, HTTPException, ValueError) as error:
+            answers[host] = str(getattr(error, "reason", error))
+
+    # Looking a name up has no time limit of its own, so the threads are left behind if need be.
+    threads = [Thread(target=ask, args=item, daemon=True) for item in first_urls.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(2 * CONNECT_SECONDS)
+    for host in first_urls:
+        reason = answers.get(host, f"no answer in {2 * CONNECT_SECONDS:.0f} s")
+        if reason is not None:
+            raise DatasetError(
+                f"'{name}' cannot be downloaded: {host} cannot be reached ({reason}). With its original archives in "
+                f"a directory, import them:  tiedexp data import {name} DIR"
+            )

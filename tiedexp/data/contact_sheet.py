@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SAMPLES = 12
 MAX_CLASSES = 40
 
-_TILE = 56  # pixels; small images are enlarged to it by whole factors, so that their pixels stay squares
+_TILE = 64  # pixels; small images are enlarged to it by whole factors, so that their pixels stay squares
 _GAP = 4
 _MARGIN = 12
 _FONT_SIZE = 14
@@ -65,7 +65,7 @@ def _sample(labels: npt.NDArray[np.int64], label: int, seed: int) -> npt.NDArray
 
 
 def _tile_size(shape: Sequence[int]) -> tuple[int, int]:
-    """(rows, cols) of a tile: the images by a whole factor up to about 56 pixels, or shrunk to 112 at most."""
+    """(rows, cols) of a tile: the images by a whole factor up to 64 pixels, or shrunk to 128 at most."""
     rows, cols = shape
     longest = max(rows, cols)
     if longest > 2 * _TILE:

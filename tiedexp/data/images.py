@@ -36,7 +36,10 @@ def read_image_header(path: Path) -> tuple[tuple[int, int], int]:
         if image.mode in _DEEP_MODES:
             raise DatasetError(f"{path} has more than 8 bits a channel (mode {image.mode}); save it with 8")
         cols, rows = image.size
-        sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
+        try:
+            sideways = _is_turned(image) and image.getexif().get(_ORIENTATION) in _SIDEWAYS
+        except _image_errors() as error:
+            raise DatasetError(f"{path} is damaged: {error}") from error
         return (cols, rows) if sideways else (rows, cols), 1 if image.mode in _GREY_MODES else 3
 
 
@@ -87,10 +90,16 @@ def _decode(source: Path | io.BytesIO, name: str, channels: int, image_size: int
 
     with _open_image(source, name) as opened:
         try:
-            image = ImageOps.exif_transpose(opened).convert(_MODES[channels])
+            upright = ImageOps.exif_transpose(opened) if _is_turned(opened) else opened
+            image = upright.convert(_MODES[channels])
         except _image_errors() as error:
             raise DatasetError(f"{name} is damaged: {error}") from error
     return _to_array(image if image_size is None else _fit(image, image_size), channels)
+
+
+def _is_turned(image: Image) -> bool:
+    """Whether to heed an orientation tag: not in a PNG, which cameras do not write and must be decoded to find it."""
+    return image.format != "PNG"
 
 
 def _fit(image: Image, image_size: int) -> Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +56,15 @@ def describe_npz(path: Path) -> tuple[tuple[int, int, int], int, int, int | None
 def _read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
     """Those of the arrays that are there, and `class_names`; both of training and both of test, or none of test."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:  # which np.load would leave open if it fails
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DatasetError(f"{path} is one array, not an .npz archive; write it with np.savez")
             _check_names(path, archive.files)
             return {name: archive[name] for name in (*names, "class_names") if name in archive.files}
     except FileNotFoundError:
         raise DatasetError(f"there is no file {path}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DatasetError(f"{path} is not an .npz archive of plain arrays that can be read: {error}") from error
 
 

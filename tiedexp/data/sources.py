@@ -41,6 +41,7 @@ __all__ = [
     "find_data_dir",
     "list_prepared",
     "load_dataset",
+    "parse_source",
     "split_validation",
 ]
 
@@ -139,6 +140,16 @@ def describe_dataset(
     if image_size is not None:
         shape = (image_size, image_size, shape[2])
     return DatasetShape(shape, num_classes, *(count_test_split(train) if test is None else (train, test)))
+
+
+def parse_source(text: str) -> tuple[str, Path | None]:
+    """(name, path) of what a user may write for a dataset: a name, a directory of images, or an .npz file."""
+    path = Path(text)
+    if text in OWN_DATASETS or text in CATALOGUE:
+        return text, None
+    if path.is_dir():
+        return "folder", path
+    return ("npz", path) if path.suffix == ".npz" else (text, None)
 
 
 def check_prepared(name: str, *, path: Path | None = None, data_dir: Path | None = None) -> None:

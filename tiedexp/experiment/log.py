@@ -28,23 +28,24 @@ def log_head(log: TensorBoardLog, plan: Plan, dataset_name: str) -> None:
     log.text("spec", 0, f"```yaml\n{dump_spec(plan.spec)}\n```")
     log.hparams(
         {
+            # TensorBoard shows the first five at once.
             "pattern": name_pattern(model),
-            "pattern_digest": tied[0].digest if tied else "none",
             "pattern_groups": tied[0].num_groups if tied else rows * cols,
+            "unique_weights": cost.unique_weights,
+            "macs_tied": cost.macs_tied,
+            "seed": plan.spec.seed,
+            "pattern_digest": tied[0].digest if tied else "none",
             "tied_convs": len(tied),
             "family": model.family,
             "depth": model.depth,
             "width": model.width,
             "kernel_size": f"{rows}x{cols}",
-            "unique_weights": cost.unique_weights,
             "expanded_weights": cost.expanded_weights,
             "macs_dense": cost.macs_dense,
-            "macs_tied": cost.macs_tied,
             "dataset": dataset_name,
             "optimizer": training.optimizer.name,
             "learning_rate": training.optimizer.learning_rate,
             "batch_size": training.batch_size,
-            "seed": plan.spec.seed,
         }
     )
 
@@ -71,10 +72,19 @@ def log_epoch(
     log.flush()
 
 
-def log_end(log: TensorBoardLog, epoch: int, test: Evaluation, extra: Mapping[str, float]) -> None:
-    """The test of the epoch that was chosen."""
+def log_end(
+    log: TensorBoardLog,
+    epoch: int,
+    last_epoch: int,
+    test: Evaluation,
+    validation: Evaluation | None,
+    extra: Mapping[str, float],
+) -> None:
+    """The test of the epoch that was chosen; the HParams table shows its validation accuracy beside it."""
     log.scalars("test", epoch, {"loss": test.loss, "accuracy": test.accuracy, **extra})
     log.image(
         "test", "confusion", epoch, draw_confusion(np.array(test.confusion), [result.name for result in test.classes])
     )
-    log.hparams_metrics(epoch, {"test accuracy": test.accuracy})
+    log.hparams_metrics(last_epoch, {"test accuracy": test.accuracy})
+    if validation is not None:
+        log.hparams_metrics(last_epoch, {"validation accuracy": validation.accuracy})

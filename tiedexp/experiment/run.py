@@ -270,7 +270,8 @@ class _Run:
         if len(self.validation.labels):
             validation = compute_evaluation(*self._predict(self.validation), names)
         rate = float(self.schedule(progress.best.epoch * self.steps_per_epoch - 1))
-        log_end(log, progress.best.epoch, test, {"images_per_second": speed, "learning_rate": rate})
+        extra = {"images_per_second": speed, "learning_rate": rate}
+        log_end(log, progress.best.epoch, progress.epoch, test, validation, extra)
         result = {
             "test": test.as_dict(),
             "validation": None if validation is None else validation.as_dict(),

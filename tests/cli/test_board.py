@@ -1,0 +1,199 @@
+"""`tiedexp board`: which runs it shows, and that it ends without a trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tiedexp.cli.board import _link_runs
+from tiedexp.errors import RunError
+from tiedexp.runs.tensorboard import TensorBoardLog
+
+# A test run may have been started with SIGINT ignored, which children inherit.
+CODE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from tiedexp.cli import main; main()"
+
+
+def make_run(path: Path) -> Path:
+    """A run as far as `board` is concerned."""
+    with TensorBoardLog(path / "tensorboard") as log:
+        log.layout()
+        log.scalars("train", 1, {"loss": 1.0})
+    return path
+
+
+@pytest.fixture
+def runs(tmp_path) -> Path:
+    """Three runs of two experiments."""
+    for name in ("tiny-1a2b/seed-0", "tiny-1a2b/seed-1", "other-3c4d/seed-0"):
+        make_run(tmp_path / "runs" / name)
+    (tmp_path / "runs" / "notes").mkdir()
+    return tmp_path / "runs"
+
+
+def names_of(folder: Path, *paths: Path) -> set[str]:
+    """The names under which `board` would show these paths."""
+    folder.mkdir()
+    linked: dict[Path, str] = {}
+    for path in paths:
+        _link_runs(path, folder, linked)
+    for run, name in linked.items():
+        assert (folder / name).resolve() == run / "tensorboard"
+    return set(linked.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (["tiny-1a2b/seed-1"], {"tiny-1a2b/seed-1"}),
+        (["tiny-1a2b"], {"tiny-1a2b/seed-0", "tiny-1a2b/seed-1"}),
+        (["other-3c4d", "tiny-1a2b/seed-0"], {"other-3c4d/seed-0", "tiny-1a2b/seed-0"}),
+        (["."], {"other-3c4d/seed-0", "tiny-1a2b/seed-0", "tiny-1a2b/seed-1"}),
+        (["tiny-1a2b", ".", "tiny-1a2b/seed-0"], {"other-3c4d/seed-0", "tiny-1a2b/seed-0", "tiny-1a2b/seed-1"}),
+    ],
+)
+def test_runs_and_directories_of_runs(runs, tmp_path, given, shown):
+    assert names_of(tmp_path / "links", *(runs / name for name in given)) == shown
+
+
+def test_two_runs_of_one_name_are_both_shown(runs, tmp_path):
+    elsewhere = make_run(tmp_path / "elsewhere" / "tiny-1a2b" / "seed-0")
+    shown = names_of(tmp_path / "links", runs / "tiny-1a2b" / "seed-0", elsewhere)
+    assert shown == {"tiny-1a2b/seed-0", "tiny-1a2b/seed-0 (1)"}
+
+
+def test_what_lies_inside_a_run_is_no_run(runs, tmp_path):
+    make_run(runs / "tiny-1a2b" / "seed-0" / "backup")
+    assert names_of(tmp_path / "links", runs / "tiny-1a2b" / "seed-0") == {"tiny-1a2b/seed-0"}
+
+
+def test_a_run_that_starts_later_is_added(runs, tmp_path):
+    folder, linked = tmp_path / "links", {}
+    folder.mkdir()
+    _link_runs(runs, folder, linked)
+    make_run(runs / "tiny-1a2b" / "seed-2")
+    _link_runs(runs, folder, linked)
+    assert (folder / "tiny-1a2b" / "seed-2" / "train").is_dir()
+
+
+@pytest.mark.parametrize("link", ["tiny-1a2b/seed-0/tensorboard/train/events.out.tfevents.9", "tiny-1a2b/seed-9"])
+def test_a_link_that_leads_out_is_refused(runs, tmp_path, link):
+    (tmp_path / "secret").mkdir()
+    (runs / link).symlink_to(tmp_path / "secret")
+    with pytest.raises(RunError, match=r"leads out of .*; it is not followed"):
+        names_of(tmp_path / "links", runs)
+
+
+def test_a_log_that_is_a_link_out_of_its_run_is_refused(runs, tmp_path):
+    run = runs / "tiny-1a2b" / "seed-5"
+    run.mkdir()
+    (run / "tensorboard").symlink_to(runs / "other-3c4d" / "seed-0" / "tensorboard")
+    with pytest.raises(RunError, match="leads out of the run directory"):
+        names_of(tmp_path / "links", runs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["absent"], "absent is no directory of runs: it does not exist"),
+        (["file"], "file is no directory of runs"),
+        (["empty"], "empty holds no run with a TensorBoard log"),
+        ([], "runs is no directory of runs: it does not exist"),
+        (["--runs", "empty"], "empty holds no run"),
+    ],
+)
+def test_what_is_no_run_is_one_message(tiedexp_cli, tmp_path, keep_signals, arguments, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    answer = tiedexp_cli("board", *arguments)
+    assert answer.code == 1
+    assert answer.err.startswith(f"error: {message}")
+    assert answer.err.count("\n") == 1
+    assert answer.out == ""
+
+
+@pytest.fixture
+def keep_signals() -> Iterator[None]:
+    """For commands that are run in this process and set handlers."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def wait_for(is_true: Callable[[], object]) -> None:
+    """TensorBoard reads in the background, and has no other sign that it is done."""
+    deadline = time.monotonic() + 30
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def children_of(parent: int) -> list[int]:
+    """The processes started by the main thread of one."""
+    return [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc to see which processes are left")
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_until_it_is_stopped_and_leaves_nothing(runs, tmp_path, ending):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, "board", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(temporary), "TIEDEXP_RUNS": str(runs), "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        line = process.stdout.readline()
+        url = re.fullmatch(r"TensorBoard of 3 runs at (http://localhost:\d+/) \(Ctrl-C ends it\)\n", line)[1]
+
+        def read(path: str):
+            with urllib.request.urlopen(f"{url}data/{path}", timeout=20) as answer:
+                return json.loads(answer.read())
+
+        wait_for(lambda: len(read("runs")) == 6)
+        shown = ("tiny-1a2b/seed-0", "tiny-1a2b/seed-1", "other-3c4d/seed-0")
+        assert set(read("runs")) == {name for run in shown for name in (run, f"{run}/train")}
+        wait_for(lambda: len(read("plugin/scalars/tags")) == 3)
+        ((_, step, loss),) = read("plugin/scalars/scalars?run=other-3c4d/seed-0/train&tag=loss")
+        assert (step, loss) == (1, 1.0)
+        assert read("plugin/custom_scalars/layout")["category"]
+        assert "libtensorflow" not in Path(f"/proc/{process.pid}/maps").read_text()
+        servers = children_of(process.pid)
+        process.send_signal(ending)
+        out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0
+    assert (out, err) == ("\nTensorBoard has ended.\n", "")
+    assert not list(temporary.glob("tiedexp-board-*"))
+    wait_for(lambda: not any(Path(f"/proc/{server}").exists() for server in servers))
+
+
+def test_a_port_in_use_is_one_message(runs, tmp_path):
+    with socket.create_server(("localhost", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-c", CODE, "board", runs, "--port", str(port)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert re.fullmatch(rf"error: TensorBoard does not start: .*port {port}.*in use.*\n", done.stderr)
