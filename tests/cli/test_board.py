@@ -28,6 +28,7 @@ def make_run(path: Path) -> Path:
     """A run as far as `board` is concerned."""
     with TensorBoardLog(path / "tensorboard") as log:
         log.layout()
+        log.hparams({"pattern": "block"})
         log.scalars("train", 1, {"loss": 1.0})
     return path
 
@@ -145,12 +146,19 @@ def children_of(parent: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc to see which processes are left")
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_until_it_is_stopped_and_leaves_nothing(runs, tmp_path, ending):
+@pytest.mark.parametrize(
+    ("arguments", "shown", "ending"),
+    [
+        ([], ["other-3c4d/seed-0", "tiny-1a2b/seed-0", "tiny-1a2b/seed-1"], signal.SIGINT),
+        (["runs/tiny-1a2b/seed-1", "runs/other-3c4d"], ["other-3c4d/seed-0", "tiny-1a2b/seed-1"], signal.SIGTERM),
+    ],
+    ids=["all, SIGINT", "two, SIGTERM"],
+)
+def test_it_serves_until_it_is_stopped_and_leaves_nothing(runs, tmp_path, arguments, shown, ending):
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-c", CODE, "board", "--port", "0"],
+        [sys.executable, "-c", CODE, "board", *arguments, "--port", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -159,18 +167,24 @@ def test_it_serves_until_it_is_stopped_and_leaves_nothing(runs, tmp_path, ending
     )
     try:
         line = process.stdout.readline()
-        url = re.fullmatch(r"TensorBoard of 3 runs at (http://localhost:\d+/) \(Ctrl-C ends it\)\n", line)[1]
+        url = re.fullmatch(rf"TensorBoard of {len(shown)} runs at (http://localhost:\d+/) \(Ctrl-C ends it\)\n", line)[
+            1
+        ]
 
-        def read(path: str):
-            with urllib.request.urlopen(f"{url}data/{path}", timeout=20) as answer:
+        def read(path: str, content: object = None):
+            data = None if content is None else json.dumps(content).encode()
+            request = urllib.request.Request(f"{url}data/{path}", data, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=20) as answer:
                 return json.loads(answer.read())
 
-        wait_for(lambda: len(read("runs")) == 6)
-        shown = ("tiny-1a2b/seed-0", "tiny-1a2b/seed-1", "other-3c4d/seed-0")
+        wait_for(lambda: len(read("runs")) == 2 * len(shown))
         assert set(read("runs")) == {name for run in shown for name in (run, f"{run}/train")}
-        wait_for(lambda: len(read("plugin/scalars/tags")) == 3)
+        wait_for(lambda: len(read("plugin/scalars/tags")) == len(shown))
         ((_, step, loss),) = read("plugin/scalars/scalars?run=other-3c4d/seed-0/train&tag=loss")
         assert (step, loss) == (1, 1.0)
+        query = {"startIndex": 0, "sliceSize": 100, "allowedStatuses": ["STATUS_SUCCESS"], "colParams": []}
+        rows = read("plugin/hparams/session_groups", query)["sessionGroups"]
+        assert sorted(row["name"] for row in rows) == shown
         assert read("plugin/custom_scalars/layout")["category"]
         assert "libtensorflow" not in Path(f"/proc/{process.pid}/maps").read_text()
         servers = children_of(process.pid)

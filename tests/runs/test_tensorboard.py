@@ -99,7 +99,7 @@ def wait_for(is_true: Callable[[], object]) -> None:
 
 @contextmanager
 def serve(directory: Path, runs: int) -> Iterator[Server]:
-    """A TensorBoard that has read so many runs of `write_run`."""
+    """A TensorBoard that has read so many whole runs."""
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", directory, "--port", "0", "--reload_interval", "1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
@@ -199,17 +199,9 @@ def test_the_hparams_tab_has_a_row_a_run(server):
         assert [session["status"] for session in row["sessions"]] == ["STATUS_SUCCESS"]
 
 
-def test_a_run_opened_by_itself_lists_its_metrics_too(tmp_path):
-    write_run(tmp_path, seed=0)
-    with serve(tmp_path, runs=1) as server:
-        (row,) = server.sessions()
-    assert {value["name"]["tag"] for value in row["metricValues"]} == set(HPARAMS_METRICS)
-    assert row["hparams"]["pattern"] == "block"
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Iterator[tuple[Server, RunDirectory]]:
-    """TensorBoard on a run that was really trained: two tied convs of three, two epochs."""
+    """TensorBoard on one run by itself that was really trained: two tied convs of three, two epochs."""
     spec = ExperimentSpec.model_validate(
         {
             "name": "real",
@@ -224,6 +216,20 @@ def trained(tmp_path_factory) -> Iterator[tuple[Server, RunDirectory]]:
     run = run_experiment(spec, root=root)
     with serve(run.tensorboard, runs=1) as server:
         yield server, run
+
+
+def read_free_kernel(run: RunDirectory, epoch: int, shape: tuple[int, ...]) -> np.ndarray:
+    """From a checkpoint, the only weight of the model of that shape."""
+    found = []
+
+    def collect(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset) and item.shape == shape and not name.startswith("optimizer"):
+            found.append(item[()])
+
+    with h5py.File(run.checkpoints / f"epoch-{epoch:04d}.weights.h5") as file:
+        file.visititems(collect)
+    (kernel,) = found
+    return kernel
 
 
 def test_a_trained_run_has_the_same_tags_in_each_split(trained):
@@ -243,21 +249,12 @@ def test_a_trained_run_has_the_same_tags_in_each_split(trained):
 def test_a_trained_run_shows_its_kernels_in_each_epoch(trained):
     server, run = trained
     assert sorted(server.json("plugin/images/tags")["train"]) == ["kernels/conv_1", "kernels/conv_3"]
-    served = []
-    for epoch, image in enumerate(
-        server.json("plugin/images/images", run="train", tag="kernels/conv_1", sample=0), start=1
-    ):
-        assert image["step"] == epoch
-        served.append(server.get(f"plugin/images/individualImage?{image['query']}"))
+    images = server.json("plugin/images/images", run="train", tag="kernels/conv_1", sample=0)
+    assert [image["step"] for image in images] == [1, 2]
+    served = [server.get(f"plugin/images/individualImage?{image['query']}") for image in images]
     point = Pattern.preset("point", 3)
-    drawn = []
-    for path in sorted(run.checkpoints.glob("epoch-*.weights.h5")):
-        with h5py.File(path) as file:
-            arrays: list[np.ndarray] = []
-            file.visititems(lambda _, item: arrays.append(item[()]) if isinstance(item, h5py.Dataset) else None)
-        # That of the first conv is the only one of its shape: free weights, one input channel, filters.
-        (free,) = (array for array in arrays if array.shape == (point.num_groups, 1, 4))
-        drawn.append(draw_kernels(point, point.expand(free), "conv_1"))
+    weights = [read_free_kernel(run, epoch, (point.num_groups, 1, 4)) for epoch in (1, 2)]
+    drawn = [draw_kernels(point, point.expand(free), "conv_1") for free in weights]
     assert len(set(served)) == 2
     assert served == drawn
 
@@ -297,7 +294,7 @@ def test_a_trained_run_has_its_spec_and_histograms(trained):
     server, run = trained
     (text,) = server.json("plugin/text/text", run=".", tag="spec")
     for line in run.spec.read_text().splitlines():
-        assert html.escape(line.strip(), quote=False) in html.unescape(text["text"]) or line.startswith("#")
+        assert line.strip() in html.unescape(text["text"])
     tags = set(server.json("plugin/histograms/tags")["train"])
     for series in ("weights", "gradient_norms"):
         assert {f"{series}/conv_1/free_kernel", f"{series}/conv_2/kernel"} <= tags

@@ -76,9 +76,7 @@ class TrainView(ResultView):
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn(
-                "loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:.4f}  {task.fields[speed]:,.0f} images/s"
-            ),
+            TextColumn("{task.fields[status]}"),
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
@@ -119,19 +117,14 @@ class TrainView(ResultView):
     def epoch_begins(self, epoch: int, num_steps: int) -> None:
         """A new bar."""
         self._bar.start()
-        self._task = self._bar.add_task(
-            f"epoch {epoch}/{self._epochs}", total=num_steps, loss=float("nan"), accuracy=float("nan"), speed=0.0
-        )
+        self._task = self._bar.add_task(f"epoch {epoch}/{self._epochs}", total=num_steps, status="starting")
 
     def progressed(self, progress: TrainingProgress) -> None:
         """Move the bar."""
-        self._bar.update(
-            self._task,
-            completed=progress.step,
-            loss=progress.loss,
-            accuracy=progress.accuracy,
-            speed=progress.images_per_second,
+        status = (
+            f"loss {progress.loss:.4f}  accuracy {progress.accuracy:.4f}  {progress.images_per_second:,.0f} images/s"
         )
+        self._bar.update(self._task, completed=progress.step, status=status)
 
     def epoch_ends(self, line: Mapping[str, Any]) -> None:
         """A row of the table in place of the bar."""

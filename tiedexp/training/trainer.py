@@ -97,6 +97,7 @@ class Trainer:
         self._differentiate = tf.function(self._compute_gradients, jit_compile=jit)
         self._run_steps = tf.function(self._build_loop(), jit_compile=False)
         self._compiled = False
+        self._automatic_steps = 1
 
     @property
     def num_replicas(self) -> int:
@@ -112,11 +113,10 @@ class Trainer:
             RunError: the loss is not a finite number; the weights are then useless.
         """
         begin = time.perf_counter()
-        steps_per_call = self._steps_per_execution or 1
         done, loss_sum, correct, timed_steps, timed_seconds = 0, 0.0, 0, 0, 0.0
         norms: list[npt.NDArray[np.float32]] = []
         while done < num_steps:
-            count = min(steps_per_call, num_steps - done)
+            count = min(self._steps_per_execution or self._automatic_steps, num_steps - done)
             call_begin = time.perf_counter()
             try:
                 losses, hits, call_norms = self._run_steps(
@@ -139,8 +139,7 @@ class Trainer:
                 norms.append(call_norms.numpy())
             if self._compiled:
                 timed_steps, timed_seconds = timed_steps + count, timed_seconds + seconds
-                if self._steps_per_execution is None:
-                    steps_per_call = int(np.clip(CALL_SECONDS * count / seconds, 1, MAX_STEPS_PER_CALL))
+                self._automatic_steps = int(np.clip(CALL_SECONDS * count / seconds, 1, MAX_STEPS_PER_CALL))
             self._compiled = True
             speed = timed_steps * self.batch_size / timed_seconds if timed_steps else self.batch_size * count / seconds
             on_progress(Progress(done, loss_sum / done, correct / (done * self.batch_size), speed))
