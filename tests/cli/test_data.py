@@ -11,13 +11,6 @@ import pytest
 from PIL import Image
 
 from tiedexp.data.catalogue import CATALOGUE
-from tiedexp.training.devices import set_up_process
-
-
-@pytest.fixture(autouse=True, scope="module")
-def threads():
-    """TensorFlow as a run sets it up: whole runs that are tested later in this process could not change it any more."""
-    set_up_process(threads=None, deterministic=False)
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_common_sets_can_be_described_before_they_are_there(tmp_path):
         assert (shape.image_shape, shape.num_classes) == (entry.image_shape, entry.num_classes)
         assert shape.train_images + shape.test_images == entry.train_images + entry.test_images
         assert shape.test_images > 0
-    assert described("eurosat/rgb", data_dir=tmp_path, image_size=32) == ((32, 32, 3), 10, 21600, 5400)
+    assert described("cifar100", data_dir=tmp_path, image_size=16) == ((16, 16, 3), 100, 50000, 10000)
 
 
 def write_dataset(root, sizes, *, image_shape=(4, 4, 1), features=None, version="1.0.0"):

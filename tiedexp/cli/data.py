@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tiedexp.data.prepared import PreparedDataset
     from tiedexp.data.sources import Dataset
 
-app = typer.Typer(help="List datasets, make them ready, look at them.", no_args_is_help=True)
+app = typer.Typer(help="List datasets, make them ready, look at them.", no_args_is_help=True, rich_markup_mode=None)
 
 DataDir = Annotated[
     Path | None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from contextlib import redirect_stdout
+from hashlib import file_digest
 from http.client import HTTPException
 from io import StringIO
 from pathlib import Path
@@ -66,11 +67,14 @@ def import_archives(name: str, archives: Path, data_dir: Path | None = None) -> 
     builder = _build_builder(name, directory)
     if not archives.is_dir():
         raise DatasetError(f"there is no directory {archives}")
-    _check_archives(name, archives, builder.url_infos or {})
+    try:
+        _check_archives(name, archives, builder.url_infos or {})
+    except OSError as error:
+        raise DatasetError(f"'{name}' cannot be read from {archives}: {error}") from error
     try:
         directory.mkdir(parents=True, exist_ok=True)
         # What is unpacked goes to a directory of its own: MNIST and its cousins have archives of the same names.
-        with TemporaryDirectory(prefix=".import-", dir=directory) as scratch:
+        with TemporaryDirectory(prefix=".import-", dir=directory, ignore_cleanup_errors=True) as scratch:
             _generate(builder, name, archives, Path(scratch), archives)
     except OSError as error:
         raise DatasetError(f"'{name}' cannot be written to {directory}: {error}") from error
@@ -122,15 +126,27 @@ def _generate(builder: Any, name: str, archives: Path | None, download_dir: Path
 
 
 def _check_archives(name: str, archives: Path, url_infos: dict[str, Any]) -> None:
-    """Everything that TFDS would otherwise go and download must be there."""
-    expected = sorted({info.filename for info in url_infos.values() if info.filename})
-    if len(expected) < len({info.filename for info in url_infos.values()}) or not expected:
+    """Everything that TFDS would otherwise go and download must be there, as it was published.
+
+    TFDS verifies checksums as well, but it has begun to unpack other archives by then.
+    """
+    checksums: dict[str, set[str]] = {}
+    for info in url_infos.values():
+        checksums.setdefault(info.filename or "", set()).add(info.checksum)
+    if not checksums or "" in checksums:
         raise DatasetError(f"TFDS does not know the names of the archives of '{name}', so it cannot be imported")
-    missing = [filename for filename in expected if not (archives / filename).is_file()]
+    missing = [filename for filename in sorted(checksums) if not (archives / filename).is_file()]
     if missing:
         raise DatasetError(
-            f"to import '{name}', {archives} must hold {', '.join(expected)}; not there: {', '.join(missing)}"
+            f"to import '{name}', {archives} must hold {', '.join(sorted(checksums))}; not there: {', '.join(missing)}"
         )
+    for filename, expected in sorted(checksums.items()):
+        with (archives / filename).open("rb") as file:
+            found = file_digest(file, "sha256").hexdigest()
+        if found not in expected:
+            raise DatasetError(
+                f"{archives / filename} is not the original archive: its SHA-256 is {found}, not {', '.join(expected)}"
+            )
 
 
 def _check_reachable(name: str, urls: list[str]) -> None:

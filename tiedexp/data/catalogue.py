@@ -19,7 +19,7 @@ class CatalogueEntry:
         image_shape: (rows, cols, channels).
         num_classes: number of classes.
         train_images: in the training split.
-        test_images: in the test split; 0 if there is none, and a fixed fifth of the training images is used.
+        test_images: in the test split.
         meaning: what the images show.
     """
 
@@ -43,10 +43,4 @@ CATALOGUE = {
     "cifar10": CatalogueEntry((32, 32, 3), 10, 50_000, 10_000, "photographs of animals and vehicles"),
     "cifar100": CatalogueEntry((32, 32, 3), 100, 50_000, 10_000, "photographs of 100 kinds of things"),
     "svhn_cropped": CatalogueEntry((32, 32, 3), 10, 73_257, 26_032, "house numbers, a digit each"),
-    "cmaterdb/bangla": CatalogueEntry((32, 32, 3), 10, 5_000, 1_000, "handwritten Bangla digits"),
-    "eurosat/rgb": CatalogueEntry((64, 64, 3), 10, 27_000, 0, "land use, seen from a satellite"),
-    "stl10": CatalogueEntry((96, 96, 3), 10, 5_000, 8_000, "photographs of animals and vehicles"),
-    "colorectal_histology": CatalogueEntry((150, 150, 3), 8, 5_000, 0, "tissue under the microscope"),
-    "rock_paper_scissors": CatalogueEntry((300, 300, 3), 3, 2_520, 372, "rendered hands"),
-    "horses_or_humans": CatalogueEntry((300, 300, 3), 2, 1_027, 256, "rendered horses and humans"),
 }

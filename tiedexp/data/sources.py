@@ -197,7 +197,7 @@ def _describe(
         return npz.describe_npz(_own_path(name, path))
     if name in CATALOGUE and name not in list_prepared(data_dir):
         entry = CATALOGUE[name]
-        return entry.image_shape, entry.num_classes, entry.train_images, entry.test_images or None
+        return entry.image_shape, entry.num_classes, entry.train_images, entry.test_images
     prepared = find_prepared(name, data_dir)
     rows, cols, channels = prepared.image_shape
     if image_size is None and (rows is None or cols is None or channels is None):

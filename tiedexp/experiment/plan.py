@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiedexp.data.sources import check_prepared, describe_dataset
+from tiedexp.data.sources import check_prepared, describe_dataset, parse_source
 from tiedexp.models.cost import ModelCost, compute_cost
 from tiedexp.models.plan import ConvPlan, plan_plain, plan_resnet
 from tiedexp.runs.directory import RunDirectory
@@ -117,7 +117,4 @@ def evaluation_source(
     directory = data_dir or (None if trained_from is None else Path(trained_from))
     if data is None:
         return training_source(spec, directory)
-    path = Path(data)
-    if path.is_dir():
-        return DataSource("folder", path, None)
-    return DataSource("npz", path, None) if path.suffix == ".npz" else DataSource(data, None, directory)
+    return DataSource(*parse_source(data), directory)

@@ -22,12 +22,15 @@ def set_up_process(*, threads: int | None, deterministic: bool) -> int:
         RunError: TensorFlow already runs with another number of threads.
     """
     count = threads or available_threads()
-    if tf.config.threading.get_intra_op_parallelism_threads() != count:
+    current = tf.config.threading.get_intra_op_parallelism_threads()
+    if current != count:
         try:
             tf.config.threading.set_intra_op_parallelism_threads(count)
         except RuntimeError:
-            text = f"TensorFlow already runs in this process, with another number of threads than {count}"
-            raise RunError(text) from None
+            # 0 is TensorFlow's own choice: all cores.
+            if (current or available_threads()) != count:
+                text = f"TensorFlow already runs in this process, with another number of threads than {count}"
+                raise RunError(text) from None
     for gpu in tf.config.list_physical_devices("GPU"):
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
