@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ def name_pattern(model: ModelSpec) -> str:
         if isinstance(value, PatternOptions):
             options = {key: _name_option(option) for key, option in value.options().items() if key != "preset"}
             return f"{value.preset}({', '.join(f'{key}={option}' for key, option in options.items())})"
-        return "/".join(value.split())
+        return "/".join(" ".join(row.split()) for row in re.split(r"[/\n]", value.strip()))
 
     if model.tying is None:
         return "none"
