@@ -47,7 +47,7 @@ def test_without_the_seed_generators_the_bits_would_differ(make_trainer, tmp_pat
     assert any((a != b).any() for a, b in zip(all_state(resumed)[:2], all_state(straight)[:2], strict=True))
 
 
-@pytest.mark.parametrize("damage", ["torn", "empty", "altered", "missing", "json torn", "json missing"])
+@pytest.mark.parametrize("damage", ["torn", "empty", "altered", "missing", "linked", "json torn", "json missing"])
 def test_a_damaged_checkpoint_is_passed_over(make_trainer, tmp_path, damage):
     store = CheckpointStore(tmp_path)
     model = make_trainer().model
@@ -61,6 +61,9 @@ def test_a_damaged_checkpoint_is_passed_over(make_trainer, tmp_path, damage):
         weights.write_bytes(b"")
     elif damage == "altered":
         weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif damage == "linked":
+        weights.rename(tmp_path / "elsewhere")
+        weights.symlink_to(tmp_path / "elsewhere")
     elif damage == "missing":
         weights.unlink()
     elif damage == "json torn":

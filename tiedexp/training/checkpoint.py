@@ -124,6 +124,8 @@ def _hash(path: Path) -> str:
 
 def _read(path: Path) -> Checkpoint | None:
     weights = path.with_suffix(".weights.h5")
+    if path.is_symlink() or weights.is_symlink():  # would lead out of the run's directory
+        return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         whole = _hash(weights) == content["sha256"]
