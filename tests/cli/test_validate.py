@@ -17,6 +17,14 @@ def test_the_table(tiedexp_cli, small_spec):
     assert not Path("runs").exists()
 
 
+def test_a_large_model_fits_a_narrow_terminal(tiedexp_cli, small_spec, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    answer = tiedexp_cli("validate", small_spec, "model.depth=4", "model.width=64", "dataset.name=cifar10")
+    assert "\u2026" not in answer.out
+    (total,) = (line.split() for line in answer.out.splitlines() if line.split()[:1] == ["all"])
+    assert total[4] == total[6] == "M"
+
+
 def test_json(tiedexp_cli, small_spec):
     answer = tiedexp_cli("validate", small_spec, "model.tying=null", "--json", "--runs", "there")
     content = json.loads(answer.out)

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from tiedexp.experiment.plan import Plan
+    from tiedexp.models.cost import LayerCost, ModelCost
 
 
 def validate(
@@ -57,18 +58,18 @@ def _show(plan: Plan, run: Path) -> None:
     for column in ("layer", "kind", "output", "groups", "weights", "expanded", "MACs", "MACs dense"):
         table.add_column(column, justify="left" if column in ("layer", "kind") else "right")
     for layer in plan.cost.layers:
-        counts = (layer.unique_weights, layer.expanded_weights, layer.macs_tied, layer.macs_dense)
-        table.add_row(
-            layer.name,
-            layer.kind,
-            "x".join(map(str, layer.output_shape)),
-            str(layer.groups or ""),
-            *(f"{count:,}" if count else "" for count in counts),
-        )
+        output = "x".join(map(str, layer.output_shape))
+        table.add_row(layer.name, layer.kind, output, str(layer.groups or ""), *_format_counts(layer))
     cost = plan.cost
-    totals = (cost.unique_weights, cost.expanded_weights, cost.macs_tied, cost.macs_dense)
     table.add_section()
-    table.add_row("[bold]all[/]", "", "", "", *(f"[bold]{count:,}[/]" for count in totals))
+    table.add_row("[bold]all[/]", "", "", "", *(f"[bold]{count}[/]" for count in _format_counts(cost)))
     console.print(table)
     console.print("\nMACs: multiply-adds for one image, forward; a group of tied cells counts as one.")
     console.print(f"[green]The spec is valid.[/] Its run is {run}", soft_wrap=True)
+
+
+def _format_counts(cost: LayerCost | ModelCost) -> list[str]:
+    """Weights exactly; multiply-adds in millions where they are many, so that a table fits the terminal."""
+    weights = [f"{count:,}" for count in (cost.unique_weights, cost.expanded_weights)]
+    macs = [f"{count / 1e6:,.1f} M" if count >= 1e6 else f"{count:,}" for count in (cost.macs_tied, cost.macs_dense)]
+    return ["" if count == "0" else count for count in (*weights, *macs)]

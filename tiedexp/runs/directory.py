@@ -55,7 +55,7 @@ class RunDirectory:
         if not path.is_dir():
             raise RunError(f"{path} is not a directory; a run is one like runs/mnist-block-1a2b3c4d5e/seed-0")
         if not (path / "manifest.json").is_file():
-            inside = sorted(found.parent for found in path.glob("*/manifest.json"))
+            inside = sorted(file.parent for depth in ("*", "*/*") for file in path.glob(f"{depth}/manifest.json"))
             hint = f"; did you mean {inside[0]}?" if inside else ", for it has no manifest.json"
             raise RunError(f"{path} is not a run{hint}")
         return cls(path)
