@@ -10,7 +10,7 @@ def test_the_table(tiedexp_cli, small_spec):
     answer = tiedexp_cli("validate", small_spec)
     assert (answer.code, answer.err) == (0, "")
     rows = {line.split()[0]: line.split() for line in answer.out.splitlines() if line.strip()}
-    assert rows["conv_1"] == ["conv_1", "tied", "conv", "8x8x4", "5", "20", "36", "1,280", "2,304"]
+    assert rows["conv_1"] == ["conv_1", "tied", "8x8x4", "5", "20", "36", "1,280", "2,304"]
     assert rows["classifier"][-4:] == ["90", "90", "80", "80"]
     assert rows["all"][1:3] == ["294", "438"]
     assert "The spec is valid." in answer.out

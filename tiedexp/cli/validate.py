@@ -55,16 +55,19 @@ def _show(plan: Plan, run: Path) -> None:
     image = "x".join(map(str, plan.image_shape))
     console.print(f"[bold]{spec.name}[/], seed {spec.seed}: {spec.model.family} on {spec.dataset.name} ({image})\n")
     table = Table(box=None)
-    for column in ("layer", "kind", "output", "groups", "weights", "expanded", "MACs", "MACs dense"):
+    for column in ("layer", "kind", "output", "groups", "weights", "expanded", "MACs", "untied"):
         table.add_column(column, justify="left" if column in ("layer", "kind") else "right")
     for layer in plan.cost.layers:
         output = "x".join(map(str, layer.output_shape))
-        table.add_row(layer.name, layer.kind, output, str(layer.groups or ""), *_format_counts(layer))
+        kind = {"tied conv": "tied", "batch norm": "norm"}.get(layer.kind, layer.kind)
+        table.add_row(layer.name, kind, output, str(layer.groups or ""), *_format_counts(layer))
     cost = plan.cost
     table.add_section()
     table.add_row("[bold]all[/]", "", "", "", *(f"[bold]{count}[/]" for count in _format_counts(cost)))
     console.print(table)
-    console.print("\nMACs: multiply-adds for one image, forward; a group of tied cells counts as one.")
+    console.print(
+        "\nMACs: multiply-adds for one image, forward; a group of tied cells counts as one, or each cell (untied)."
+    )
     console.print(f"[green]The spec is valid.[/] Its run is {run}", soft_wrap=True)
 
 
