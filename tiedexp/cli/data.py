@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tiedexp.cli.options import DataDir, Json
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -14,12 +16,6 @@ if TYPE_CHECKING:
     from tiedexp.data.sources import Dataset
 
 app = typer.Typer(help="List datasets, make them ready, look at them.", no_args_is_help=True, rich_markup_mode=None)
-
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", help="TFDS data directory.  [default: $TFDS_DATA_DIR or ~/tensorflow_datasets]"),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
 
 
 @app.command("list")

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
+
+from tiedexp.cli.options import DataDir, RunsRoot
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def doctor(
-    data_dir: Annotated[
-        Path | None, typer.Option(help="TFDS data directory (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
-    ] = None,
-    runs: Annotated[Path | None, typer.Option(help="Directory of all runs (default: $TIEDEXP_RUNS or ./runs)")] = None,
-) -> None:
+def doctor(data_dir: DataDir = None, runs: RunsRoot = None) -> None:
     """Check versions, devices, data and where runs go.
 
     Exit code 1 if something is wrong.

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tiedexp.cli.options import DataDir, Json, Overrides, RunsRoot, SpecPath
+
 
 def train(
-    spec: Annotated[Path, typer.Argument(help="The spec, a YAML file.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to it, as training.epochs=3.")
-    ] = None,
-    runs: Annotated[Path | None, typer.Option(help="Directory of all runs (default: $TIEDEXP_RUNS or ./runs)")] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="TFDS data directory (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
-    ] = None,
+    spec: SpecPath,
+    overrides: Overrides = None,
+    runs: RunsRoot = None,
+    data_dir: DataDir = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over, even if the run is finished or half done.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document, nothing else.")] = False,
+    json: Json = False,
 ) -> None:
     """Train and test the model of a spec.
 

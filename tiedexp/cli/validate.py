@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+from tiedexp.cli.options import DataDir, Json, Overrides, RunsRoot, SpecPath
 
 if TYPE_CHECKING:
     from tiedexp.experiment.plan import Plan
@@ -13,15 +13,11 @@ if TYPE_CHECKING:
 
 
 def validate(
-    spec: Annotated[Path, typer.Argument(help="The spec, a YAML file.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to it, as training.epochs=3.")
-    ] = None,
-    runs: Annotated[Path | None, typer.Option(help="Directory of all runs (default: $TIEDEXP_RUNS or ./runs)")] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="TFDS data directory (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
+    spec: SpecPath,
+    overrides: Overrides = None,
+    runs: RunsRoot = None,
+    data_dir: DataDir = None,
+    json: Json = False,
 ) -> None:
     """Check a spec; print its layers and their cost."""
     from tiedexp.experiment.plan import locate_run, plan_experiment

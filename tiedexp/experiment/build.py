@@ -19,6 +19,8 @@ from tiedexp.training.trainer import Trainer
 if TYPE_CHECKING:
     from keras.optimizers.schedules import LearningRateSchedule
 
+EVALUATION_BATCH = 500  # images at a time where nothing is trained
+
 
 def build_model(plan: Plan) -> keras.Model:
     """The model of a plan, with freshly drawn weights."""

@@ -9,14 +9,12 @@ from tiedexp.data.sources import Split, load_dataset, split_validation
 from tiedexp.data.transforms import apply_transform
 from tiedexp.errors import DatasetError, RunError
 from tiedexp.evaluation import Evaluation, Predictor, compute_evaluation
-from tiedexp.experiment.build import build_model
+from tiedexp.experiment.build import EVALUATION_BATCH, build_model
 from tiedexp.experiment.plan import evaluation_source, plan_model
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.spec.loading import load_spec
 from tiedexp.training.checkpoint import Checkpoint, CheckpointStore, load_weights
 from tiedexp.training.devices import set_up_process
-
-EVALUATION_BATCH = 500
 
 
 def evaluate_run(

@@ -15,6 +15,7 @@ from tiedexp.data.pipeline import evaluation_batches, normalisation
 from tiedexp.errors import RunError, RunInterruptedError, SpecError
 from tiedexp.evaluation import Predictor, compute_evaluation, compute_loss_and_accuracy
 from tiedexp.experiment.build import (
+    EVALUATION_BATCH,
     build_batches,
     build_model,
     build_optimizer,
@@ -37,8 +38,6 @@ from tiedexp.training.selection import BestEpoch, EarlyStopping
 if TYPE_CHECKING:
     from tiedexp.data.sources import Split
     from tiedexp.training.trainer import EpochResult
-
-EVALUATION_BATCH = 500
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,21 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SpecPath = Annotated[Path, typer.Argument(help="The spec, a YAML file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to it, as training.epochs=3.")
+]
+RunsRoot = Annotated[
+    Path | None, typer.Option("--runs", help="Directory of all runs (default: $TIEDEXP_RUNS or ./runs)")
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="TFDS data directory (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
