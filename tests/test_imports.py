@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "errors": set(),
     "atomic": set(),
     "patterns": {"errors"},
-    "layers": {"errors", "patterns"},
+    "layers": {"atomic", "errors", "patterns"},
     "models": {"layers", "patterns"},
     "spec": {"errors", "patterns"},
     "data": {"errors"},
