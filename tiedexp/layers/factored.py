@@ -125,9 +125,11 @@ class BoxImages(SumImages):
         weights = self._scale(weights)
         with_zero = tf.concat([weights, tf.zeros_like(weights[:1])], 0)  # tap -1 is no tap
         output = None
+        # The direct one is faster, but where its filter gradient is missing it has no second-order gradient.
+        convolution = tf.nn.conv2d if _has_dilated_filter_gradient(weights.dtype) else tf.nn.convolution
         for lattice in self._lattices(dilated=True):
             kernel = tf.gather(with_zero, np.mod(lattice.taps, len(self.factoring.taps) + 1))
-            part = tf.nn.conv2d(self._pool(lattice), kernel, self.window.strides, "VALID", dilations=lattice.steps)
+            part = convolution(self._pool(lattice), kernel, self.window.strides, "VALID", dilations=lattice.steps)
             output = part if output is None else output + part
         return output
 
@@ -175,7 +177,10 @@ class PixelSums(SumImages):
         return sides[0], sides[1]
 
     def _side_by_side(self, part: int) -> Any:
-        """The images of a part of the batch as its taps read them, (pixels of the planes, taps x channels)."""
+        """The images of a part of the batch as its taps read them, (pixels, taps x channels).
+
+        The pixels are those of the planes, or with strides those of the output.
+        """
         while len(self._parts) <= part:
             self._parts.append(self._compute(len(self._parts)))
         return self._parts[part]
@@ -212,9 +217,9 @@ class PixelSums(SumImages):
             offset = shift(tap.row, tap.col)
             read.append(values[offset : offset + pixels])
         together = tf.concat(read, -1) if len(read) > 1 else read[0]
-        if self.window.strides != (1, 1):
-            together = self._crop(together, part)
-        return together
+        if self.window.strides == (1, 1):
+            return together
+        return tf.reshape(self._crop(together, part), (-1, together.shape[-1]))
 
     def _crop(self, pixels: Any, part: int) -> Any:
         """From planes to the pixels of the output."""
@@ -229,10 +234,8 @@ class PixelSums(SumImages):
         for part in range(self._num_parts):
             with tf.control_dependencies(outputs[-1:]):  # one part at a time, which bounds the memory
                 images = self._side_by_side(part)
-            if self.window.strides == (1, 1):
-                outputs.append(self._crop(tf.matmul(images, matrix), part))
-            else:
-                outputs.append(tf.nn.conv2d(images, matrix[None, None], 1, "VALID"))
+            output = tf.matmul(images, matrix)
+            outputs.append(self._crop(output, part) if self.window.strides == (1, 1) else output)
         output = tf.concat(outputs, 0)
         return tf.reshape(output, (-1, *self.window.output_size, filters))
 
@@ -246,9 +249,7 @@ class PixelSums(SumImages):
             if self.window.strides == (1, 1):  # what lies outside the output meets zeros
                 rows, cols = (self._plane[axis] - self.window.output_size[axis] for axis in (0, 1))
                 values = tf.pad(values, [[0, 0], [0, rows], [0, cols], [0, 0]])
-            product = tf.matmul(
-                tf.reshape(images, (-1, taps * channels)), tf.reshape(values, (-1, filters)), transpose_a=True
-            )
+            product = tf.matmul(images, tf.reshape(values, (-1, filters)), transpose_a=True)
             total = product if total is None else total + product
         return tf.reshape(total, (taps, channels, filters))
 
