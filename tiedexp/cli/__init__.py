@@ -8,7 +8,7 @@ import sys
 import typer
 
 from tiedexp import __version__
-from tiedexp.cli import board, data, doctor, evaluate, init, pattern, schema, train, validate
+from tiedexp.cli import bench, board, data, doctor, evaluate, init, pattern, schema, train, validate
 from tiedexp.errors import TiedexpError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("board")(board.board)
 app.add_typer(pattern.app, name="pattern")
 app.add_typer(data.app, name="data")
+app.command("bench")(bench.bench)
 app.command("schema")(schema.schema)
 app.command("doctor")(doctor.doctor)
 

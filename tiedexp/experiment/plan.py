@@ -62,7 +62,8 @@ def plan_model(spec: ExperimentSpec, image_shape: tuple[int, int, int], num_clas
         convs = plan_plain(image_shape, **sizes)
     else:
         convs = plan_resnet(image_shape, widen=model.widen, **sizes)
-    return Plan(spec, image_shape, num_classes, tuple(convs), compute_cost(convs, num_classes))
+    implementation = "auto" if model.tying is None else model.tying.implementation
+    return Plan(spec, image_shape, num_classes, tuple(convs), compute_cost(convs, num_classes, implementation))
 
 
 def name_pattern(model: ModelSpec) -> str:
