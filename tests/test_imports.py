@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "drawing": {"patterns"},
     "training": {"atomic", "errors"},
     "runs": {"atomic", "errors"},
-    "evaluation": set(),
+    "evaluation": {"errors"},
     "experiment": {"data", "drawing", "errors", "evaluation", "models", "runs", "spec", "training"},
 }
 HEAVY = ("tensorflow", "keras", "tensorflow_datasets")

@@ -173,9 +173,49 @@ def test_a_loss_that_is_no_number_fails_the_run_and_keeps_the_last_checkpoint(ma
     message = str(failed.value)
     assert message.startswith("epoch 2: the loss became")
     assert "the checkpoint of epoch 1 is kept" in message
+    assert "the same spec would come to the same, so change it: a smaller learning_rate" in message
+    assert "goes on" not in message
     (run,) = tmp_path.glob("*/seed-0")
     assert not (run / "result.json").exists()
     assert [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [1]
+
+
+@pytest.mark.parametrize(
+    ("rate", "message"), [(float("inf"), "the weights of '"), (1e24, "the model's outputs are not finite")]
+)
+def test_an_epoch_whose_last_step_ruins_the_model_is_no_checkpoint(make_spec, tmp_path, monkeypatch, rate, message):
+    """The loss of that step was still a number."""
+    import tensorflow as tf
+    from keras.optimizers.schedules import LearningRateSchedule
+
+    from tiedexp.training import optimizers
+
+    class Explode(LearningRateSchedule):
+        def __call__(self, step):
+            return tf.where(tf.cast(step, tf.int64) == 9, rate, 0.01)
+
+    monkeypatch.setattr(optimizers, "build_schedule", lambda *arguments, **options: Explode())
+    spec = make_spec(training={"optimizer": {"name": "sgd", "momentum": 0.0}, "schedule": {"warmup_epochs": 0}})
+    with pytest.raises(RunError) as failed:
+        run_experiment(spec, root=tmp_path)
+    assert str(failed.value).startswith(f"epoch 2: {message}")
+    assert "the checkpoint of epoch 1 is kept" in str(failed.value)
+    (run,) = tmp_path.glob("*/seed-0")
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["epoch-0001.json", "epoch-0001.weights.h5"]
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_test_without_finite_outputs_is_a_message(make_spec, tmp_path, monkeypatch):
+    spec = make_spec(training={"epochs": 1})
+    run = run_experiment(spec, root=tmp_path)
+    (run.path / "result.json").unlink()
+    monkeypatch.setattr(
+        "tiedexp.evaluation.Predictor.__call__",
+        lambda self, batches: (np.full((4, 10), np.inf), np.zeros(4, dtype=int)),
+    )
+    with pytest.raises(RunError, match="the test of epoch 1: the model's outputs are not finite numbers for 4 of 4"):
+        run_experiment(spec, root=tmp_path)
+    assert not run.finished
 
 
 def test_early_stopping(make_spec, tmp_path):

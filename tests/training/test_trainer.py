@@ -96,7 +96,7 @@ def test_a_loss_that_is_no_number_ends_the_epoch_and_says_where(make_trainer):
     trainer = make_trainer(steps_per_execution=4)
     trainer.run_epoch(0, 8)
     trainer.model.get_layer("classifier").bias.assign([float("nan")] * 4)
-    with pytest.raises(RunError, match="the loss became nan at step 8; a lower learning_rate"):
+    with pytest.raises(RunError, match="the loss became nan at step 8"):
         trainer.run_epoch(8, 8)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from tiedexp.data.pipeline import evaluation_batches, normalisation
-from tiedexp.errors import RunError, RunInterruptedError, SpecError
+from tiedexp.errors import DivergenceError, RunError, RunInterruptedError, SpecError
 from tiedexp.evaluation import Predictor, compute_evaluation, compute_loss_and_accuracy
 from tiedexp.experiment.build import (
     EVALUATION_BATCH,
@@ -31,13 +31,16 @@ from tiedexp.runs.manifest import describe_environment
 from tiedexp.runs.tensorboard import TensorBoardLog
 from tiedexp.spec.loading import dump_spec
 from tiedexp.spec.schema import ExperimentSpec
-from tiedexp.training.checkpoint import CheckpointStore, load_weights, restore
+from tiedexp.training.checkpoint import CheckpointStore, check_finite, load_weights, restore
 from tiedexp.training.devices import build_strategy, describe_devices, set_up_process
 from tiedexp.training.selection import BestEpoch, EarlyStopping
 
 if TYPE_CHECKING:
     from tiedexp.data.sources import Split
     from tiedexp.training.trainer import EpochResult
+
+
+REMEDY = "the same spec would come to the same, so change it: a smaller learning_rate, a warm-up or gradient_clipping"
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,10 @@ class _Run:
         with TensorBoardLog(self.run.tensorboard, resume_step=progress.epoch + 1 if progress.epoch else None) as log:
             log_head(log, self.plan, self.dataset.name)
             progress = self._train(progress, log)
-            self._test(progress, log)
+            try:
+                self._test(progress, log)
+            except DivergenceError as error:
+                raise DivergenceError(f"the test of epoch {progress.best.epoch}: {error}; {REMEDY}") from None
 
     def _restore(self) -> _Progress:
         """Fill model and optimizer from the last checkpoint, and bring metrics.jsonl to the same epoch."""
@@ -200,17 +206,21 @@ class _Run:
                 progress = self._end_epoch(progress, result, log)
             except KeyboardInterrupt:
                 raise RunInterruptedError(f"interrupted in epoch {epoch}; {self._what_is_kept(progress)}") from None
+            except DivergenceError as error:
+                raise DivergenceError(f"epoch {epoch}: {error}; {self._what_is_kept(progress, REMEDY)}") from None
             except RunError as error:
                 raise RunError(f"epoch {epoch}: {error}; {self._what_is_kept(progress)}") from None
         return progress
 
-    def _what_is_kept(self, progress: _Progress) -> str:
+    def _what_is_kept(self, progress: _Progress, advice: str = "the same command goes on") -> str:
         if progress.epoch == 0:
-            return f"no epoch was complete, so there is no checkpoint in {self.run.path}"
-        return f"the checkpoint of epoch {progress.epoch} is kept in {self.run.checkpoints}; the same command goes on"
+            nothing = f"no epoch was complete, so there is no checkpoint in {self.run.path}"
+            return f"{nothing}; {advice}" if advice is REMEDY else nothing
+        return f"the checkpoint of epoch {progress.epoch} is kept in {self.run.checkpoints}; {advice}"
 
     def _end_epoch(self, progress: _Progress, result: EpochResult, log: TensorBoardLog) -> _Progress:
         epoch = progress.epoch + 1
+        check_finite(self.model)
         line = self._metrics_line(epoch, result)
         validation = line["validation"] or {"accuracy": None, "loss": None}
         best = progress.best.update(epoch, validation["accuracy"], validation["loss"])

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 from tiedexp.atomic import replace_file, write_text
-from tiedexp.errors import RunError
+from tiedexp.errors import DivergenceError, RunError
 
 FORMAT = 1
 
@@ -97,6 +97,18 @@ class CheckpointStore:
         """Delete all checkpoints."""
         if self.directory.is_dir():
             self.prune(keep=set())
+
+
+def check_finite(model: keras.Model) -> None:
+    """Refuse weights that are not worth keeping.
+
+    Raises:
+        DivergenceError: a weight is NaN or infinite.
+    """
+    for variable in model.weights:
+        values = keras.ops.convert_to_numpy(variable)
+        if not np.isfinite(values).all():
+            raise DivergenceError(f"the weights of '{variable.path}' are no finite numbers any more")
 
 
 def restore(checkpoint: Checkpoint, model: keras.Model) -> None:

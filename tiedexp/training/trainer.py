@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tiedexp.errors import RunError
+from tiedexp.errors import DivergenceError, RunError
 
 CALL_SECONDS = 0.25  # between two looks at progress, signals and the loss
 MAX_STEPS_PER_CALL = 1000
@@ -110,7 +110,8 @@ class Trainer:
         """Train `num_steps` steps from `first_step` on, counted over the whole training.
 
         Raises:
-            RunError: the loss is not a finite number; the weights are then useless.
+            DivergenceError: the loss is not a finite number; the weights are then useless.
+            RunError: the device ran out of memory.
         """
         begin = time.perf_counter()
         done, loss_sum, correct, timed_steps, timed_seconds = 0, 0.0, 0, 0, 0.0
@@ -127,10 +128,7 @@ class Trainer:
             # Summed one by one, so that the result does not depend on how many steps a call has.
             for at, loss in enumerate(losses.numpy().tolist()):
                 if not math.isfinite(loss):
-                    raise RunError(
-                        f"the loss became {loss} at step {first_step + done + at}; "
-                        "a lower learning_rate, warm-up or gradient_clipping usually helps"
-                    )
+                    raise DivergenceError(f"the loss became {loss} at step {first_step + done + at}")
                 loss_sum += loss
             seconds = time.perf_counter() - call_begin
             correct += int(hits.numpy().sum())
