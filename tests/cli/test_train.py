@@ -212,6 +212,26 @@ def test_nothing_but_the_story_is_printed_by_a_real_process(small_spec, tmp_path
     assert json.loads(done.stdout)["epochs"] == 2
 
 
+def test_a_file_size_limit_ends_the_run_with_one_message_and_it_goes_on_later(small_spec, tmp_path):
+    """What HDF5 writes itself to such a disk ends the process with a segmentation fault."""
+
+    code = (
+        "import resource; from tiedexp.cli import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY)); main()"
+    )
+
+    def train(limit):
+        command = [sys.executable, "-c", code.format(limit=limit), "train", small_spec, "--quiet"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+
+    done = train(20_000)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("error: epoch 1: the checkpoint ")
+    assert "epoch-0001.weights.h5 cannot be written: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert train("resource.RLIM_INFINITY").returncode == 0
+
+
 def test_a_disk_that_refuses_is_one_message(tiedexp_cli, small_spec):
     Path("runs").write_text("a file in the way")
     answer = tiedexp_cli("train", small_spec)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 
+import h5py
 import numpy as np
 import pytest
 
@@ -96,20 +98,39 @@ def test_weights_of_another_model_are_refused(make_trainer, tmp_path):
         restore(checkpoint, make_trainer(model={"dropout": 0.1}).model)
 
 
-def test_a_failed_write_leaves_the_older_checkpoint(make_trainer, tmp_path, monkeypatch):
+@pytest.mark.parametrize("share", [0.5, 0.999])
+def test_a_failed_write_is_a_message_and_leaves_the_older_checkpoint(make_trainer, tmp_path, share):
+    """As on a full disk; HDF5 itself would end the process."""
     store = CheckpointStore(tmp_path)
     model = make_trainer().model
     store.save(1, model, {"kept": True})
-
-    def fail(path):
-        path.write_bytes(b"half")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(model, "save_weights", fail)
-    with pytest.raises(OSError, match="no space"):
-        store.save(1, model, {})
+    size = (tmp_path / "epoch-0001.weights.h5").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(size * share), before[1]))
+    try:
+        for epoch in (1, 2):
+            with pytest.raises(RunError, match=rf"epoch-000{epoch}.weights.h5 cannot be written: File too large"):
+                store.save(epoch, model, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert store.latest().state == {"kept": True}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0001.json", "epoch-0001.weights.h5"]
+
+
+def test_the_weights_are_what_keras_writes(make_trainer, tmp_path):
+    """So that they can be read without tiedexp."""
+    checkpoint = CheckpointStore(tmp_path).save(1, make_trainer("adam").model, {})
+    model = make_trainer("adam").model
+    model.get_layer("conv").bias.assign([1.0] * 5)
+    model.load_weights(checkpoint.weights)
+    np.testing.assert_array_equal(model.get_layer("conv").bias, [0.0] * 5)
+    model.save_weights(tmp_path / "keras.weights.h5")
+    files = [h5py.File(path) for path in (checkpoint.weights, tmp_path / "keras.weights.h5")]
+    names = [[], []]
+    for file, found in zip(files, names, strict=True):
+        file.visit(found.append)
+        file.close()
+    assert names[0] == names[1]
 
 
 def test_the_json_says_what_it_is(make_trainer, tmp_path):

@@ -10,6 +10,7 @@ checkpoint. Weights alone are read back, never code or pickles.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.saving import saving_lib
 
 from tiedexp.atomic import replace_file, write_text
 from tiedexp.errors import DivergenceError, RunError
@@ -53,21 +55,28 @@ class CheckpointStore:
         self.directory = directory
 
     def save(self, epoch: int, model: keras.Model, state: Mapping[str, Any]) -> Checkpoint:
-        """Write the model (with its optimizer, if compiled) and the state as the checkpoint of an epoch."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        """Write the model (with its optimizer, if compiled) and the state as the checkpoint of an epoch.
+
+        Raises:
+            RunError: it cannot be written; the checkpoints before it stay.
+        """
         weights = self.directory / f"epoch-{epoch:04d}.weights.h5"
-        with replace_file(weights, suffix=".weights.h5") as unfinished:
-            model.save_weights(unfinished)
-        digest = _hash(weights)
         checkpoint = Checkpoint(epoch, weights, dict(state), _seed_generator_states(model))
+        stored = _serialize_weights(model)
         content = {
             "format": FORMAT,
             "epoch": epoch,
-            "sha256": digest,
+            "sha256": hashlib.sha256(stored).hexdigest(),
             "seed_generators": checkpoint.seed_generators,
             "state": checkpoint.state,
         }
-        write_text(weights.with_name(f"epoch-{epoch:04d}.json"), json.dumps(content, indent=1))
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with replace_file(weights) as unfinished:
+                unfinished.write_bytes(stored)
+            write_text(weights.with_name(f"epoch-{epoch:04d}.json"), json.dumps(content, indent=1))
+        except OSError as error:
+            raise RunError(f"the checkpoint {weights} cannot be written: {error.strerror or error}") from error
         return checkpoint
 
     def latest(self) -> Checkpoint | None:
@@ -127,6 +136,15 @@ def load_weights(checkpoint: Checkpoint, model: keras.Model) -> None:
         model.load_weights(checkpoint.weights)
     except (ValueError, KeyError, OSError) as error:
         raise RunError(f"{checkpoint.weights} cannot be loaded into this run's model: {error}") from error
+
+
+def _serialize_weights(model: keras.Model) -> memoryview:
+    """What `model.save_weights` writes, in memory: HDF5 writing to a disk that is full ends the process."""
+    buffer = io.BytesIO()
+    store = saving_lib.H5IOStore(buffer, mode="w")
+    saving_lib._save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
+    store.close()
+    return buffer.getbuffer()
 
 
 def _hash(path: Path) -> str:
