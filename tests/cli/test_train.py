@@ -129,6 +129,39 @@ def test_eval_on_other_data(tiedexp_cli, trained):
     assert "trained on images (8, 8, 1) of 10 classes, but npz has images (9, 9, 1) of 10 classes" in answer.err
 
 
+def test_eval_on_other_data_takes_all_of_it(tiedexp_cli, trained):
+    """The rules of the run, 10% for validation and at most 200 images, are for its own images."""
+    run, result = trained
+    digits = load_digits()
+    np.savez("few.npz", x_train=digits.images[:300].astype("uint8") * 15, y_train=digits.target[:300])
+    one_each = [list(digits.target).index(label) for label in range(10)]
+    tested = {"x_test": digits.images[:250].astype("uint8") * 15, "y_test": digits.target[:250]}
+    np.savez("one_each.npz", x_train=digits.images[one_each].astype("uint8"), y_train=np.arange(10), **tested)
+
+    def count(*arguments):
+        answer = tiedexp_cli("eval", run, "--json", *arguments)
+        assert answer.code == 0, answer.err
+        return json.loads(answer.out)["images"]
+
+    assert count("--data", "few.npz") == 300
+    assert count("--data", "one_each.npz") == 250
+    assert count() == count("--data", "digits") == result["test"]["images"]
+    assert "images  " in tiedexp_cli("eval", run, "--data", "few.npz").out
+
+
+def test_eval_notices_that_the_data_has_changed(tiedexp_cli, small_spec):
+    digits = load_digits()
+    images = digits.images[:300].astype("uint8") * 15
+    np.savez("mine.npz", x_train=images, y_train=digits.target[:300])
+    small_spec.write_text(small_spec.read_text().replace("name: digits", "name: npz, path: mine.npz"))
+    run = json.loads(tiedexp_cli("train", small_spec, "--json").out)["run"]
+    np.savez("mine.npz", x_train=255 - images, y_train=digits.target[:300])
+    answer = tiedexp_cli("eval", run)
+    assert answer.code == 1
+    assert "the data has changed since the run was trained" in answer.err
+    assert tiedexp_cli("eval", run, "--data", "mine.npz").code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 
 import h5py
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from tiedexp.errors import DatasetError, RunError, RunInterruptedError, TiedexpError
+from tiedexp.experiment.evaluate import evaluate_run
 from tiedexp.experiment.observer import Observer
 from tiedexp.experiment.plan import locate_run
 from tiedexp.experiment.run import run_experiment
@@ -141,6 +144,63 @@ def test_a_run_cut_off_in_its_last_evaluation_is_finished_by_the_next(make_spec,
     run_experiment(spec, root=tmp_path, observer=recorder)
     assert recorder.events == ["resumed after 2", "planned", "finished"]
     assert run.read_json("result.json")["test"] == result["test"]
+
+
+@pytest.fixture
+def cut_off(make_spec, tmp_path):
+    """A run of four epochs, stopped in its third."""
+    spec = make_spec(training={"epochs": 4})
+    with pytest.raises(RunInterruptedError):
+        run_experiment(spec, root=tmp_path, observer=Recorder(3))
+    return spec, locate_run(spec, tmp_path)
+
+
+def test_a_run_does_not_go_on_with_other_data(make_spec, tmp_path):
+    digits = load_digits()
+    images = digits.images[:300].astype("uint8") * 15
+    path = tmp_path / "mine.npz"
+    np.savez(path, x_train=images, y_train=digits.target[:300])
+    spec = make_spec(dataset={"name": "npz", "path": str(path)})
+    with pytest.raises(RunInterruptedError):
+        run_experiment(spec, root=tmp_path, observer=Recorder(2))
+    run = locate_run(spec, tmp_path)
+    images[0, 0, 0] ^= 1
+    np.savez(path, x_train=images, y_train=digits.target[:300])
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    with pytest.raises(RunError, match=r"the data has changed since this run began .* --fresh starts over"):
+        run_experiment(spec, root=tmp_path)
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+    assert run_experiment(spec, root=tmp_path, fresh=True).finished
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "metrics.jsonl", "epoch-0002.json"])
+def test_a_mangled_file_of_a_run_that_goes_on_is_named(cut_off, tmp_path, file):
+    spec, run = cut_off
+    (path,) = run.path.rglob(file)
+    content = json.loads(path.read_text().splitlines()[0] if file == "metrics.jsonl" else path.read_text())
+    mangle = {
+        "manifest.json": lambda: content.pop("data"),
+        "metrics.jsonl": lambda: content.pop("train"),
+        "epoch-0002.json": lambda: content["state"].update(best=7),
+    }
+    mangle[file]()
+    path.write_text(json.dumps(content) + "\n")
+    with pytest.raises(RunError, match=rf"{file.split('.')[0]}.* is not as tiedexp writes it"):
+        run_experiment(spec, root=tmp_path)
+
+
+def test_the_directory_of_prepared_data_is_in_the_manifest(make_spec, tmp_path, monkeypatch, shared_data):
+    monkeypatch.setenv("TFDS_DATA_DIR", os.path.relpath(shared_data / "tfds"))
+    spec = make_spec(dataset={"name": "mnist"}, training={"epochs": 1, "steps_per_epoch": 1})
+    run = run_experiment(spec, root=tmp_path / "runs")
+    assert run.read_manifest().data.data_dir == str((shared_data / "tfds").resolve())
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    assert evaluate_run(run)[0].images == 300
+
+
+def test_embedded_data_comes_from_no_directory(make_spec, tmp_path):
+    run = run_experiment(make_spec(training={"epochs": 1}), root=tmp_path, data_dir=tmp_path)
+    assert run.read_manifest().data.data_dir is None
 
 
 def test_another_seed_is_another_run(make_spec, tmp_path):

@@ -11,6 +11,10 @@ import pytest
 
 from tiedexp.errors import RunError
 from tiedexp.runs.directory import MAX_JSON_BYTES, RunDirectory, find_runs_root
+from tiedexp.runs.manifest import MANIFEST_FORMAT
+
+SPLIT = {"loss": 1.0, "accuracy": 0.5, "images_per_second": 9.0}
+LINE = {"epoch": 1, "step": 5, "learning_rate": 0.1, "train": SPLIT, "validation": None, "seconds": 1.0}
 
 
 @pytest.fixture
@@ -108,12 +112,42 @@ def test_json_that_is_none(run, content, message):
 def test_metrics_are_lines_and_a_torn_last_one_is_left_out(run):
     assert run.read_metrics() == []
     for epoch in (1, 2):
-        run.append_metrics({"epoch": epoch})
+        run.append_metrics({**LINE, "epoch": epoch})
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "tr')
-    assert run.read_metrics() == [{"epoch": 1}, {"epoch": 2}]
-    run.rewrite_metrics([{"epoch": 1}])
-    assert [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()] == [{"epoch": 1}]
+    assert run.read_metrics() == [LINE, {**LINE, "epoch": 2}]
+    run.rewrite_metrics([LINE])
+    assert [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()] == [LINE]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[]", r"line 2, is not as tiedexp writes it: the whole is wrong"),
+        ("{}", r"line 2, is not as tiedexp writes it: epoch is missing"),
+        (json.dumps({**LINE, "train": 3}), r"line 2, is not as tiedexp writes it: train is wrong"),
+        ('{"epoch": 2, ', r"line 2 is not JSON"),
+        ("[" * 100_000, r"line 2 is not JSON"),
+    ],
+)
+def test_metrics_that_somebody_else_wrote(run, line, message):
+    (run.path / "metrics.jsonl").write_text(f"{json.dumps(LINE)}\n{line}\n{json.dumps(LINE)}\n")
+    with pytest.raises(RunError, match=message):
+        run.read_metrics()
+
+
+def test_a_manifest_that_somebody_else_wrote(run):
+    with pytest.raises(RunError, match=r"manifest.json is not as tiedexp writes it: versions is missing"):
+        run.read_manifest()
+    run.write_json("manifest.json", {"format": MANIFEST_FORMAT + 1})
+    with pytest.raises(RunError, match=r"seed-3 was written by a newer tiedexp \(format \d+; this one knows \d+\)"):
+        run.read_manifest()
+
+
+def test_a_result_that_somebody_else_wrote(run):
+    run.write_json("result.json", {"test": {"accuracy": 0.5}})
+    with pytest.raises(RunError, match=r"result.json is not as tiedexp writes it: test.images is missing"):
+        run.read_result()
 
 
 @pytest.mark.parametrize("name", ["spec", "checkpoints", "tensorboard", "finished"])

@@ -38,7 +38,10 @@ def evaluate(
         typer.Option(help="Change every image first: rot90, rot180, rot270, flip_h, flip_v, transpose, translate=2."),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Other images: a dataset's name, a directory of class directories, an .npz file.")
+        str | None,
+        typer.Option(
+            help="Other images, all of them: a dataset's name, a directory of class directories, an .npz file."
+        ),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="TFDS data directory (default: the run's)")] = None,
     confusion: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,

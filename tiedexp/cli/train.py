@@ -36,7 +36,7 @@ def train(
     view = JsonView() if json else ResultView() if quiet else TrainView()
     run = locate_run(experiment, root)
     if run.finished and not fresh:
-        view.finished(run, run.read_json("result.json"))
+        view.finished(run, run.read_result())
         return
     training_source(experiment, data_dir).check()
     with interruptible(), quiet_tensorflow(), view:

@@ -25,7 +25,8 @@ from tiedexp.experiment.build import (
 )
 from tiedexp.experiment.log import log_end, log_epoch, log_head
 from tiedexp.experiment.observer import Observer
-from tiedexp.experiment.plan import locate_run, name_pattern, plan_model, training_source
+from tiedexp.experiment.plan import locate_run, name_pattern, plan_model, resolve_data_dir, training_source
+from tiedexp.experiment.state import read_state
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.manifest import describe_environment
 from tiedexp.runs.tensorboard import TensorBoardLog
@@ -94,7 +95,7 @@ def run_experiment(
                 run.clear()
             if not run.finished:
                 parts.complete()
-    observer.finished(run, run.read_json("result.json"))
+    observer.finished(run, run.read_result())
     return run
 
 
@@ -102,10 +103,11 @@ class _Run:
     """One run while it happens: the parts of the experiment, and where each goes."""
 
     def __init__(self, spec: ExperimentSpec, run: RunDirectory, data_dir: Path | None, observer: Observer):
-        self.spec, self.run, self.observer, self.data_dir = spec, run, observer, data_dir
+        self.spec, self.run, self.observer = spec, run, observer
+        self.data_dir = resolve_data_dir(spec, data_dir)
         training = spec.training
         self.threads = set_up_process(threads=training.threads, deterministic=training.deterministic)
-        self.dataset, self.train, self.validation = load_splits(spec, data_dir)
+        self.dataset, self.train, self.validation = load_splits(spec, self.data_dir)
         self.plan = plan_model(spec, self.dataset.image_shape, self.dataset.num_classes)
         self.mean, self.std = normalisation(self.train)
         batches = build_batches(spec, self.train, self.dataset.num_classes, self.mean, self.std)
@@ -155,17 +157,22 @@ class _Run:
         checkpoint = self.store.latest()
         if checkpoint is None:
             return _Progress(0, BestEpoch(), stopping, 0.0)
+        state = read_state(checkpoint)
+        self._check_data(checkpoint.epoch)
         restore(checkpoint, self.model)
-        state = checkpoint.state
         lines = [line for line in self.run.read_metrics() if line["epoch"] < checkpoint.epoch]
-        lines.append(state["metrics"])
+        lines.append(checkpoint.state["metrics"])
         self.run.rewrite_metrics(lines)
-        return _Progress(
-            checkpoint.epoch,
-            BestEpoch(**state["best"]),
-            None if state["stopping"] is None else EarlyStopping(**state["stopping"]),
-            sum(line["seconds"] for line in lines),
-        )
+        return _Progress(checkpoint.epoch, state.best, state.stopping, sum(line["seconds"] for line in lines))
+
+    def _check_data(self, epoch: int) -> None:
+        """The data must be what it was when the run began."""
+        before, now = self.run.read_manifest().data.fingerprint, self.dataset.fingerprint
+        if before != now:
+            raise RunError(
+                f"the data has changed since this run began (its fingerprint was {before} and is {now}), so it cannot "
+                f"go on after epoch {epoch}; --fresh starts over"
+            )
 
     def _manifest(self) -> dict[str, Any]:
         cost, model = self.plan.cost, self.spec.model
@@ -178,7 +185,7 @@ class _Run:
             "data": {
                 "name": self.dataset.name,
                 "fingerprint": self.dataset.fingerprint,
-                "data_dir": None if self.data_dir is None else str(self.data_dir.resolve()),
+                "data_dir": None if self.data_dir is None else str(self.data_dir),
                 "image_shape": self.plan.image_shape,
                 "class_names": self.dataset.class_names,
                 "mean": [float(value) for value in self.mean],

@@ -20,6 +20,8 @@ from typing import Any
 
 from tiedexp.atomic import write_text
 from tiedexp.errors import RunError
+from tiedexp.runs.manifest import MANIFEST_FORMAT
+from tiedexp.runs.records import EpochLine, Manifest, Result, check_record
 
 MAX_JSON_BYTES = 16 * 2**20
 _OWN = ("spec.yaml", "manifest.json", "metrics.jsonl", "result.json", "checkpoints", "tensorboard")
@@ -160,15 +162,48 @@ class RunDirectory:
             raise RunError(f"{path} does not hold a JSON object")
         return content
 
+    def read_manifest(self) -> Manifest:
+        """What manifest.json says.
+
+        Raises:
+            RunError: it cannot be read, is not as tiedexp writes it, or a newer tiedexp wrote it.
+        """
+        content = self.read_json("manifest.json")
+        found = content.get("format")
+        if isinstance(found, int) and found > MANIFEST_FORMAT:
+            raise RunError(
+                f"{self.path} was written by a newer tiedexp (format {found}; this one knows {MANIFEST_FORMAT}): "
+                "update tiedexp to use it"
+            )
+        return check_record(Manifest, content, self.path / "manifest.json")
+
+    def read_result(self) -> dict[str, Any]:
+        """All of result.json; RunError if it is not as tiedexp writes it."""
+        content = self.read_json("result.json")
+        check_record(Result, content, self.path / "result.json")
+        return content
+
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The epochs of metrics.jsonl, in order; a last line that was cut off is left out."""
+        """The epochs of metrics.jsonl, in order; a last line that was cut off is left out.
+
+        Raises:
+            RunError: a line is not as tiedexp writes it.
+        """
         path = self.inside("metrics.jsonl")
         if not path.is_file():
             return []
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        except OSError as error:
+            raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
         epochs = []
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for number, line in enumerate(lines, 1):
             try:
-                epochs.append(json.loads(line))
-            except ValueError:
-                break
+                content = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                if not line.endswith("\n"):
+                    break
+                raise RunError(f"{path} is not as tiedexp writes it: line {number} is not JSON: {error}") from error
+            check_record(EpochLine, content, f"{path}, line {number},")
+            epochs.append(content)
         return epochs
