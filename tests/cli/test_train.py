@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 
 TIEDEXP = [sys.executable, "-c", "from tiedexp.cli import main; main()"]
@@ -160,6 +161,24 @@ def test_eval_notices_that_the_data_has_changed(tiedexp_cli, small_spec):
     assert answer.code == 1
     assert "the data has changed since the run was trained" in answer.err
     assert tiedexp_cli("eval", run, "--data", "mine.npz").code == 0
+
+
+def test_names_and_paths_are_printed_as_they_are(tiedexp_cli, small_spec, tmp_path):
+    digits = load_digits()
+    for name, label in (("[red]zero", 0), ("[one]", 1)):
+        for part in ("train", "test"):
+            (tmp_path / "images" / part / name).mkdir(parents=True)
+            for at, image in enumerate(digits.images[digits.target == label][:20]):
+                Image.fromarray(image.astype("uint8") * 15).save(tmp_path / "images" / part / name / f"{at}.png")
+    small_spec.write_text(small_spec.read_text().replace("name: digits", "name: folder, path: images"))
+    answer = tiedexp_cli("train", small_spec, "--runs", "[bold]runs", "training.epochs=1")
+    assert answer.code == 0, answer.err
+    (run,) = Path("[bold]runs").glob("*/seed-0")
+    assert f"run        '{run}'" in answer.out
+    out = tiedexp_cli("eval", run).out
+    assert out.startswith(f"{run}, epoch 1, test")
+    for text in ("[red]zero", "[one]", "[red]z"):
+        assert text in out
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import os
 import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn.datasets import load_digits
 
 from tiedexp.errors import DatasetError, RunError, RunInterruptedError, TiedexpError
@@ -245,7 +246,6 @@ def test_a_loss_that_is_no_number_fails_the_run_and_keeps_the_last_checkpoint(ma
 )
 def test_an_epoch_whose_last_step_ruins_the_model_is_no_checkpoint(make_spec, tmp_path, monkeypatch, rate, message):
     """The loss of that step was still a number."""
-    import tensorflow as tf
     from keras.optimizers.schedules import LearningRateSchedule
 
     from tiedexp.training import optimizers
@@ -276,6 +276,40 @@ def test_a_test_without_finite_outputs_is_a_message(make_spec, tmp_path, monkeyp
     with pytest.raises(RunError, match="the test of epoch 1: the model's outputs are not finite numbers for 4 of 4"):
         run_experiment(spec, root=tmp_path)
     assert not run.finished
+
+
+OUT_OF_MEMORY = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nwith shape [9]")
+UNDETERMINED = tf.errors.UnimplementedError(None, None, "Deterministic thing is not available.\nSet another")
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "message"),
+    [
+        ("build_model", OUT_OF_MEMORY, "^the device ran out of memory"),
+        ("load_splits", OUT_OF_MEMORY, "^the device ran out of memory"),
+        ("compute_loss_and_accuracy", OUT_OF_MEMORY, "^epoch 1: the device ran out of memory"),
+        ("compute_loss_and_accuracy", UNDETERMINED, r"not available.; training.deterministic=false does without"),
+        ("compute_evaluation", tf.errors.InternalError(None, None, "it broke"), "^TensorFlow cannot go on: it broke$"),
+    ],
+)
+def test_what_tensorflow_cannot_do_is_a_message(make_spec, tmp_path, monkeypatch, where, error, message):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(f"tiedexp.experiment.run.{where}", fail)
+    with pytest.raises(RunError, match=message):
+        run_experiment(make_spec(training={"epochs": 1}), root=tmp_path)
+
+
+def test_an_evaluation_that_tensorflow_cannot_do_is_a_message(make_spec, tmp_path, monkeypatch):
+    run = run_experiment(make_spec(training={"epochs": 1}), root=tmp_path)
+
+    def fail(*arguments):
+        raise OUT_OF_MEMORY
+
+    monkeypatch.setattr("tiedexp.evaluation.Predictor.__call__", fail)
+    with pytest.raises(RunError, match="the device ran out of memory"):
+        evaluate_run(run)
 
 
 def test_early_stopping(make_spec, tmp_path):

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from tempfile import TemporaryFile
 from types import FrameType
 
+from tiedexp.errors import RunError
+
 
 @contextmanager
 def quiet_tensorflow() -> Iterator[None]:
@@ -18,6 +20,9 @@ def quiet_tensorflow() -> Iterator[None]:
 
     If the import fails, what it printed is printed after all. Warnings that TensorFlow and TFDS log about themselves
     are dropped, errors are not.
+
+    Raises:
+        RunError: TensorFlow cannot be imported.
     """
     logging.getLogger("absl").setLevel(logging.ERROR)
     if "tensorflow" not in sys.modules:
@@ -27,10 +32,11 @@ def quiet_tensorflow() -> Iterator[None]:
             os.dup2(printed.fileno(), 2)
             try:
                 import tensorflow as tf  # noqa: F401
-            except BaseException:
+            except ImportError as error:
                 printed.seek(0)
                 os.write(stderr, printed.read())
-                raise
+                reason = str(error).strip().splitlines()[0]
+                raise RunError(f"TensorFlow cannot be imported: {reason}; `tiedexp doctor` checks the rest") from error
             finally:
                 os.dup2(stderr, 2)
                 os.close(stderr)

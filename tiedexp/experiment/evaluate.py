@@ -15,9 +15,10 @@ from tiedexp.experiment.state import read_state
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.spec.loading import load_spec
 from tiedexp.training.checkpoint import Checkpoint, CheckpointStore, load_weights
-from tiedexp.training.devices import set_up_process
+from tiedexp.training.devices import device_failures, set_up_process
 
 
+@device_failures()
 def evaluate_run(
     run: RunDirectory,
     *,

@@ -33,7 +33,7 @@ from tiedexp.runs.tensorboard import TensorBoardLog
 from tiedexp.spec.loading import dump_spec
 from tiedexp.spec.schema import ExperimentSpec
 from tiedexp.training.checkpoint import CheckpointStore, check_finite, load_weights, restore
-from tiedexp.training.devices import build_strategy, describe_devices, set_up_process
+from tiedexp.training.devices import build_strategy, describe_devices, device_failures, set_up_process
 from tiedexp.training.selection import BestEpoch, EarlyStopping
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class _Progress:
         return self.stopping is not None and self.stopping.stops
 
 
+@device_failures()
 def run_experiment(
     spec: ExperimentSpec,
     *,
@@ -207,10 +208,11 @@ class _Run:
             epoch = progress.epoch + 1
             self.observer.epoch_begins(epoch, self.steps_per_epoch)
             try:
-                result = self.trainer.run_epoch(
-                    progress.epoch * self.steps_per_epoch, self.steps_per_epoch, self.observer.progressed
-                )
-                progress = self._end_epoch(progress, result, log)
+                with device_failures():
+                    result = self.trainer.run_epoch(
+                        progress.epoch * self.steps_per_epoch, self.steps_per_epoch, self.observer.progressed
+                    )
+                    progress = self._end_epoch(progress, result, log)
             except KeyboardInterrupt:
                 raise RunInterruptedError(f"interrupted in epoch {epoch}; {self._what_is_kept(progress)}") from None
             except DivergenceError as error:

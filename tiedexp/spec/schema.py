@@ -346,7 +346,9 @@ class TrainingSpec(_Strict):
     )
     jit: bool = Field(False, description="Compile the step with XLA.")
     devices: Annotated[int, Field(ge=1, le=64)] | Literal["all"] = Field(
-        1, description="GPUs to use (MirroredStrategy when more than one), or all; the CPU where there is none."
+        1,
+        description="GPUs to use (MirroredStrategy when more than one), or all; 1 uses the CPU where there is no GPU; "
+        "more than there are is an error.",
     )
     threads: int | None = Field(
         None, ge=1, le=1024, description="CPU threads within an operation; all cores if left out."

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tiedexp.errors import DivergenceError, RunError
+from tiedexp.errors import DivergenceError
+from tiedexp.training.devices import device_failures
 
 CALL_SECONDS = 0.25  # between two looks at progress, signals and the loss
 MAX_STEPS_PER_CALL = 1000
@@ -111,7 +112,7 @@ class Trainer:
 
         Raises:
             DivergenceError: the loss is not a finite number; the weights are then useless.
-            RunError: the device ran out of memory.
+            RunError: the device ran out of memory, or lacks an operation.
         """
         begin = time.perf_counter()
         done, loss_sum, correct, timed_steps, timed_seconds = 0, 0.0, 0, 0, 0.0
@@ -119,12 +120,10 @@ class Trainer:
         while done < num_steps:
             count = min(self._steps_per_execution or self._automatic_steps, num_steps - done)
             call_begin = time.perf_counter()
-            try:
+            with device_failures():
                 losses, hits, call_norms = self._run_steps(
                     tf.constant(first_step + done, tf.int64), tf.constant(count, tf.int64)
                 )
-            except tf.errors.ResourceExhaustedError as error:
-                raise RunError("the device ran out of memory; a smaller batch_size or width needs less") from error
             # Summed one by one, so that the result does not depend on how many steps a call has.
             for at, loss in enumerate(losses.numpy().tolist()):
                 if not math.isfinite(loss):
