@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -221,9 +223,10 @@ def test_a_damaged_checkpoint_is_told(tiedexp_cli, trained):
     assert "there is no checkpoint" in answer.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_with_130_and_it_goes_on_later(small_spec, tmp_path, number):
-    command = [*TIEDEXP, "train", small_spec, "training.epochs=100000", "tensorboard.kernels=false"]
+@contextmanager
+def training(small_spec, tmp_path, *changes):
+    """A process that trains, and has written its first checkpoint."""
+    command = [*TIEDEXP, "train", small_spec, "tensorboard.kernels=false", *changes]
     with subprocess.Popen(
         command,
         cwd=tmp_path,
@@ -236,15 +239,40 @@ def test_a_signal_ends_the_run_with_130_and_it_goes_on_later(small_spec, tmp_pat
         while not list(tmp_path.glob("runs/*/seed-0/checkpoints/epoch-*.json")) and process.poll() is None:
             assert time.monotonic() < deadline, process.kill()
             time.sleep(0.1)
+        yield process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_with_130_after_its_step_with_a_checkpoint(small_spec, tmp_path, number):
+    with training(small_spec, tmp_path, "training.epochs=100000") as process:
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err.startswith("error: interrupted in epoch ")
+    assert err.startswith(("error: interrupted in epoch ", "error: interrupted after epoch "))
     assert "the same command goes on" in err
     assert "Traceback" not in err
     (run,) = tmp_path.glob("runs/*/seed-0")
     assert not (run / "result.json").exists()
-    assert list((run / "checkpoints").glob("epoch-*.weights.h5"))
+    newest = max((run / "checkpoints").glob("epoch-*.json"), key=lambda path: path.stat().st_mtime_ns)
+    step = re.search(r"step (\d+) of 5 of epoch (\d+) is kept", err)
+    assert newest.name == (f"epoch-{int(step[2]) - 1:04d}-step-{int(step[1]):06d}.json" if step else newest.name)
+
+
+def test_a_second_signal_ends_it_at_once(small_spec, tmp_path):
+    with training(small_spec, tmp_path, "training.epochs=100000") as process:
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.strip() == "error: interrupted at once; the last checkpoint is kept, the same command goes on"
+
+
+def test_two_processes_do_not_train_one_run(tiedexp_cli, small_spec, tmp_path):
+    with training(small_spec, tmp_path, "training.epochs=100000") as process:
+        answer = tiedexp_cli("train", small_spec, "tensorboard.kernels=false", "training.epochs=100000")
+        process.kill()
+    assert answer.code == 1
+    assert f"is in use by another process (pid {process.pid} on {os.uname().nodename} since 2" in answer.err
 
 
 def test_nothing_but_the_story_is_printed_by_a_real_process(small_spec, tmp_path):

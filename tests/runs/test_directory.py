@@ -49,7 +49,7 @@ def test_a_second_process_is_kept_out_and_told_who_is_in(run):
         held = subprocess.run(command, capture_output=True, text=True, check=False)
     free = subprocess.run(command, capture_output=True, text=True, check=False)
     assert held.returncode != 0
-    assert f"{run.path} is in use by another process (pid {os.getpid()} on {os.uname().nodename})" in held.stderr
+    assert f"{run.path} is in use by another process (pid {os.getpid()} on {os.uname().nodename} since 2" in held.stderr
     assert free.returncode == 0, free.stderr
 
 

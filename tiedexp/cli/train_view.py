@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
@@ -34,6 +35,10 @@ class View(Observer):
 
     def stop(self) -> None:
         """Give the terminal back."""
+
+    def warned(self, text: str) -> None:
+        """On stderr, whatever else is shown."""
+        print(f"warning: {text}", file=sys.stderr)
 
 
 class JsonView(View):
@@ -111,9 +116,10 @@ class TrainView(ResultView):
         self.console.print()
         self.console.print("  ".join(f"[bold]{name:>{width}}[/]" for name, width in COLUMNS))
 
-    def resumed(self, epochs_done: int) -> None:
+    def resumed(self, epochs_done: int, steps_done: int) -> None:
         """Say so."""
-        self.console.print(f"[yellow]going on after epoch {epochs_done}[/]")
+        step = f"step {steps_done} of epoch {epochs_done + 1}" if steps_done else f"epoch {epochs_done}"
+        self.console.print(f"[yellow]going on after {step}[/]")
 
     def epoch_begins(self, epoch: int, num_steps: int) -> None:
         """A new bar."""

@@ -11,7 +11,7 @@ from tiedexp.errors import DatasetError, RunError
 from tiedexp.evaluation import Evaluation, Predictor, compute_evaluation
 from tiedexp.experiment.build import EVALUATION_BATCH, build_model
 from tiedexp.experiment.plan import evaluation_source, plan_model, training_source
-from tiedexp.experiment.state import read_state
+from tiedexp.experiment.state import load_state
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.spec.loading import load_spec
 from tiedexp.training.checkpoint import Checkpoint, CheckpointStore, load_weights
@@ -89,4 +89,4 @@ def _find_checkpoint(store: CheckpointStore, which: str) -> Checkpoint:
     last = store.latest()
     if last is None:
         raise RunError(f"there is no checkpoint in {store.directory}; train the run first")
-    return last if which == "last" else store.of_epoch(read_state(last).best.epoch)
+    return last if which == "last" else store.of_epoch(load_state(last).best.epoch)

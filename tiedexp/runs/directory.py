@@ -15,10 +15,11 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tiedexp.atomic import write_text
+from tiedexp.atomic import remove_unfinished, write_text
 from tiedexp.errors import RunError
 from tiedexp.runs.manifest import MANIFEST_FORMAT
 from tiedexp.runs.records import EpochLine, Manifest, Result, check_record
@@ -112,7 +113,8 @@ class RunDirectory:
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
                 raise RunError(f"{self.path} is in use by another process ({holder or 'unknown'})") from None
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"pid {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+            since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+            os.pwrite(descriptor, f"pid {os.getpid()} on {os.uname().nodename} since {since}\n".encode(), 0)
             yield
         finally:
             os.close(descriptor)  # which also unlocks
@@ -138,10 +140,16 @@ class RunDirectory:
         """Add an epoch to metrics.jsonl."""
         with self.inside("metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def rewrite_metrics(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Replace all of metrics.jsonl, when a run goes on from an earlier epoch."""
         write_text(self.inside("metrics.jsonl"), "".join(json.dumps(line) + "\n" for line in lines))
+
+    def remove_unfinished(self) -> None:
+        """Delete what a process that was killed was about to write; only under the lock."""
+        remove_unfinished(self.path)
 
     # Reading
 
@@ -168,14 +176,19 @@ class RunDirectory:
         Raises:
             RunError: it cannot be read, is not as tiedexp writes it, or a newer tiedexp wrote it.
         """
-        content = self.read_json("manifest.json")
-        found = content.get("format")
+        self.check_format()
+        return check_record(Manifest, self.read_json("manifest.json"), self.path / "manifest.json")
+
+    def check_format(self) -> None:
+        """RunError if a newer tiedexp wrote this run; no manifest yet is fine."""
+        if not self.inside("manifest.json").is_file():
+            return
+        found = self.read_json("manifest.json").get("format")
         if isinstance(found, int) and found > MANIFEST_FORMAT:
             raise RunError(
                 f"{self.path} was written by a newer tiedexp (format {found}; this one knows {MANIFEST_FORMAT}): "
                 "update tiedexp to use it"
             )
-        return check_record(Manifest, content, self.path / "manifest.json")
 
     def read_result(self) -> dict[str, Any]:
         """All of result.json; RunError if it is not as tiedexp writes it."""
