@@ -246,6 +246,9 @@ class _Run:
                 raise DivergenceError(f"epoch {epoch}: {error}; {self._what_is_kept(REMEDY)}") from None
             except RunError as error:
                 raise RunError(f"epoch {epoch}: {error}; {self._what_is_kept()}") from None
+            except OSError as error:
+                reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+                raise RunError(f"epoch {epoch}: {reason}; {self._what_is_kept()}") from error
             if self.should_stop():
                 if state.sums.steps and state.sums.steps not in state.kept:
                     state = self._save(state)
