@@ -17,6 +17,7 @@ PACKAGE = Path(tiedexp.__file__).parent
 MAY_IMPORT = {
     "errors": set(),
     "atomic": set(),
+    "reading": {"errors"},
     "patterns": {"errors"},
     "layers": {"errors", "patterns"},
     "models": {"layers", "patterns"},
@@ -24,7 +25,7 @@ MAY_IMPORT = {
     "data": {"errors"},
     "drawing": {"patterns"},
     "training": {"atomic", "errors"},
-    "runs": {"atomic", "errors"},
+    "runs": {"atomic", "errors", "reading"},
     "evaluation": {"errors"},
     "experiment": {"data", "drawing", "errors", "evaluation", "models", "runs", "spec", "training"},
 }

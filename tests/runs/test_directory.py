@@ -97,9 +97,9 @@ def test_json_comes_back(run):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "cannot be read"),
+        ("{", "result.json is not JSON"),
         ("[1]", "does not hold a JSON object"),
-        ("[" * 100_000, "cannot be read"),
+        ("[" * 100_000, "result.json is not JSON"),
         (" " * (MAX_JSON_BYTES + 1), "larger than 16 MiB"),
     ],
 )
@@ -178,3 +178,42 @@ def test_clearing_deletes_what_is_ours_and_follows_no_link(run, tmp_path):
     run.clear()
     assert sorted(path.name for path in run.path.iterdir()) == [".lock", "notes.txt"]
     assert (tmp_path / "elsewhere" / "file").exists()
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "tensorboard/train", "checkpoints/epoch-0001.json"])
+def test_a_run_with_a_link_out_of_it_is_not_opened(run, tmp_path, name):
+    (tmp_path / "outside").mkdir()
+    (run.path / name).parent.mkdir(exist_ok=True)
+    (run.path / name).unlink(missing_ok=True)
+    if name == "manifest.json":
+        (tmp_path / "outside" / "manifest.json").write_text("{}")
+    (run.path / name).symlink_to(tmp_path / "outside" / name if name == "manifest.json" else tmp_path / "outside")
+    with pytest.raises(RunError, match=rf"{name} leads out of the run directory; it is not read or written"):
+        RunDirectory.open(run.path)
+
+
+@pytest.mark.parametrize("name", ["spec.yaml", "metrics.jsonl", "result.json", "tensorboard/events.out.tfevents.1"])
+def test_a_run_with_a_pipe_in_it_is_not_opened(run, name):
+    (run.path / name).parent.mkdir(exist_ok=True)
+    os.mkfifo(run.path / name)
+    with pytest.raises(RunError, match=rf"{name} is neither a file nor a directory"):
+        RunDirectory.open(run.path)
+
+
+def test_a_pipe_is_not_waited_for(run):
+    os.mkfifo(run.path / "result.json")
+    with pytest.raises(RunError, match=r"result.json cannot be read: it is not a regular file"):
+        run.read_json("result.json")
+
+
+def test_metrics_of_no_end_are_not_read(run):
+    with (run.path / "metrics.jsonl").open("wb") as file:
+        file.truncate(2**40)  # takes no room
+    with pytest.raises(RunError, match=r"metrics.jsonl is larger than 64 MiB"):
+        run.read_metrics()
+
+
+def test_json_that_is_not_text(run):
+    (run.path / "result.json").write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(RunError, match=r"result.json cannot be read: 'utf-8' codec"):
+        run.read_json("result.json")

@@ -137,6 +137,7 @@ class _Run:
 
     def complete(self, *, allow_inexact: bool) -> None:
         """From wherever the run stands to its result."""
+        self.run.check_entries()
         self.run.check_format()
         checkpoint = self.store.latest(self.observer.warned)
         if checkpoint is None:

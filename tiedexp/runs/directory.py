@@ -21,10 +21,12 @@ from typing import Any
 
 from tiedexp.atomic import remove_unfinished, write_text
 from tiedexp.errors import RunError
+from tiedexp.reading import parse_json, read_json, read_text
 from tiedexp.runs.manifest import MANIFEST_FORMAT
 from tiedexp.runs.records import EpochLine, Manifest, Result, check_record
 
 MAX_JSON_BYTES = 16 * 2**20
+MAX_METRICS_BYTES = 64 * 2**20  # a line an epoch, of which there may be 100,000
 _OWN = ("spec.yaml", "manifest.json", "metrics.jsonl", "result.json", "checkpoints", "tensorboard")
 
 
@@ -61,7 +63,9 @@ class RunDirectory:
             inside = sorted(file.parent for depth in ("*", "*/*") for file in path.glob(f"{depth}/manifest.json"))
             hint = f"; did you mean {inside[0]}?" if inside else ", for it has no manifest.json"
             raise RunError(f"{path} is not a run{hint}")
-        return cls(path)
+        run = cls(path)
+        run.check_entries()
+        return run
 
     # Paths
 
@@ -91,6 +95,19 @@ class RunDirectory:
         if not path.resolve().is_relative_to(self.path.resolve()):
             raise RunError(f"{path} leads out of the run directory; it is not read or written")
         return path
+
+    def check_entries(self) -> None:
+        """Refuse what a run never holds: links that lead out of it, and what is neither file nor directory.
+
+        Raises:
+            RunError: names the first such entry.
+        """
+        for name in _OWN:
+            path = self.inside(name)
+            for entry in (path, *(path.rglob("*") if path.is_dir() else ())):
+                self.inside(str(entry.relative_to(self.path)))
+                if entry.exists() and not entry.is_file() and not entry.is_dir():
+                    raise RunError(f"{entry} is neither a file nor a directory; it is not read")
 
     # Making
 
@@ -160,12 +177,7 @@ class RunDirectory:
             RunError: absent, too large, or not a JSON object.
         """
         path = self.inside(name)
-        try:
-            if path.stat().st_size > MAX_JSON_BYTES:
-                raise RunError(f"{path} is larger than {MAX_JSON_BYTES // 2**20} MiB; it is not one of tiedexp's")
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise RunError(f"{path} cannot be read: {error}") from error
+        content = read_json(path, MAX_JSON_BYTES)
         if not isinstance(content, dict):
             raise RunError(f"{path} does not hold a JSON object")
         return content
@@ -205,18 +217,15 @@ class RunDirectory:
         path = self.inside("metrics.jsonl")
         if not path.is_file():
             return []
-        try:
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-        except OSError as error:
-            raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
+        lines = read_text(path, MAX_METRICS_BYTES, errors="replace").splitlines(keepends=True)
         epochs = []
         for number, line in enumerate(lines, 1):
             try:
-                content = json.loads(line)
-            except (ValueError, RecursionError) as error:
+                content = parse_json(line, f"{path}, line {number}")
+            except RunError:
                 if not line.endswith("\n"):
                     break
-                raise RunError(f"{path} is not as tiedexp writes it: line {number} is not JSON: {error}") from error
+                raise
             check_record(EpochLine, content, f"{path}, line {number},")
             epochs.append(content)
         return epochs

@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import re
+import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,11 @@ from keras.src.saving import saving_lib
 
 from tiedexp.atomic import remove_unfinished, replace_file, write_text
 from tiedexp.errors import DivergenceError, RunError
+from tiedexp.training.weights_file import check_weights_file
 
 FORMAT = 2
+_MAX_ABOUT_BYTES = 128 * 2**20  # gradient norms of the steps so far may be in it
+_MAX_WEIGHTS_BYTES = 64 * 2**30
 _NAME = re.compile(r"epoch-(\d{4,})(?:-step-(\d{6,}))?\.(?:json|weights\.h5)")
 _SUFFIX = ".weights.h5"
 
@@ -135,7 +139,7 @@ class CheckpointStore:
         """None if it is torn, altered or absent."""
         about = self._about(place)
         weights = about.with_suffix(_SUFFIX)
-        if about.is_symlink() or weights.is_symlink():  # would lead out of the run's directory
+        if not _is_plain(about, _MAX_ABOUT_BYTES) or not _is_plain(weights, _MAX_WEIGHTS_BYTES):
             return None
         try:
             content = json.loads(about.read_text(encoding="utf-8"))
@@ -172,7 +176,8 @@ def restore(checkpoint: Checkpoint, model: keras.Model) -> None:
 
 
 def load_weights(checkpoint: Checkpoint, model: keras.Model) -> None:
-    """Fill the model's weights from a checkpoint; RunError if they are another model's."""
+    """Fill the model's weights from a checkpoint; RunError if they are another model's, or no plain weights."""
+    check_weights_file(checkpoint.weights, model.variables)
     try:
         model.load_weights(checkpoint.weights)
     except (ValueError, KeyError, OSError) as error:
@@ -186,6 +191,15 @@ def _serialize_weights(model: keras.Model) -> memoryview:
     saving_lib._save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
     store.close()
     return buffer.getbuffer()
+
+
+def _is_plain(path: Path, max_bytes: int) -> bool:
+    """Whether it is a file, not a link, which would lead out of the run, or a pipe, and not far too large."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes
 
 
 def _hash(path: Path) -> str:
