@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from tiedexp.errors import RunError
 from tiedexp.evaluation import Predictor, compute_evaluation, compute_loss_and_accuracy
 
 PROBABILITIES = np.array(
@@ -93,3 +94,12 @@ def test_the_predictor_runs_the_model_as_in_use_over_batches_of_any_size():
     np.testing.assert_allclose(logits, x @ kernel + bias, atol=1e-6)
     np.testing.assert_array_equal(labels, y)
     assert (logits.dtype, labels.dtype) == (np.float64, np.int64)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_outputs_that_are_no_numbers_are_refused(bad):
+    logits = LOGITS.copy()
+    logits[3, 1] = bad
+    for compute in (lambda: compute_loss_and_accuracy(logits, LABELS), lambda: evaluate(logits)):
+        with pytest.raises(RunError, match="the model's outputs are not finite numbers for 1 of 5 images"):
+            compute()

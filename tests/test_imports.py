@@ -17,6 +17,7 @@ PACKAGE = Path(tiedexp.__file__).parent
 MAY_IMPORT = {
     "errors": set(),
     "atomic": set(),
+    "reading": {"errors"},
     "patterns": {"errors"},
     "layers": {"atomic", "errors", "patterns"},
     "models": {"layers", "patterns"},
@@ -24,8 +25,8 @@ MAY_IMPORT = {
     "data": {"errors"},
     "drawing": {"patterns"},
     "training": {"atomic", "errors"},
-    "runs": {"atomic", "errors"},
-    "evaluation": set(),
+    "runs": {"atomic", "errors", "reading"},
+    "evaluation": {"errors"},
     "experiment": {"data", "drawing", "errors", "evaluation", "models", "runs", "spec", "training"},
 }
 HEAVY = ("tensorflow", "keras", "tensorflow_datasets")

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_UNFINISHED = ".unfinished-"
+
 
 @contextmanager
 def replace_file(path: Path, suffix: str = "") -> Iterator[Path]:
@@ -18,7 +20,7 @@ def replace_file(path: Path, suffix: str = "") -> Iterator[Path]:
 
     If the block raises, `path` stays as it was and the temporary file is deleted.
     """
-    unfinished = path.with_name(f".unfinished-{os.getpid()}-{path.name}{suffix}")
+    unfinished = path.with_name(f"{_UNFINISHED}{os.getpid()}-{path.name}{suffix}")
     try:
         yield unfinished
         _sync(unfinished, os.O_RDONLY)
@@ -32,6 +34,12 @@ def write_text(path: Path, text: str) -> None:
     """Make or replace a text file, in UTF-8."""
     with replace_file(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Delete the temporary files of processes that were killed; nobody else may be writing in the directory."""
+    for path in directory.glob(f"{_UNFINISHED}*"):
+        path.unlink(missing_ok=True)
 
 
 def _sync(path: Path, flags: int) -> None:

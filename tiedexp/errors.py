@@ -5,6 +5,7 @@ TiedexpError                   exit code 1
 ├── SpecError                  exit code 2   a spec, or a command's input, that cannot be meant
 ├── DatasetError               exit code 1   data that is missing, unprepared or damaged
 └── RunError                   exit code 1   a run that failed, or a run directory that cannot be used
+    ├── DivergenceError        exit code 1   a model whose loss, weights or outputs are no numbers any more
     └── RunInterruptedError    exit code 130 a run stopped by a signal, its last checkpoint kept
 """
 
@@ -45,6 +46,10 @@ class DatasetError(TiedexpError):
 
 class RunError(TiedexpError):
     """A run that failed, or a run directory that is absent, locked or damaged."""
+
+
+class DivergenceError(RunError):
+    """A model whose loss, weights or outputs became NaN or infinite; the same training would come to the same."""
 
 
 class RunInterruptedError(RunError):

@@ -12,6 +12,8 @@ import scipy.special
 import scipy.stats
 import sklearn.metrics
 
+from tiedexp.errors import DivergenceError
+
 CALIBRATION_BINS = 15
 
 
@@ -76,18 +78,29 @@ class Predictor:
 
 
 def compute_loss_and_accuracy(logits: npt.NDArray[Any], labels: npt.NDArray[Any]) -> tuple[float, float]:
-    """Mean cross-entropy, and share of right answers, from the logits (images, classes) and labels (images,)."""
+    """Mean cross-entropy, and share of right answers, from the logits (images, classes) and labels (images,).
+
+    Raises:
+        DivergenceError: logits that are no finite numbers.
+    """
+    bad = np.count_nonzero(~np.isfinite(logits).all(axis=1))
+    if bad:
+        raise DivergenceError(f"the model's outputs are not finite numbers for {bad:,} of {len(logits):,} images")
     log_probabilities = scipy.special.log_softmax(logits, axis=1)
     loss = -log_probabilities[np.arange(len(labels)), labels].mean()
     return float(loss), float((logits.argmax(axis=1) == labels).mean())
 
 
 def compute_evaluation(logits: npt.NDArray[Any], labels: npt.NDArray[Any], class_names: Sequence[str]) -> Evaluation:
-    """All results from the logits (images, classes) and true labels (images,)."""
+    """All results from the logits (images, classes) and true labels (images,).
+
+    Raises:
+        DivergenceError: logits that are no finite numbers.
+    """
+    loss, accuracy = compute_loss_and_accuracy(logits, labels)
     log_probabilities = scipy.special.log_softmax(logits, axis=1)
     predictions = logits.argmax(axis=1)
     hits = predictions == labels
-    loss, accuracy = compute_loss_and_accuracy(logits, labels)
     interval = scipy.stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, method="wilson")
     every_class = np.arange(len(class_names))
     precision, recall, f1, images = sklearn.metrics.precision_recall_fscore_support(

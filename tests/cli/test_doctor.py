@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import subprocess
+import sys
+
+import pytest
 
 
 def test_all_is_well_here(tiedexp_cli, tmp_path):
@@ -39,3 +44,62 @@ def test_a_cluster_configuration_is_noticed(tiedexp_cli, monkeypatch):
     answer = tiedexp_cli("doctor")
     assert answer.code == 1
     assert "training over several machines does not work" in answer.out
+
+
+def test_a_tensorflow_that_does_not_load_is_said_by_doctor_and_train(small_spec, tmp_path):
+    (tmp_path / "broken" / "tensorflow").mkdir(parents=True)
+    (tmp_path / "broken" / "tensorflow" / "__init__.py").write_text("import libtensorflow_that_is_not_there")
+    path = os.pathsep.join([str(tmp_path / "broken"), os.environ.get("PYTHONPATH", "")])
+    message = "TensorFlow cannot be imported: No module named 'libtensorflow_that_is_not_there'"
+    for arguments in (["doctor"], ["train", small_spec]):
+        done = subprocess.run(
+            [sys.executable, "-c", "from tiedexp.cli import main; main()", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert message in (done.stdout if arguments == ["doctor"] else done.stderr)
+        assert "Traceback" not in done.stderr
+
+
+def test_a_tiedexp_that_is_not_installed(tiedexp_cli, monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "requires", missing)
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    answer = tiedexp_cli("doctor")
+    assert answer.code == 1
+    assert "tiedexp is not installed: pip install 'tiedexp'" in answer.out
+
+
+def test_brackets_are_printed_as_they_are(tiedexp_cli, monkeypatch, tmp_path):
+    monkeypatch.setattr("shutil.which", lambda name: "/bin/nvidia-smi")
+    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [])
+    (tmp_path / "[red]data").mkdir()
+    answer = tiedexp_cli("doctor", "--data-dir", tmp_path / "[red]data", "--runs", tmp_path / "[bold]runs")
+    assert "pip install 'tiedexp[gpu]'" in answer.out
+    assert f"in {tmp_path}/[red]data: nothing prepared" in answer.out
+    assert f"{tmp_path}/[bold]runs (not there yet)" in answer.out
+
+
+def test_a_data_directory_that_is_not_there(tiedexp_cli, monkeypatch, tmp_path):
+    answer = tiedexp_cli("doctor", "--data-dir", tmp_path / "nowhere")
+    assert answer.code == 1
+    assert f"--data-dir is {tmp_path}/nowhere, which is not a directory" in answer.out
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "gone"))
+    answer = tiedexp_cli("doctor")
+    assert answer.code == 1
+    assert f"$TFDS_DATA_DIR is {tmp_path}/gone, which is not a directory" in answer.out
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+def test_a_data_directory_that_cannot_be_read(tiedexp_cli, tmp_path):
+    (tmp_path / "data").mkdir(mode=0o000)
+    answer = tiedexp_cli("doctor", "--data-dir", tmp_path / "data")
+    assert answer.code == 1
+    assert "cannot be read" in answer.out

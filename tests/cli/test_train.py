@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 
 TIEDEXP = [sys.executable, "-c", "from tiedexp.cli import main; main()"]
@@ -129,6 +132,57 @@ def test_eval_on_other_data(tiedexp_cli, trained):
     assert "trained on images (8, 8, 1) of 10 classes, but npz has images (9, 9, 1) of 10 classes" in answer.err
 
 
+def test_eval_on_other_data_takes_all_of_it(tiedexp_cli, trained):
+    """The rules of the run, 10% for validation and at most 200 images, are for its own images."""
+    run, result = trained
+    digits = load_digits()
+    np.savez("few.npz", x_train=digits.images[:300].astype("uint8") * 15, y_train=digits.target[:300])
+    one_each = [list(digits.target).index(label) for label in range(10)]
+    tested = {"x_test": digits.images[:250].astype("uint8") * 15, "y_test": digits.target[:250]}
+    np.savez("one_each.npz", x_train=digits.images[one_each].astype("uint8"), y_train=np.arange(10), **tested)
+
+    def count(*arguments):
+        answer = tiedexp_cli("eval", run, "--json", *arguments)
+        assert answer.code == 0, answer.err
+        return json.loads(answer.out)["images"]
+
+    assert count("--data", "few.npz") == 300
+    assert count("--data", "one_each.npz") == 250
+    assert count() == count("--data", "digits") == result["test"]["images"]
+    assert "images  " in tiedexp_cli("eval", run, "--data", "few.npz").out
+
+
+def test_eval_notices_that_the_data_has_changed(tiedexp_cli, small_spec):
+    digits = load_digits()
+    images = digits.images[:300].astype("uint8") * 15
+    np.savez("mine.npz", x_train=images, y_train=digits.target[:300])
+    small_spec.write_text(small_spec.read_text().replace("name: digits", "name: npz, path: mine.npz"))
+    run = json.loads(tiedexp_cli("train", small_spec, "--json").out)["run"]
+    np.savez("mine.npz", x_train=255 - images, y_train=digits.target[:300])
+    answer = tiedexp_cli("eval", run)
+    assert answer.code == 1
+    assert "the data has changed since the run was trained" in answer.err
+    assert tiedexp_cli("eval", run, "--data", "mine.npz").code == 0
+
+
+def test_names_and_paths_are_printed_as_they_are(tiedexp_cli, small_spec, tmp_path):
+    digits = load_digits()
+    for name, label in (("[red]zero", 0), ("[one]", 1)):
+        for part in ("train", "test"):
+            (tmp_path / "images" / part / name).mkdir(parents=True)
+            for at, image in enumerate(digits.images[digits.target == label][:20]):
+                Image.fromarray(image.astype("uint8") * 15).save(tmp_path / "images" / part / name / f"{at}.png")
+    small_spec.write_text(small_spec.read_text().replace("name: digits", "name: folder, path: images"))
+    answer = tiedexp_cli("train", small_spec, "--runs", "[bold]runs", "training.epochs=1")
+    assert answer.code == 0, answer.err
+    (run,) = Path("[bold]runs").glob("*/seed-0")
+    assert f"run        '{run}'" in answer.out
+    out = tiedexp_cli("eval", run).out
+    assert out.startswith(f"{run}, epoch 1, test")
+    for text in ("[red]zero", "[one]", "[red]z"):
+        assert text in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -169,9 +223,10 @@ def test_a_damaged_checkpoint_is_told(tiedexp_cli, trained):
     assert "there is no checkpoint" in answer.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_with_130_and_it_goes_on_later(small_spec, tmp_path, number):
-    command = [*TIEDEXP, "train", small_spec, "training.epochs=100000", "tensorboard.kernels=false"]
+@contextmanager
+def training(small_spec, tmp_path, *changes):
+    """A process that trains, and has written its first checkpoint."""
+    command = [*TIEDEXP, "train", small_spec, "tensorboard.kernels=false", *changes]
     with subprocess.Popen(
         command,
         cwd=tmp_path,
@@ -184,15 +239,40 @@ def test_a_signal_ends_the_run_with_130_and_it_goes_on_later(small_spec, tmp_pat
         while not list(tmp_path.glob("runs/*/seed-0/checkpoints/epoch-*.json")) and process.poll() is None:
             assert time.monotonic() < deadline, process.kill()
             time.sleep(0.1)
+        yield process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_with_130_after_its_step_with_a_checkpoint(small_spec, tmp_path, number):
+    with training(small_spec, tmp_path, "training.epochs=100000") as process:
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err.startswith("error: interrupted in epoch ")
+    assert err.startswith(("error: interrupted in epoch ", "error: interrupted after epoch "))
     assert "the same command goes on" in err
     assert "Traceback" not in err
     (run,) = tmp_path.glob("runs/*/seed-0")
     assert not (run / "result.json").exists()
-    assert list((run / "checkpoints").glob("epoch-*.weights.h5"))
+    newest = max((run / "checkpoints").glob("epoch-*.json"), key=lambda path: path.stat().st_mtime_ns)
+    step = re.search(r"step (\d+) of 5 of epoch (\d+) is kept", err)
+    assert newest.name == (f"epoch-{int(step[2]) - 1:04d}-step-{int(step[1]):06d}.json" if step else newest.name)
+
+
+def test_a_second_signal_ends_it_at_once(small_spec, tmp_path):
+    with training(small_spec, tmp_path, "training.epochs=100000") as process:
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.strip() == "error: interrupted at once; the last checkpoint is kept, the same command goes on"
+
+
+def test_two_processes_do_not_train_one_run(tiedexp_cli, small_spec, tmp_path):
+    with training(small_spec, tmp_path, "training.epochs=100000") as process:
+        answer = tiedexp_cli("train", small_spec, "tensorboard.kernels=false", "training.epochs=100000")
+        process.kill()
+    assert answer.code == 1
+    assert f"is in use by another process (pid {process.pid} on {os.uname().nodename} since 2" in answer.err
 
 
 def test_nothing_but_the_story_is_printed_by_a_real_process(small_spec, tmp_path):
@@ -212,6 +292,38 @@ def test_nothing_but_the_story_is_printed_by_a_real_process(small_spec, tmp_path
     assert json.loads(done.stdout)["epochs"] == 2
 
 
+def test_a_file_size_limit_ends_the_run_with_one_message_and_it_goes_on_later(small_spec, tmp_path):
+    """What HDF5 writes itself to such a disk ends the process with a segmentation fault."""
+
+    code = (
+        "import resource; from tiedexp.cli import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY)); main()"
+    )
+
+    def train(limit):
+        command = [
+            sys.executable,
+            "-c",
+            code.format(limit=limit),
+            "train",
+            small_spec,
+            "--quiet",
+            "tensorboard.kernels=false",
+        ]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+
+    for limit, message in (
+        (8_000, "File too large; no epoch was complete"),
+        (20_000, "cannot be written: File too large"),
+    ):
+        done = train(limit)
+        assert done.returncode == 1, done.stderr
+        assert done.stderr.startswith("error: epoch 1: ")
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+    assert train("resource.RLIM_INFINITY").returncode == 0
+
+
 def test_a_disk_that_refuses_is_one_message(tiedexp_cli, small_spec):
     Path("runs").write_text("a file in the way")
     answer = tiedexp_cli("train", small_spec)
@@ -226,4 +338,7 @@ def test_an_error_of_the_system_is_one_message(tiedexp_cli, small_spec, monkeypa
 
     monkeypatch.setattr("tiedexp.runs.directory.RunDirectory.append_metrics", fail)
     answer = tiedexp_cli("train", small_spec)
-    assert (answer.code, answer.err) == (1, "error: No space left on device: runs/metrics.jsonl\n")
+    assert answer.code == 1
+    assert answer.err.startswith(
+        "error: epoch 1: No space left on device: runs/metrics.jsonl; the checkpoint of epoch 1"
+    )

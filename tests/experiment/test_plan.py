@@ -47,7 +47,10 @@ def test_the_plan_of_a_resnet(make_spec):
 def test_where_images_come_from(make_spec, tmp_path):
     run = RunDirectory(tmp_path)
     (tmp_path / "images").mkdir()
-    run.write_json("manifest.json", {"data": {"data_dir": "/trained/from"}})
+    data = {"name": "mnist", "fingerprint": "0", "image_shape": [28, 28, 1], "class_names": [], "mean": [], "std": []}
+    machine = {"versions": {}, "commit": None, "processor": "", "device": "CPU", "replicas": 1, "threads": 1}
+    manifest = {"format": 1, **machine, "deterministic": True, "data": {**data, "data_dir": "/trained/from"}}
+    run.write_json("manifest.json", manifest)
     spec = make_spec(dataset={"name": "mnist"})
     assert training_source(spec, Path("/here")).data_dir == Path("/here")
 

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
+import traceback
 
 import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
+from sklearn.datasets import load_digits
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from tiedexp.errors import DatasetError, RunError, RunInterruptedError, TiedexpError
+from tiedexp.experiment.evaluate import evaluate_run
 from tiedexp.experiment.observer import Observer
 from tiedexp.experiment.plan import locate_run
 from tiedexp.experiment.run import run_experiment
 from tiedexp.spec.loading import load_spec
+from tiedexp.training.checkpoint import _checksum
 
 pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
+
+
+def merge(base, changes):
+    return {**base, **changes}
 
 
 class Recorder(Observer):
@@ -27,8 +38,11 @@ class Recorder(Observer):
         self.events.append("planned")
         self.sizes = dict(sizes)
 
-    def resumed(self, epochs_done):
-        self.events.append(f"resumed after {epochs_done}")
+    def resumed(self, epochs_done, steps_done):
+        self.events.append(f"resumed after {epochs_done}" + (f" and {steps_done} steps" if steps_done else ""))
+
+    def warned(self, text):
+        self.events.append(f"warned: {text}")
 
     def epoch_begins(self, epoch, num_steps):
         self.epoch = epoch
@@ -59,6 +73,37 @@ def without_times(run):
         )
         lines.append({**line, "train": train, "validation": validation, "seconds": None, "time": None})
     return lines
+
+
+def assert_same_run(ours, theirs):
+    """To the bit, but for times."""
+    assert without_times(ours) == without_times(theirs)
+    results = [{**run.read_json("result.json"), "seconds": None} for run in (ours, theirs)]
+    assert results[0] == results[1]
+    names = [sorted(path.name for path in run.checkpoints.iterdir()) for run in (ours, theirs)]
+    assert names[0] == names[1]
+    for name in names[0]:
+        if name.endswith(".h5"):
+            weights = read_weights(ours.checkpoints / name), read_weights(theirs.checkpoints / name)
+            assert weights[0].keys() == weights[1].keys()
+            for key in weights[0]:
+                np.testing.assert_array_equal(weights[0][key], weights[1][key])
+
+
+def read_series(run):
+    """(directory, tag, step, value) of all that TensorBoard shows, in the order of the files, but for times."""
+    found = []
+    for directory in ("train", "validation", "test"):
+        for path in sorted((run.tensorboard / directory).glob("events*")):
+            for event in EventFileLoader(str(path)).Load():
+                for value in event.summary.value:
+                    content = None if value.tag == "images_per_second" else value.tensor.SerializeToString()
+                    found.append((directory, value.tag, event.step, content))
+    return found
+
+
+def assert_same_series(ours, theirs):
+    assert read_series(ours) == read_series(theirs)
 
 
 def test_a_run_leaves_what_is_promised(make_spec, tmp_path):
@@ -120,16 +165,156 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(make_spec, tmp_path, interr
     resumed = run_experiment(spec, root=tmp_path / "cut", observer=recorder)
     assert recorder.events[0] == ("planned" if interrupt_in == 1 else f"resumed after {interrupt_in - 1}")
 
-    assert without_times(resumed) == without_times(straight)
-    results = resumed.read_json("result.json"), straight.read_json("result.json")
-    assert results[0]["test"] == results[1]["test"]
-    names = [{path.name for path in run.checkpoints.glob("*.h5")} for run in (resumed, straight)]
-    assert names[0] == names[1]
-    for name in names[0]:
-        ours, theirs = read_weights(resumed.checkpoints / name), read_weights(straight.checkpoints / name)
-        assert ours.keys() == theirs.keys()
-        for key in ours:
-            np.testing.assert_array_equal(ours[key], theirs[key])
+    assert_same_run(resumed, straight)
+
+
+def stop_after(calls):
+    """Says yes once the training was asked so often."""
+    remaining = iter(range(calls))
+    return lambda: next(remaining, None) is None
+
+
+WITHIN = {
+    "adam": {"training": {"optimizer": {"name": "adam", "learning_rate": 0.01}, "early_stopping": {"patience": 9}}},
+    "sgd": {
+        "model": {"family": "resnet", "depth": 8, "dropout": 0.3},
+        "training": {
+            "optimizer": {"name": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3},
+            "augmentation": {"flip": "both"},
+            "gradient_clipping": 1.0,
+        },
+        "tensorboard": {"histograms": True},
+    },
+    "float16": {"training": {"precision": "mixed_float16", "optimizer": {"name": "lion", "learning_rate": 1e-3}}},
+}
+
+
+@pytest.mark.parametrize("case", WITHIN)
+def test_a_run_stopped_again_and_again_within_its_epochs_comes_to_the_same_bits(make_spec, tmp_path, case):
+    changes = json.loads(json.dumps(WITHIN[case]))
+    changes["training"] |= {"epochs": 3, "steps_per_execution": 1}
+    straight = run_experiment(make_spec(**changes), root=tmp_path / "straight")
+    spec = make_spec(checkpoint={"every_steps": 3}, **changes)
+    kept, begun = [], []
+    for calls in (3, 6, 9, 12, 10_000):
+        recorder = Recorder()
+        try:
+            resumed = run_experiment(spec, root=tmp_path / "cut", should_stop=stop_after(calls), observer=recorder)
+        except RunInterruptedError as stopped:
+            kept.append(str(stopped).split("; ")[1].partition(" is kept")[0])
+        begun.append(recorder.events[0])
+    assert kept[0] == "the checkpoint of step 2 of 5 of epoch 1"  # it asks before the epoch, the part and each step
+    assert begun[:2] == ["planned", "resumed after 0 and 2 steps"]
+    assert len(kept) >= 3
+    assert_same_run(resumed, straight)
+    assert_same_series(resumed, straight)
+
+
+def test_checkpoints_within_an_epoch_are_two_and_gone_at_its_end(make_spec, tmp_path):
+    class Watcher(Recorder):
+        def progressed(self, progress):
+            names = sorted(path.stem for path in run.checkpoints.glob("*.json"))
+            self.events.append((self.epoch, progress.step, [name.removeprefix("epoch-") for name in names]))
+
+    spec = make_spec(training={"epochs": 2, "steps_per_execution": 1}, checkpoint={"every_steps": 1})
+    run = locate_run(spec, tmp_path)
+    watcher = Watcher()
+    run_experiment(spec, root=tmp_path, observer=watcher)
+    seen = [event for event in watcher.events if isinstance(event, tuple)]
+    assert seen[4] == (1, 5, ["0000-step-000003", "0000-step-000004"])
+    assert seen[5] == (2, 1, ["0001"])
+    assert seen[9] == (2, 5, ["0001", "0001-step-000003", "0001-step-000004"])
+    assert {path.name for path in run.checkpoints.glob("*.json")} == {"epoch-0001.json", "epoch-0002.json"}
+
+
+@pytest.mark.parametrize("damage", ["torn", "empty", "altered"])
+@pytest.mark.parametrize("suffix", [".weights.h5", ".json"])
+def test_a_damaged_checkpoint_costs_an_epoch_and_no_bit(make_spec, tmp_path, damage, suffix):
+    spec = make_spec(training={"epochs": 3})
+    straight = run_experiment(spec, root=tmp_path / "straight")
+    with pytest.raises(RunInterruptedError):
+        run_experiment(spec, root=tmp_path / "cut", observer=Recorder(3))
+    run = locate_run(spec, tmp_path / "cut")
+    path = run.checkpoints / f"epoch-0002{suffix}"
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(
+        {
+            "torn": content[:middle],
+            "empty": b"",
+            "altered": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+        }[damage]
+    )
+    recorder = Recorder()
+    resumed = run_experiment(spec, root=tmp_path / "cut", observer=recorder)
+    named = run.checkpoints / "epoch-0002.json"
+    assert recorder.events[:2] == [f"warned: the checkpoint {named} is damaged and is not used", "resumed after 1"]
+    assert_same_run(resumed, straight)
+    assert_same_series(resumed, straight)
+
+
+def change_manifest(run, **changes):
+    manifest = run.read_json("manifest.json")
+    for key, value in changes.items():
+        manifest[key] = merge(manifest[key], value) if isinstance(value, dict) else value
+    run.write_json("manifest.json", manifest)
+
+
+def test_another_machine_or_version_is_told_and_must_be_allowed(cut_off, tmp_path):
+    spec, run = cut_off
+    threads = run.read_manifest().threads
+    change_manifest(run, threads=threads + 6, device="NVIDIA H100", versions={"tensorflow": "2.20.0"})
+    differences = (
+        f"tensorflow 2.21.0 in place of 2.20.0; device CPU in place of NVIDIA H100; "
+        f"threads {threads} in place of {threads + 6}"
+    )
+    with pytest.raises(RunError, match=rf"after epoch 2 this run goes on with {differences}: .* --allow-inexact goes"):
+        run_experiment(spec, root=tmp_path)
+    assert not run.finished
+    recorder = Recorder()
+    run_experiment(spec, root=tmp_path, observer=recorder, allow_inexact=True)
+    assert recorder.events[0] == f"warned: after epoch 2 this run goes on with {differences}"
+    (went_on,) = run.read_json("manifest.json")["inexact"]
+    assert (went_on["after_epoch"], len(went_on["differences"])) == (2, 3)
+
+
+def test_a_run_of_a_newer_tiedexp_is_left_alone(cut_off, tmp_path):
+    spec, run = cut_off
+    change_manifest(run, format=99)
+    for path in run.checkpoints.iterdir():
+        path.unlink()  # so that there is nothing to go on from either
+    with pytest.raises(RunError, match="was written by a newer tiedexp"):
+        run_experiment(spec, root=tmp_path)
+    assert run.read_json("manifest.json")["format"] == 99
+
+
+def test_lost_metrics_are_told(cut_off, tmp_path):
+    spec, run = cut_off
+    (run.path / "metrics.jsonl").unlink()
+    recorder = Recorder()
+    run_experiment(spec, root=tmp_path, observer=recorder)
+    assert recorder.events[0] == f"warned: {run.path / 'metrics.jsonl'} has lost some epochs before epoch 2"
+    assert [line["epoch"] for line in run.read_metrics()] == [2, 3, 4]
+
+
+def test_a_stop_in_an_evaluation(make_spec, tmp_path):
+    """In the validation of an epoch all its steps are kept, in the test all of the training."""
+    spec = make_spec(training={"epochs": 1})
+    straight = run_experiment(spec, root=tmp_path / "straight")
+    asked = []
+
+    def stop_in(name):
+        return lambda: any(frame.name == name for frame in traceback.extract_stack())
+
+    def stop_in_validation():
+        asked.append(stop_in("_metrics_line")())
+        return any(asked)
+
+    with pytest.raises(RunInterruptedError, match="interrupted in epoch 1; the checkpoint of step 5 of 5 of epoch 1"):
+        run_experiment(spec, root=tmp_path / "cut", should_stop=stop_in_validation)
+    with pytest.raises(RunInterruptedError, match="interrupted in the test; the checkpoint of epoch 1 is kept"):
+        run_experiment(spec, root=tmp_path / "cut", should_stop=stop_in("_test"))
+    assert_same_run(run_experiment(spec, root=tmp_path / "cut"), straight)
 
 
 def test_a_run_cut_off_in_its_last_evaluation_is_finished_by_the_next(make_spec, tmp_path):
@@ -141,6 +326,65 @@ def test_a_run_cut_off_in_its_last_evaluation_is_finished_by_the_next(make_spec,
     run_experiment(spec, root=tmp_path, observer=recorder)
     assert recorder.events == ["resumed after 2", "planned", "finished"]
     assert run.read_json("result.json")["test"] == result["test"]
+
+
+@pytest.fixture
+def cut_off(make_spec, tmp_path):
+    """A run of four epochs, stopped in its third."""
+    spec = make_spec(training={"epochs": 4})
+    with pytest.raises(RunInterruptedError):
+        run_experiment(spec, root=tmp_path, observer=Recorder(3))
+    return spec, locate_run(spec, tmp_path)
+
+
+def test_a_run_does_not_go_on_with_other_data(make_spec, tmp_path):
+    digits = load_digits()
+    images = digits.images[:300].astype("uint8") * 15
+    path = tmp_path / "mine.npz"
+    np.savez(path, x_train=images, y_train=digits.target[:300])
+    spec = make_spec(dataset={"name": "npz", "path": str(path)})
+    with pytest.raises(RunInterruptedError):
+        run_experiment(spec, root=tmp_path, observer=Recorder(2))
+    run = locate_run(spec, tmp_path)
+    images[0, 0, 0] ^= 1
+    np.savez(path, x_train=images, y_train=digits.target[:300])
+    before = {path: path.read_bytes() for path in run.path.rglob("*.*") if path.name != ".lock" and path.is_file()}
+    with pytest.raises(RunError, match=r"the data has changed since this run began .* --fresh starts over"):
+        run_experiment(spec, root=tmp_path)
+    assert {path: path.read_bytes() for path in before} == before
+    assert run_experiment(spec, root=tmp_path, fresh=True).finished
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "metrics.jsonl", "epoch-0002.json"])
+def test_a_mangled_file_of_a_run_that_goes_on_is_named(cut_off, tmp_path, file):
+    spec, run = cut_off
+    (path,) = run.path.rglob(file)
+    content = json.loads(path.read_text().splitlines()[0] if file == "metrics.jsonl" else path.read_text())
+    mangle = {
+        "manifest.json": lambda: content.pop("data"),
+        "metrics.jsonl": lambda: content.pop("train"),
+        "epoch-0002.json": lambda: content["state"].update(best=7),
+    }
+    mangle[file]()
+    if content.pop("checksum", None):  # by somebody who knows of it
+        content["checksum"] = _checksum(content)
+    path.write_text(json.dumps(content) + "\n")
+    with pytest.raises(RunError, match=rf"{file.split('.')[0]}.* is not as tiedexp writes it"):
+        run_experiment(spec, root=tmp_path)
+
+
+def test_the_directory_of_prepared_data_is_in_the_manifest(make_spec, tmp_path, monkeypatch, shared_data):
+    monkeypatch.setenv("TFDS_DATA_DIR", os.path.relpath(shared_data / "tfds"))
+    spec = make_spec(dataset={"name": "mnist"}, training={"epochs": 1, "steps_per_epoch": 1})
+    run = run_experiment(spec, root=tmp_path / "runs")
+    assert run.read_manifest().data.data_dir == str((shared_data / "tfds").resolve())
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    assert evaluate_run(run)[0].images == 300
+
+
+def test_embedded_data_comes_from_no_directory(make_spec, tmp_path):
+    run = run_experiment(make_spec(training={"epochs": 1}), root=tmp_path, data_dir=tmp_path)
+    assert run.read_manifest().data.data_dir is None
 
 
 def test_another_seed_is_another_run(make_spec, tmp_path):
@@ -173,9 +417,82 @@ def test_a_loss_that_is_no_number_fails_the_run_and_keeps_the_last_checkpoint(ma
     message = str(failed.value)
     assert message.startswith("epoch 2: the loss became")
     assert "the checkpoint of epoch 1 is kept" in message
+    assert "the same spec would come to the same, so change it: a smaller learning_rate" in message
+    assert "goes on" not in message
     (run,) = tmp_path.glob("*/seed-0")
     assert not (run / "result.json").exists()
     assert [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [1]
+
+
+@pytest.mark.parametrize(
+    ("rate", "message"), [(float("inf"), "the weights of '"), (1e24, "the model's outputs are not finite")]
+)
+def test_an_epoch_whose_last_step_ruins_the_model_is_no_checkpoint(make_spec, tmp_path, monkeypatch, rate, message):
+    """The loss of that step was still a number."""
+    from keras.optimizers.schedules import LearningRateSchedule
+
+    from tiedexp.training import optimizers
+
+    class Explode(LearningRateSchedule):
+        def __call__(self, step):
+            return tf.where(tf.cast(step, tf.int64) == 9, rate, 0.01)
+
+    monkeypatch.setattr(optimizers, "build_schedule", lambda *arguments, **options: Explode())
+    spec = make_spec(training={"optimizer": {"name": "sgd", "momentum": 0.0}, "schedule": {"warmup_epochs": 0}})
+    with pytest.raises(RunError) as failed:
+        run_experiment(spec, root=tmp_path)
+    assert str(failed.value).startswith(f"epoch 2: {message}")
+    assert "the checkpoint of epoch 1 is kept" in str(failed.value)
+    (run,) = tmp_path.glob("*/seed-0")
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["epoch-0001.json", "epoch-0001.weights.h5"]
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_test_without_finite_outputs_is_a_message(make_spec, tmp_path, monkeypatch):
+    spec = make_spec(training={"epochs": 1})
+    run = run_experiment(spec, root=tmp_path)
+    (run.path / "result.json").unlink()
+    monkeypatch.setattr(
+        "tiedexp.evaluation.Predictor.__call__",
+        lambda self, batches: (np.full((4, 10), np.inf), np.zeros(4, dtype=int)),
+    )
+    with pytest.raises(RunError, match="the test of epoch 1: the model's outputs are not finite numbers for 4 of 4"):
+        run_experiment(spec, root=tmp_path)
+    assert not run.finished
+
+
+OUT_OF_MEMORY = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nwith shape [9]")
+UNDETERMINED = tf.errors.UnimplementedError(None, None, "Deterministic thing is not available.\nSet another")
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "message"),
+    [
+        ("build_model", OUT_OF_MEMORY, "^the device ran out of memory"),
+        ("load_splits", OUT_OF_MEMORY, "^the device ran out of memory"),
+        ("compute_loss_and_accuracy", OUT_OF_MEMORY, "^epoch 1: the device ran out of memory"),
+        ("compute_loss_and_accuracy", UNDETERMINED, r"not available.; training.deterministic=false does without"),
+        ("compute_evaluation", tf.errors.InternalError(None, None, "it broke"), "^TensorFlow cannot go on: it broke$"),
+    ],
+)
+def test_what_tensorflow_cannot_do_is_a_message(make_spec, tmp_path, monkeypatch, where, error, message):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(f"tiedexp.experiment.run.{where}", fail)
+    with pytest.raises(RunError, match=message):
+        run_experiment(make_spec(training={"epochs": 1}), root=tmp_path)
+
+
+def test_an_evaluation_that_tensorflow_cannot_do_is_a_message(make_spec, tmp_path, monkeypatch):
+    run = run_experiment(make_spec(training={"epochs": 1}), root=tmp_path)
+
+    def fail(*arguments):
+        raise OUT_OF_MEMORY
+
+    monkeypatch.setattr("tiedexp.evaluation.Predictor.__call__", fail)
+    with pytest.raises(RunError, match="the device ran out of memory"):
+        evaluate_run(run)
 
 
 def test_early_stopping(make_spec, tmp_path):

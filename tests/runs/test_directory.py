@@ -11,6 +11,10 @@ import pytest
 
 from tiedexp.errors import RunError
 from tiedexp.runs.directory import MAX_JSON_BYTES, RunDirectory, find_runs_root
+from tiedexp.runs.manifest import MANIFEST_FORMAT
+
+SPLIT = {"loss": 1.0, "accuracy": 0.5, "images_per_second": 9.0}
+LINE = {"epoch": 1, "step": 5, "learning_rate": 0.1, "train": SPLIT, "validation": None, "seconds": 1.0}
 
 
 @pytest.fixture
@@ -45,7 +49,7 @@ def test_a_second_process_is_kept_out_and_told_who_is_in(run):
         held = subprocess.run(command, capture_output=True, text=True, check=False)
     free = subprocess.run(command, capture_output=True, text=True, check=False)
     assert held.returncode != 0
-    assert f"{run.path} is in use by another process (pid {os.getpid()} on {os.uname().nodename})" in held.stderr
+    assert f"{run.path} is in use by another process (pid {os.getpid()} on {os.uname().nodename} since 2" in held.stderr
     assert free.returncode == 0, free.stderr
 
 
@@ -93,9 +97,9 @@ def test_json_comes_back(run):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "cannot be read"),
+        ("{", "result.json is not JSON"),
         ("[1]", "does not hold a JSON object"),
-        ("[" * 100_000, "cannot be read"),
+        ("[" * 100_000, "result.json is not JSON"),
         (" " * (MAX_JSON_BYTES + 1), "larger than 16 MiB"),
     ],
 )
@@ -108,12 +112,42 @@ def test_json_that_is_none(run, content, message):
 def test_metrics_are_lines_and_a_torn_last_one_is_left_out(run):
     assert run.read_metrics() == []
     for epoch in (1, 2):
-        run.append_metrics({"epoch": epoch})
+        run.append_metrics({**LINE, "epoch": epoch})
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "tr')
-    assert run.read_metrics() == [{"epoch": 1}, {"epoch": 2}]
-    run.rewrite_metrics([{"epoch": 1}])
-    assert [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()] == [{"epoch": 1}]
+    assert run.read_metrics() == [LINE, {**LINE, "epoch": 2}]
+    run.rewrite_metrics([LINE])
+    assert [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()] == [LINE]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[]", r"line 2, is not as tiedexp writes it: the whole is wrong"),
+        ("{}", r"line 2, is not as tiedexp writes it: epoch is missing"),
+        (json.dumps({**LINE, "train": 3}), r"line 2, is not as tiedexp writes it: train is wrong"),
+        ('{"epoch": 2, ', r"line 2 is not JSON"),
+        ("[" * 100_000, r"line 2 is not JSON"),
+    ],
+)
+def test_metrics_that_somebody_else_wrote(run, line, message):
+    (run.path / "metrics.jsonl").write_text(f"{json.dumps(LINE)}\n{line}\n{json.dumps(LINE)}\n")
+    with pytest.raises(RunError, match=message):
+        run.read_metrics()
+
+
+def test_a_manifest_that_somebody_else_wrote(run):
+    with pytest.raises(RunError, match=r"manifest.json is not as tiedexp writes it: versions is missing"):
+        run.read_manifest()
+    run.write_json("manifest.json", {"format": MANIFEST_FORMAT + 1})
+    with pytest.raises(RunError, match=r"seed-3 was written by a newer tiedexp \(format \d+; this one knows \d+\)"):
+        run.read_manifest()
+
+
+def test_a_result_that_somebody_else_wrote(run):
+    run.write_json("result.json", {"test": {"accuracy": 0.5}})
+    with pytest.raises(RunError, match=r"result.json is not as tiedexp writes it: test.images is missing"):
+        run.read_result()
 
 
 @pytest.mark.parametrize("name", ["spec", "checkpoints", "tensorboard", "finished"])
@@ -144,3 +178,42 @@ def test_clearing_deletes_what_is_ours_and_follows_no_link(run, tmp_path):
     run.clear()
     assert sorted(path.name for path in run.path.iterdir()) == [".lock", "notes.txt"]
     assert (tmp_path / "elsewhere" / "file").exists()
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "tensorboard/train", "checkpoints/epoch-0001.json"])
+def test_a_run_with_a_link_out_of_it_is_not_opened(run, tmp_path, name):
+    (tmp_path / "outside").mkdir()
+    (run.path / name).parent.mkdir(exist_ok=True)
+    (run.path / name).unlink(missing_ok=True)
+    if name == "manifest.json":
+        (tmp_path / "outside" / "manifest.json").write_text("{}")
+    (run.path / name).symlink_to(tmp_path / "outside" / name if name == "manifest.json" else tmp_path / "outside")
+    with pytest.raises(RunError, match=rf"{name} leads out of the run directory; it is not read or written"):
+        RunDirectory.open(run.path)
+
+
+@pytest.mark.parametrize("name", ["spec.yaml", "metrics.jsonl", "result.json", "tensorboard/events.out.tfevents.1"])
+def test_a_run_with_a_pipe_in_it_is_not_opened(run, name):
+    (run.path / name).parent.mkdir(exist_ok=True)
+    os.mkfifo(run.path / name)
+    with pytest.raises(RunError, match=rf"{name} is neither a file nor a directory"):
+        RunDirectory.open(run.path)
+
+
+def test_a_pipe_is_not_waited_for(run):
+    os.mkfifo(run.path / "result.json")
+    with pytest.raises(RunError, match=r"result.json cannot be read: it is not a regular file"):
+        run.read_json("result.json")
+
+
+def test_metrics_of_no_end_are_not_read(run):
+    with (run.path / "metrics.jsonl").open("wb") as file:
+        file.truncate(2**40)  # takes no room
+    with pytest.raises(RunError, match=r"metrics.jsonl is larger than 64 MiB"):
+        run.read_metrics()
+
+
+def test_json_that_is_not_text(run):
+    (run.path / "result.json").write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(RunError, match=r"result.json cannot be read: 'utf-8' codec"):
+        run.read_json("result.json")

@@ -27,6 +27,7 @@ def test_the_digest_is_of_all_but_name_and_seed() -> None:
     assert re.fullmatch(r"[0-9a-f]{10}", digest)
     assert spec_with(name="b", seed=3).digest == digest
     assert spec_with(training={"epochs": 10}).digest == digest  # the default, written out
+    assert spec_with(checkpoint={"every_steps": 5}).digest == digest  # it changes no result
     assert spec_with(training={"epochs": 11}).digest != digest
     assert spec_with(tensorboard={"kernels": False}).digest != digest
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import resource
 
+import h5py
 import numpy as np
 import pytest
 
 from tiedexp.errors import RunError
-from tiedexp.training.checkpoint import CheckpointStore, load_weights, restore
+from tiedexp.training.checkpoint import FORMAT, CheckpointStore, load_weights, restore
 
 
 def all_state(trainer):
@@ -47,12 +49,14 @@ def test_without_the_seed_generators_the_bits_would_differ(make_trainer, tmp_pat
     assert any((a != b).any() for a, b in zip(all_state(resumed)[:2], all_state(straight)[:2], strict=True))
 
 
-@pytest.mark.parametrize("damage", ["torn", "empty", "altered", "missing", "linked", "json torn", "json missing"])
+@pytest.mark.parametrize(
+    "damage", ["torn", "empty", "altered", "missing", "linked", "json torn", "json altered", "json missing"]
+)
 def test_a_damaged_checkpoint_is_passed_over(make_trainer, tmp_path, damage):
     store = CheckpointStore(tmp_path)
     model = make_trainer().model
     for epoch in (1, 2):
-        store.save(epoch, model, {})
+        store.save(epoch, model, {"best": epoch})
     weights, about = tmp_path / "epoch-0002.weights.h5", tmp_path / "epoch-0002.json"
     content = weights.read_bytes()
     if damage == "torn":
@@ -68,10 +72,15 @@ def test_a_damaged_checkpoint_is_passed_over(make_trainer, tmp_path, damage):
         weights.unlink()
     elif damage == "json torn":
         about.write_text(about.read_text()[:-5])
+    elif damage == "json altered":
+        about.write_text(about.read_text().replace('"best": 2', '"best": 1'))
     else:
         about.unlink()
-    assert store.latest().epoch == 1
-    with pytest.raises(RunError, match=r"epoch-0002.json is missing, or its weights are not those"):
+    warnings = []
+    assert store.latest(warnings.append).epoch == 1
+    unfinished = damage == "json missing"  # as after a kill: nothing is wrong with that
+    assert warnings == ([] if unfinished else [f"the checkpoint {about} is damaged and is not used"])
+    with pytest.raises(RunError, match=r"epoch-0002.json is missing, or it and its weights are not what"):
         store.of_epoch(2)
 
 
@@ -80,12 +89,48 @@ def test_pruning_keeps_what_it_is_told_and_leaves_nothing_else(make_trainer, tmp
     model = make_trainer().model
     for epoch in range(1, 5):
         store.save(epoch, model, {})
-    store.prune(keep={2, 4})
+    store.prune(keep={(2, 0), (4, 0)})
     names = [f"epoch-000{epoch}.{ending}" for epoch in (2, 4) for ending in ("json", "weights.h5")]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
-    store.clear()
+    store.prune(keep=())
     assert list(tmp_path.iterdir()) == []
     assert store.latest() is None
+
+
+def test_the_newest_is_the_furthest(make_trainer, tmp_path):
+    store = CheckpointStore(tmp_path)
+    model = make_trainer().model
+    for place in [(2, 0), (10_000, 5), (9_999, 7), (10_000, 1_000_000), (10_000, 0), (9_999, 0)]:
+        store.save(place[0], model, {}, step=place[1])
+    order = []
+    while (checkpoint := store.latest()) is not None:
+        order.append((checkpoint.epoch, checkpoint.step))
+        checkpoint.weights.unlink()
+    assert order == [(10_000, 1_000_000), (10_000, 5), (10_000, 0), (9_999, 7), (9_999, 0), (2, 0)]
+
+
+def test_what_killed_writers_left_is_deleted(make_trainer, tmp_path):
+    store = CheckpointStore(tmp_path)
+    store.save(1, make_trainer().model, {})
+    for name in (".unfinished-123-epoch-0002.json", ".unfinished-9-epoch-0002.weights.h5", "epoch-0003.weights.h5"):
+        (tmp_path / name).write_text("half")
+    (tmp_path / "notes.txt").write_text("mine")
+    assert store.latest().epoch == 1
+    store.prune(keep={(1, 0)})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "epoch-0001.json",
+        "epoch-0001.weights.h5",
+        "notes.txt",
+    ]
+
+
+def test_a_checkpoint_of_a_newer_tiedexp_is_refused(make_trainer, tmp_path):
+    store = CheckpointStore(tmp_path)
+    store.save(1, make_trainer().model, {})
+    path = tmp_path / "epoch-0001.json"
+    path.write_text(path.read_text().replace(f'"format": {FORMAT}', f'"format": {FORMAT + 1}'))
+    with pytest.raises(RunError, match=r"epoch-0001.json was written by a newer tiedexp: update tiedexp"):
+        store.latest()
 
 
 def test_weights_of_another_model_are_refused(make_trainer, tmp_path):
@@ -96,26 +141,45 @@ def test_weights_of_another_model_are_refused(make_trainer, tmp_path):
         restore(checkpoint, make_trainer(model={"dropout": 0.1}).model)
 
 
-def test_a_failed_write_leaves_the_older_checkpoint(make_trainer, tmp_path, monkeypatch):
+@pytest.mark.parametrize("share", [0.5, 0.999])
+def test_a_failed_write_is_a_message_and_leaves_the_older_checkpoint(make_trainer, tmp_path, share):
+    """As on a full disk; HDF5 itself would end the process."""
     store = CheckpointStore(tmp_path)
     model = make_trainer().model
     store.save(1, model, {"kept": True})
-
-    def fail(path):
-        path.write_bytes(b"half")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(model, "save_weights", fail)
-    with pytest.raises(OSError, match="no space"):
-        store.save(1, model, {})
+    size = (tmp_path / "epoch-0001.weights.h5").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(size * share), before[1]))
+    try:
+        for epoch in (1, 2):
+            with pytest.raises(RunError, match=rf"epoch-000{epoch}.weights.h5 cannot be written: File too large"):
+                store.save(epoch, model, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert store.latest().state == {"kept": True}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0001.json", "epoch-0001.weights.h5"]
 
 
+def test_the_weights_are_what_keras_writes(make_trainer, tmp_path):
+    """So that they can be read without tiedexp."""
+    checkpoint = CheckpointStore(tmp_path).save(1, make_trainer("adam").model, {})
+    model = make_trainer("adam").model
+    model.get_layer("conv").bias.assign([1.0] * 5)
+    model.load_weights(checkpoint.weights)
+    np.testing.assert_array_equal(model.get_layer("conv").bias, [0.0] * 5)
+    model.save_weights(tmp_path / "keras.weights.h5")
+    files = [h5py.File(path) for path in (checkpoint.weights, tmp_path / "keras.weights.h5")]
+    names = [[], []]
+    for file, found in zip(files, names, strict=True):
+        file.visit(found.append)
+        file.close()
+    assert names[0] == names[1]
+
+
 def test_the_json_says_what_it_is(make_trainer, tmp_path):
-    CheckpointStore(tmp_path).save(7, make_trainer(model={"dropout": 0.1}).model, {"step": 3})
-    content = json.loads((tmp_path / "epoch-0007.json").read_text())
-    assert content["epoch"] == 7
+    CheckpointStore(tmp_path).save(7, make_trainer(model={"dropout": 0.1}).model, {"step": 3}, step=12)
+    content = json.loads((tmp_path / "epoch-0007-step-000012.json").read_text())
+    assert (content["epoch"], content["step"]) == (7, 12)
     assert content["state"] == {"step": 3}
     assert len(content["sha256"]) == 64
     assert len(content["seed_generators"]) == 1

@@ -51,7 +51,7 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         app()
-    except (TiedexpError, KeyboardInterrupt, OSError) as error:
+    except (TiedexpError, KeyboardInterrupt, OSError, MemoryError) as error:
         if "--debug" in sys.argv:
             raise
         sys.exit(_report(error))
@@ -66,6 +66,9 @@ def _report(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, OSError):  # a full disk, a directory that may not be written
         print(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        return 1
+    if isinstance(error, MemoryError):
+        print(f"error: out of memory{f': {error}' if str(error) else ''}", file=sys.stderr)
         return 1
     print("interrupted", file=sys.stderr)
     return 130

@@ -43,7 +43,7 @@ def list_datasets(data_dir: DataDir = None, json: Json = False) -> None:
         table.add_row(row["name"], "[green]yes[/]" if row["ready"] else "", shape, *counts, row["meaning"])
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"\nTFDS data directory: {directory}", soft_wrap=True)
+    console.print(f"\nTFDS data directory: {directory}", markup=False, soft_wrap=True)
     console.print("Make one ready with `tiedexp data prepare NAME`; any image-classification set of TFDS will do.")
     console.print("Your own images: `dataset: {name: folder, path: DIR}` or `{name: npz, path: FILE.npz}` in a spec.")
 
@@ -106,20 +106,23 @@ def show(
         print(dumps(_as_dict(dataset, name) | {"mean": mean, "std": std}, indent=2))
         return
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(highlight=False)
     rows, cols, channels = dataset.image_shape
     colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
     console.print(
-        f"[bold]{name}[/]: {rows}x{cols} {colour}, {dataset.num_classes} classes, "
+        f"[bold]{escape(name)}[/]: {rows}x{cols} {colour}, {dataset.num_classes} classes, "
         f"{len(dataset.train):,} training and {len(dataset.test):,} test images\n"
         f"training images: mean {mean}, standard deviation {std} of 0 to 1; fingerprint {dataset.fingerprint}\n"
     )
     console.print(_count_table(dataset))
     if output is None:
-        console.print(f"\nSee samples of each class:  tiedexp data show {name} --output sheet.png", soft_wrap=True)
+        console.print(
+            f"\nSee samples of each class:  tiedexp data show {name} --output sheet.png", markup=False, soft_wrap=True
+        )
     else:
-        console.print(f"\nSamples of each class are in {output}", soft_wrap=True)
+        console.print(f"\nSamples of each class are in {output}", markup=False, soft_wrap=True)
 
 
 def _list_rows(directory: Path) -> list[dict[str, Any]]:
@@ -147,7 +150,7 @@ def _report(name: str, prepared: PreparedDataset) -> None:
 
     sizes = ", ".join(f"{count:,} {split}" for split, count in prepared.split_sizes.items())
     console = Console(highlight=False)
-    console.print(f"{name} is ready: {sizes}, in {prepared.directory}", soft_wrap=True)
+    console.print(f"{name} is ready: {sizes}, in {prepared.directory}", markup=False, soft_wrap=True)
 
 
 def _count_classes(dataset: Dataset) -> list[dict[str, Any]]:

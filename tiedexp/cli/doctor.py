@@ -19,22 +19,27 @@ def doctor(data_dir: DataDir = None, runs: RunsRoot = None) -> None:
     Exit code 1 if something is wrong.
     """
     from rich.console import Console
+    from rich.markup import escape
 
     from tiedexp.cli.process import quiet_tensorflow
+    from tiedexp.errors import RunError
 
     console = Console(highlight=False)
-    problems = [*_check_versions(console)]
+    problems = _check_versions(console)
     if not problems:
-        with quiet_tensorflow():
-            problems += _check_devices(console)
-        problems += _check_layer(console)
+        try:
+            with quiet_tensorflow():
+                problems += _check_devices(console)
+            problems += _check_layer(console)
+        except RunError as error:
+            problems.append(str(error))
     problems += _check_data(console, data_dir)
     problems += _check_runs(console, runs)
     if not problems:
         console.print("[green]Nothing is wrong.[/]")
         return
     for problem in problems:
-        console.print(f"[red]wrong[/]  {problem}", soft_wrap=True)
+        console.print(f"[red]wrong[/]  {escape(problem)}", soft_wrap=True)
     raise typer.Exit(1)
 
 
@@ -48,7 +53,11 @@ def _check_versions(console: Console) -> list[str]:
     table = Table.grid(padding=(0, 2))
     table.add_row("python", platform.python_version())
     problems = []
-    for text in ["tiedexp", *(requires("tiedexp") or [])]:
+    try:
+        required = requires("tiedexp") or []
+    except PackageNotFoundError:
+        required = []  # `tiedexp` itself is then the first problem
+    for text in ["tiedexp", *required]:
         requirement = Requirement(text)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
@@ -77,8 +86,8 @@ def _check_devices(console: Console) -> list[str]:
 
     gpus = tf.config.list_physical_devices("GPU")
     names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
-    console.print(f"\nprocessor  {find_processor()}, {available_threads()} threads")
-    console.print(f"GPUs       {', '.join(names) or 'none'}")
+    console.print(f"\nprocessor  {find_processor()}, {available_threads()} threads", markup=False)
+    console.print(f"GPUs       {', '.join(names) or 'none'}", markup=False)
     problems = []
     if which("nvidia-smi") and not gpus:
         problems.append("there is an NVIDIA driver, but TensorFlow sees no GPU: pip install 'tiedexp[gpu]'")
@@ -104,12 +113,18 @@ def _check_layer(console: Console) -> list[str]:
 
 
 def _check_data(console: Console, data_dir: Path | None) -> list[str]:
+    import os
+
     from tiedexp.data.sources import find_data_dir, list_prepared
 
     directory = find_data_dir(data_dir)
-    prepared = list_prepared(directory)
-    console.print(f"\ndata       digits (embedded); in {directory}: {', '.join(prepared) or 'nothing prepared'}")
-    return []
+    prepared = ", ".join(list_prepared(directory)) or "nothing prepared"
+    console.print(f"\ndata       digits (embedded); in {directory}: {prepared}", markup=False, soft_wrap=True)
+    chosen = "--data-dir" if data_dir else "$TFDS_DATA_DIR" if os.environ.get("TFDS_DATA_DIR") else None
+    if not directory.is_dir():
+        # TFDS' own default directory may well not be there yet.
+        return [f"{chosen} is {directory}, which is not a directory"] if chosen else []
+    return [] if os.access(directory, os.R_OK | os.X_OK) else [f"the data directory {directory} cannot be read"]
 
 
 def _check_runs(console: Console, runs: Path | None) -> list[str]:
@@ -118,6 +133,6 @@ def _check_runs(console: Console, runs: Path | None) -> list[str]:
     from tiedexp.runs.directory import find_runs_root
 
     root = find_runs_root(runs)
-    console.print(f"runs       {root}{'' if root.is_dir() else ' (not there yet)'}")
+    console.print(f"runs       {root}{'' if root.is_dir() else ' (not there yet)'}", markup=False, soft_wrap=True)
     existing = next(path for path in [root.absolute(), *root.absolute().parents] if path.exists())
     return [] if os.access(existing, os.W_OK) else [f"runs cannot be written: {existing} is not writable"]

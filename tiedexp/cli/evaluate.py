@@ -38,7 +38,10 @@ def evaluate(
         typer.Option(help="Change every image first: rot90, rot180, rot270, flip_h, flip_v, transpose, translate=2."),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Other images: a dataset's name, a directory of class directories, an .npz file.")
+        str | None,
+        typer.Option(
+            help="Other images, all of them: a dataset's name, a directory of class directories, an .npz file."
+        ),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="TFDS data directory (default: the run's)")] = None,
     confusion: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
@@ -90,10 +93,11 @@ def _draw(evaluation: Evaluation, path: Path) -> None:
 def _show(evaluation: Evaluation, title: str) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False)
     low, high = evaluation.accuracy_interval
-    console.print(title, soft_wrap=True)
+    console.print(title, markup=False, soft_wrap=True)
     table = Table.grid(padding=(0, 2))
     table.add_row("images", f"{evaluation.images:,}")
     table.add_row("loss", f"{evaluation.loss:.4f}")
@@ -107,7 +111,7 @@ def _show(evaluation: Evaluation, title: str) -> None:
         classes.add_column(name, justify="left" if name == "class" else "right")
     for result in evaluation.classes:
         numbers = (f"{value:.4f}" for value in (result.precision, result.recall, result.f1))
-        classes.add_row(result.name, f"{result.images:,}", *numbers)
+        classes.add_row(Text(result.name), f"{result.images:,}", *numbers)
     console.print(classes)
     if len(evaluation.classes) <= MAX_CLASSES_SHOWN:
         console.print(_confusion_table(evaluation))
@@ -117,15 +121,16 @@ def _show(evaluation: Evaluation, title: str) -> None:
 
 def _confusion_table(evaluation: Evaluation) -> object:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title="confusion: a row a true class, a column a predicted one", title_justify="left", box=None)
     table.add_column("")
     for result in evaluation.classes:
-        table.add_column(result.name[:6], justify="right")
+        table.add_column(Text(result.name[:6]), justify="right")
     for at, (result, row) in enumerate(zip(evaluation.classes, evaluation.confusion, strict=True)):
         cells = [
             f"[bold]{count}[/]" if column == at else str(count) if count else "[dim].[/]"
             for column, count in enumerate(row)
         ]
-        table.add_row(result.name, *cells)
+        table.add_row(Text(result.name), *cells)
     return table

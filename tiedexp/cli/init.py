@@ -75,7 +75,7 @@ training:
   # gradient_clipping: null    # largest global norm of the gradient
   # precision: float32         # or mixed_float16, mixed_bfloat16
   # jit: false                 # compile the step with XLA
-  # devices: 1                 # GPUs to use, or all; the CPU where there is none
+  # devices: 1                 # GPUs to use, or all; 1 is the CPU where there is none
   # threads: null              # CPU threads within an operation; all cores if left out
   # steps_per_epoch: null      # at most this many steps an epoch, to try things out
   # steps_per_execution: auto  # training steps in one call of the compiled function
@@ -84,6 +84,9 @@ training:
 tensorboard:
   kernels: true                # the kernels of every tied conv as an image, each epoch
   # histograms: false          # of the weights and the gradient norms
+
+checkpoint:
+  every_steps: 0               # within long epochs too, so often; 0: at the end of each epoch only
 """
 
 

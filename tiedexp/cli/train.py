@@ -17,15 +17,22 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over, even if the run is finished or half done.")
     ] = False,
+    allow_inexact: Annotated[
+        bool,
+        typer.Option(
+            "--allow-inexact", help="Go on with a run that was begun on another machine or with other versions."
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
     json: Json = False,
 ) -> None:
     """Train and test the model of a spec.
 
     Everything is kept in a run directory. The same spec and seed always have the same one: a finished run is not run
-    again, one that was cut off goes on where it was.
+    again, one that was cut off goes on where it was, to the same bits. Ctrl-C (or SIGTERM) finishes the step and writes
+    a checkpoint; a second one ends at once.
     """
-    from tiedexp.cli.process import interruptible, quiet_tensorflow
+    from tiedexp.cli.process import quiet_tensorflow, stop_on_signals
     from tiedexp.cli.train_view import JsonView, ResultView, TrainView
     from tiedexp.experiment.plan import locate_run, training_source
     from tiedexp.runs.directory import find_runs_root
@@ -36,10 +43,18 @@ def train(
     view = JsonView() if json else ResultView() if quiet else TrainView()
     run = locate_run(experiment, root)
     if run.finished and not fresh:
-        view.finished(run, run.read_json("result.json"))
+        view.finished(run, run.read_result())
         return
     training_source(experiment, data_dir).check()
-    with interruptible(), quiet_tensorflow(), view:
+    with stop_on_signals() as should_stop, quiet_tensorflow(), view:
         from tiedexp.experiment.run import run_experiment
 
-        run_experiment(experiment, root=root, data_dir=data_dir, fresh=fresh, observer=view)
+        run_experiment(
+            experiment,
+            root=root,
+            data_dir=data_dir,
+            fresh=fresh,
+            allow_inexact=allow_inexact,
+            should_stop=should_stop,
+            observer=view,
+        )

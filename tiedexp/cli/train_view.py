@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -33,6 +35,10 @@ class View(Observer):
 
     def stop(self) -> None:
         """Give the terminal back."""
+
+    def warned(self, text: str) -> None:
+        """On stderr, whatever else is shown."""
+        print(f"warning: {text}", file=sys.stderr)
 
 
 class JsonView(View):
@@ -62,9 +68,9 @@ class ResultView(View):
             f"best epoch {result['best_epoch']} of {result['epochs']}{ending}, {result['seconds']:.1f} s of training"
         )
         path = shlex.quote(str(run.path))
-        self.console.print(f"\nrun        {path}", soft_wrap=True)
-        self.console.print(f"details    tiedexp eval {path}", soft_wrap=True)
-        self.console.print(f"look at it tiedexp board {path}", soft_wrap=True)
+        self.console.print(f"\nrun        {path}", markup=False, soft_wrap=True)
+        self.console.print(f"details    tiedexp eval {path}", markup=False, soft_wrap=True)
+        self.console.print(f"look at it tiedexp board {path}", markup=False, soft_wrap=True)
 
 
 class TrainView(ResultView):
@@ -98,21 +104,22 @@ class TrainView(ResultView):
         header.add_row(
             "model",
             f"{spec.model.family}, {len(plan.convs)} convs {rows}x{cols}, width {spec.model.width}; "
-            f"{tied} tied: {name_pattern(spec.model)}",
+            f"{tied} tied: {escape(name_pattern(spec.model))}",
         )
         header.add_row("weights", f"{cost.unique_weights:,} free of {cost.expanded_weights:,}")
         header.add_row("MACs", f"{cost.macs_tied:,} tied, {cost.macs_dense:,} dense, an image")
         image = "x".join(map(str, plan.image_shape))
         counts = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
-        header.add_row("data", f"{dataset.name}, {image}, {plan.num_classes} classes: {counts}")
-        header.add_row("device", f"{device}, {spec.training.precision}")
+        header.add_row("data", f"{escape(dataset.name)}, {image}, {plan.num_classes} classes: {counts}")
+        header.add_row("device", f"{escape(device)}, {spec.training.precision}")
         self.console.print(header)
         self.console.print()
         self.console.print("  ".join(f"[bold]{name:>{width}}[/]" for name, width in COLUMNS))
 
-    def resumed(self, epochs_done: int) -> None:
+    def resumed(self, epochs_done: int, steps_done: int) -> None:
         """Say so."""
-        self.console.print(f"[yellow]going on after epoch {epochs_done}[/]")
+        step = f"step {steps_done} of epoch {epochs_done + 1}" if steps_done else f"epoch {epochs_done}"
+        self.console.print(f"[yellow]going on after {step}[/]")
 
     def epoch_begins(self, epoch: int, num_steps: int) -> None:
         """A new bar."""

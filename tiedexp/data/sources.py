@@ -91,6 +91,7 @@ def load_dataset(
     data_dir: Path | None = None,
     image_size: int | None = None,
     limit: int | None = None,
+    hold_out_test: bool = True,
 ) -> Dataset:
     """Load a dataset into memory.
 
@@ -103,13 +104,14 @@ def load_dataset(
         data_dir: TFDS data directory; None for $TFDS_DATA_DIR or ~/tensorflow_datasets.
         image_size: bring the images to this side, in pixels: the middle square, scaled.
         limit: at most this many images of each split; which ones is fixed, the classes taking turns.
+        hold_out_test: divide a dataset that has neither; False takes all its images for both training and test.
 
     Raises:
         DatasetError: the data is missing, damaged or not fit for classification.
     """
     train, test, class_names = _load_arrays(name, path, data_dir, image_size)
     if test is None:
-        train, test = split_test(train)
+        train, test = split_test(train) if hold_out_test else (train, train)
     if limit is not None:
         train, test = limit_split(train, limit), limit_split(test, limit)
     if image_size is not None:

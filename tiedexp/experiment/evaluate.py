@@ -10,13 +10,15 @@ from tiedexp.data.transforms import apply_transform
 from tiedexp.errors import DatasetError, RunError
 from tiedexp.evaluation import Evaluation, Predictor, compute_evaluation
 from tiedexp.experiment.build import EVALUATION_BATCH, build_model
-from tiedexp.experiment.plan import evaluation_source, plan_model
+from tiedexp.experiment.plan import evaluation_source, plan_model, training_source
+from tiedexp.experiment.state import load_state
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.spec.loading import load_spec
 from tiedexp.training.checkpoint import Checkpoint, CheckpointStore, load_weights
-from tiedexp.training.devices import set_up_process
+from tiedexp.training.devices import device_failures, set_up_process
 
 
+@device_failures()
 def evaluate_run(
     run: RunDirectory,
     *,
@@ -33,7 +35,8 @@ def evaluate_run(
         split: test, validation or train.
         checkpoint: best or last.
         transform: applied to every image first, as `tiedexp.data.transforms` names it.
-        data: another dataset: a name, a folder of images or an .npz file; its classes must be as many.
+        data: another dataset: a name, a folder of images or an .npz file; its classes must be as many. All its test
+            images count, or all its images if it has no test images of its own.
         data_dir: TFDS data directory; None for the one the run was trained with.
 
     Returns:
@@ -43,32 +46,42 @@ def evaluate_run(
         RunError, DatasetError, SpecError: what is missing or does not fit.
     """
     spec = load_spec(run.spec, allow_extends=False)
-    trained = run.read_json("manifest.json")["data"]
+    trained = run.read_manifest().data
     kept = _find_checkpoint(CheckpointStore(run.checkpoints), checkpoint)
     set_up_process(threads=spec.training.threads, deterministic=spec.training.deterministic)
     source = evaluation_source(run, spec, data=data, data_dir=data_dir)
+    # The run's own rules for its own images, however they were named; all images of others.
+    own = source.is_same(training_source(spec, source.data_dir))
     dataset = load_dataset(
         source.name,
         path=source.path,
         data_dir=source.data_dir,
         image_size=spec.dataset.image_size,
-        limit=spec.dataset.limit,
+        limit=spec.dataset.limit if own else None,
+        hold_out_test=own,
     )
-    expected = tuple(trained["image_shape"]), len(trained["class_names"])
+    if data is None and dataset.fingerprint != trained.fingerprint:
+        raise DatasetError(
+            f"the data has changed since the run was trained (its fingerprint was {trained.fingerprint} and is "
+            f"{dataset.fingerprint}); --data names what is to be tested on"
+        )
+    expected = trained.image_shape, len(trained.class_names)
     if (dataset.image_shape, dataset.num_classes) != expected:
         raise DatasetError(
             f"the run was trained on images {expected[0]} of {expected[1]} classes, "
             f"but {dataset.name} has images {dataset.image_shape} of {dataset.num_classes} classes"
         )
-    train, validation = split_validation(dataset.train, spec.dataset.validation, spec.seed)
-    images = {"train": train, "validation": validation, "test": dataset.test}[split]
+    images = dataset.test
+    if split != "test":
+        train, validation = split_validation(dataset.train, spec.dataset.validation, spec.seed)
+        images = train if split == "train" else validation
     if not len(images.labels):
         raise DatasetError(f"the {split} split of {dataset.name} has no images")
     if transform is not None:
         images = Split(apply_transform(images.images, transform), images.labels)
     model = build_model(plan_model(spec, dataset.image_shape, dataset.num_classes))
     load_weights(kept, model)
-    batches = evaluation_batches(images, batch_size=EVALUATION_BATCH, mean=trained["mean"], std=trained["std"])
+    batches = evaluation_batches(images, batch_size=EVALUATION_BATCH, mean=trained.mean, std=trained.std)
     return compute_evaluation(*Predictor(model)(batches), dataset.class_names), kept.epoch
 
 
@@ -76,4 +89,4 @@ def _find_checkpoint(store: CheckpointStore, which: str) -> Checkpoint:
     last = store.latest()
     if last is None:
         raise RunError(f"there is no checkpoint in {store.directory}; train the run first")
-    return last if which == "last" else store.of_epoch(int(last.state["best"]["epoch"]))
+    return last if which == "last" else store.of_epoch(load_state(last).best.epoch)

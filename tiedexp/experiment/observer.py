@@ -18,8 +18,11 @@ class Observer:
     def planned(self, plan: Plan, run: RunDirectory, device: str, dataset: Dataset, sizes: Mapping[str, int]) -> None:
         """Everything is loaded and training begins; `sizes` has the images of each split."""
 
-    def resumed(self, epochs_done: int) -> None:
-        """The run goes on after an earlier stop."""
+    def resumed(self, epochs_done: int, steps_done: int) -> None:
+        """The run goes on after an earlier stop, with so many epochs done and so many steps of the next."""
+
+    def warned(self, text: str) -> None:
+        """Something the user should know of, and that does not stop the run."""
 
     def epoch_begins(self, epoch: int, num_steps: int) -> None:
         """An epoch, from 1, of so many steps."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiedexp.data.sources import check_prepared, describe_dataset, parse_source
+from tiedexp.data.sources import OWN_DATASETS, check_prepared, describe_dataset, find_data_dir, parse_source
 from tiedexp.models.cost import ModelCost, compute_cost
 from tiedexp.models.plan import ConvPlan, plan_plain, plan_resnet
 from tiedexp.runs.directory import RunDirectory
@@ -97,11 +97,21 @@ class DataSource:
         """DatasetError, at once and without TensorFlow, if the data is not there."""
         check_prepared(self.name, path=self.path, data_dir=self.data_dir)
 
+    def is_same(self, other: DataSource) -> bool:
+        """Whether both name the same images."""
+        paths = [None if source.path is None else source.path.resolve() for source in (self, other)]
+        return (self.name, paths[0], self.data_dir) == (other.name, paths[1], other.data_dir)
+
 
 def training_source(spec: ExperimentSpec, data_dir: Path | None = None) -> DataSource:
     """The images that a spec names."""
     path = None if spec.dataset.path is None else Path(spec.dataset.path)
     return DataSource(spec.dataset.name, path, data_dir)
+
+
+def resolve_data_dir(spec: ExperimentSpec, data_dir: Path | None) -> Path | None:
+    """The TFDS data directory that a spec's images come from, absolute; None if they come from none."""
+    return None if spec.dataset.name in OWN_DATASETS else find_data_dir(data_dir).resolve()
 
 
 def evaluation_source(
@@ -115,7 +125,7 @@ def evaluation_source(
         data: a dataset's name, a directory of images or an .npz file; None for the run's own.
         data_dir: another TFDS data directory.
     """
-    trained_from = run.read_json("manifest.json")["data"]["data_dir"]
+    trained_from = run.read_manifest().data.data_dir
     directory = data_dir or (None if trained_from is None else Path(trained_from))
     if data is None:
         return training_source(spec, directory)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from tiedexp.data.pipeline import evaluation_batches, normalisation
-from tiedexp.errors import RunError, RunInterruptedError, SpecError
+from tiedexp.errors import DivergenceError, RunError, RunInterruptedError, SpecError
 from tiedexp.evaluation import Predictor, compute_evaluation, compute_loss_and_accuracy
 from tiedexp.experiment.build import (
     EVALUATION_BATCH,
@@ -25,14 +26,16 @@ from tiedexp.experiment.build import (
 )
 from tiedexp.experiment.log import log_end, log_epoch, log_head
 from tiedexp.experiment.observer import Observer
-from tiedexp.experiment.plan import locate_run, name_pattern, plan_model, training_source
+from tiedexp.experiment.plan import locate_run, name_pattern, plan_model, resolve_data_dir, training_source
+from tiedexp.experiment.state import RunState, load_state
 from tiedexp.runs.directory import RunDirectory
-from tiedexp.runs.manifest import describe_environment
+from tiedexp.runs.manifest import describe_environment, find_differences
+from tiedexp.runs.records import Manifest, check_record
 from tiedexp.runs.tensorboard import TensorBoardLog
 from tiedexp.spec.loading import dump_spec
 from tiedexp.spec.schema import ExperimentSpec
-from tiedexp.training.checkpoint import CheckpointStore, load_weights, restore
-from tiedexp.training.devices import build_strategy, describe_devices, set_up_process
+from tiedexp.training.checkpoint import Checkpoint, CheckpointStore, check_finite, load_weights, restore
+from tiedexp.training.devices import build_strategy, describe_devices, device_failures, set_up_process
 from tiedexp.training.selection import BestEpoch, EarlyStopping
 
 if TYPE_CHECKING:
@@ -40,26 +43,22 @@ if TYPE_CHECKING:
     from tiedexp.training.trainer import EpochResult
 
 
-@dataclass(frozen=True)
-class _Progress:
-    """Epochs done, and what selection made of them."""
-
-    epoch: int
-    best: BestEpoch
-    stopping: EarlyStopping | None
-    seconds: float
-
-    @property
-    def stops(self) -> bool:
-        return self.stopping is not None and self.stopping.stops
+REMEDY = "the same spec would come to the same, so change it: a smaller learning_rate, a warm-up or gradient_clipping"
 
 
+class _StopRequested(Exception):  # noqa: N818  it is no error
+    """Raised where a run is asked to stop outside of training steps."""
+
+
+@device_failures()
 def run_experiment(
     spec: ExperimentSpec,
     *,
     root: Path,
     data_dir: Path | None = None,
     fresh: bool = False,
+    allow_inexact: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
     observer: Observer | None = None,
 ) -> RunDirectory:
     """Train, choose the best epoch by validation, test it, and keep everything in the run's directory.
@@ -71,12 +70,14 @@ def run_experiment(
         root: directory of all runs.
         data_dir: TFDS data directory; None for $TFDS_DATA_DIR or the default of TFDS.
         fresh: begin again even so.
+        allow_inexact: go on with a run that was begun on another machine or with other versions.
+        should_stop: asked several times a second; once it says yes, a checkpoint is written and the run ends.
         observer: is told what happens.
 
     Raises:
         DatasetError: no data.
         RunError: the run failed; what it did so far is kept.
-        RunInterruptedError: Ctrl-C; the last checkpoint is kept.
+        RunInterruptedError: it was asked to stop, or Ctrl-C came; a checkpoint is kept.
     """
     observer = observer or Observer()
     run = locate_run(spec, root)
@@ -85,24 +86,32 @@ def run_experiment(
         if run.path.is_dir():
             with run.lock():  # says at once if another process is in it
                 pass
-        parts = _Run(spec, run, data_dir, observer)  # before anything is made on disk: this may fail
+        parts = _Run(spec, run, data_dir, observer, should_stop)  # before anything is made on disk: this may fail
         with run.lock():
             if fresh:
                 run.clear()
             if not run.finished:
-                parts.complete()
-    observer.finished(run, run.read_json("result.json"))
+                parts.complete(allow_inexact=allow_inexact)
+    observer.finished(run, run.read_result())
     return run
 
 
 class _Run:
     """One run while it happens: the parts of the experiment, and where each goes."""
 
-    def __init__(self, spec: ExperimentSpec, run: RunDirectory, data_dir: Path | None, observer: Observer):
-        self.spec, self.run, self.observer, self.data_dir = spec, run, observer, data_dir
+    def __init__(
+        self,
+        spec: ExperimentSpec,
+        run: RunDirectory,
+        data_dir: Path | None,
+        observer: Observer,
+        should_stop: Callable[[], bool],
+    ):
+        self.spec, self.run, self.observer, self.should_stop = spec, run, observer, should_stop
+        self.data_dir = resolve_data_dir(spec, data_dir)
         training = spec.training
         self.threads = set_up_process(threads=training.threads, deterministic=training.deterministic)
-        self.dataset, self.train, self.validation = load_splits(spec, data_dir)
+        self.dataset, self.train, self.validation = load_splits(spec, self.data_dir)
         self.plan = plan_model(spec, self.dataset.image_shape, self.dataset.num_classes)
         self.mean, self.std = normalisation(self.train)
         batches = build_batches(spec, self.train, self.dataset.num_classes, self.mean, self.std)
@@ -124,42 +133,74 @@ class _Run:
         self.trainer = build_trainer(spec, self.model, batches, strategy)
         self.predict = Predictor(self.model)
         self.store = CheckpointStore(run.checkpoints)
+        self.saved: RunState | None = None  # where the newest checkpoint is
 
-    def complete(self) -> None:
+    def complete(self, *, allow_inexact: bool) -> None:
         """From wherever the run stands to its result."""
-        progress = self._restore()
-        if progress.epoch == 0:
+        self.run.check_entries()
+        self.run.check_format()
+        checkpoint = self.store.latest(self.observer.warned)
+        if checkpoint is None:
             self.run.clear()
             self.run.write_spec(dump_spec(self.spec))
             self.run.write_json("manifest.json", self._manifest())
+            rule = self.spec.training.early_stopping
+            state = RunState(0, BestEpoch(), None if rule is None else EarlyStopping(**rule.model_dump()))
         else:
-            self.observer.resumed(progress.epoch)
+            state = load_state(checkpoint)
+            self._check_same(state, allow_inexact=allow_inexact)
+            self.saved = state = self._restore(checkpoint, state)
+            self.observer.resumed(state.epoch, state.sums.steps)
         splits = {"train": self.train, "validation": self.validation, "test": self.dataset.test}
         sizes = {name: len(split.labels) for name, split in splits.items()}
         self.observer.planned(self.plan, self.run, self.device, self.dataset, sizes)
-        with TensorBoardLog(self.run.tensorboard, resume_step=progress.epoch + 1 if progress.epoch else None) as log:
+        with TensorBoardLog(self.run.tensorboard, resume_step=state.epoch + 1 if state.epoch else None) as log:
             log_head(log, self.plan, self.dataset.name)
-            progress = self._train(progress, log)
-            self._test(progress, log)
+            state = self._train(state, log)
+            try:
+                self._test(state, log)
+            except _StopRequested:
+                raise RunInterruptedError(f"interrupted in the test; {self._what_is_kept()}") from None
+            except DivergenceError as error:
+                raise DivergenceError(f"the test of epoch {state.best.epoch}: {error}; {REMEDY}") from None
 
-    def _restore(self) -> _Progress:
-        """Fill model and optimizer from the last checkpoint, and bring metrics.jsonl to the same epoch."""
-        rule = self.spec.training.early_stopping
-        stopping = None if rule is None else EarlyStopping(**rule.model_dump())
-        checkpoint = self.store.latest()
-        if checkpoint is None:
-            return _Progress(0, BestEpoch(), stopping, 0.0)
-        restore(checkpoint, self.model)
-        state = checkpoint.state
-        lines = [line for line in self.run.read_metrics() if line["epoch"] < checkpoint.epoch]
-        lines.append(state["metrics"])
-        self.run.rewrite_metrics(lines)
-        return _Progress(
-            checkpoint.epoch,
-            BestEpoch(**state["best"]),
-            None if state["stopping"] is None else EarlyStopping(**state["stopping"]),
-            sum(line["seconds"] for line in lines),
+    def _check_same(self, state: RunState, *, allow_inexact: bool) -> None:
+        """The data must be what it was when the run began, and so must the machine, or the user does not mind."""
+        before = self.run.read_manifest()
+        after = (
+            f"epoch {state.epoch}" if not state.sums.steps else f"step {state.sums.steps} of epoch {state.epoch + 1}"
         )
+        if before.data.fingerprint != self.dataset.fingerprint:
+            raise RunError(
+                f"the data has changed since this run began (its fingerprint was {before.data.fingerprint} and is "
+                f"{self.dataset.fingerprint}), so it cannot go on after {after}; --fresh starts over"
+            )
+        differences = find_differences(before, check_record(Manifest, self._manifest(), "this process"))
+        if not differences:
+            return
+        text = f"after {after} this run goes on with {'; '.join(differences)}"
+        if not allow_inexact:
+            raise RunError(
+                f"{text}: the result may differ from that of a run that never stopped; "
+                "--allow-inexact goes on even so, --fresh starts over"
+            )
+        self.observer.warned(text)
+        manifest = self.run.read_json("manifest.json")
+        went_on = {"after_epoch": state.epoch, "after_step": state.sums.steps, "differences": differences}
+        manifest["inexact"] = [*manifest.get("inexact", []), went_on]
+        self.run.write_json("manifest.json", manifest)
+
+    def _restore(self, checkpoint: Checkpoint, state: RunState) -> RunState:
+        """Fill model and optimizer from a checkpoint, and bring metrics.jsonl to the same epoch."""
+        restore(checkpoint, self.model)
+        lines = [line for line in self.run.read_metrics() if line["epoch"] < state.epoch]
+        if state.line is not None:
+            lines.append(state.line)
+        if [line["epoch"] for line in lines] != list(range(1, state.epoch + 1)):
+            self.observer.warned(f"{self.run.path / 'metrics.jsonl'} has lost some epochs before epoch {state.epoch}")
+        self.run.rewrite_metrics(lines)
+        self.run.remove_unfinished()
+        return replace(state, seconds=sum(line["seconds"] for line in lines))
 
     def _manifest(self) -> dict[str, Any]:
         cost, model = self.plan.cost, self.spec.model
@@ -172,7 +213,7 @@ class _Run:
             "data": {
                 "name": self.dataset.name,
                 "fingerprint": self.dataset.fingerprint,
-                "data_dir": None if self.data_dir is None else str(self.data_dir.resolve()),
+                "data_dir": None if self.data_dir is None else str(self.data_dir),
                 "image_shape": self.plan.image_shape,
                 "class_names": self.dataset.class_names,
                 "mean": [float(value) for value in self.mean],
@@ -189,46 +230,83 @@ class _Run:
 
     # Epochs
 
-    def _train(self, progress: _Progress, log: TensorBoardLog) -> _Progress:
-        while progress.epoch < self.spec.training.epochs and not progress.stops:
-            epoch = progress.epoch + 1
+    def _train(self, state: RunState, log: TensorBoardLog) -> RunState:
+        while state.epoch < self.spec.training.epochs and not state.stops:
+            epoch = state.epoch + 1
             self.observer.epoch_begins(epoch, self.steps_per_epoch)
             try:
-                result = self.trainer.run_epoch(
-                    progress.epoch * self.steps_per_epoch, self.steps_per_epoch, self.observer.progressed
-                )
-                progress = self._end_epoch(progress, result, log)
+                with device_failures():
+                    state = self._run_steps(state)
+                    if not self.should_stop():
+                        state = self._end_epoch(state, log)
+            except _StopRequested:
+                pass
             except KeyboardInterrupt:
-                raise RunInterruptedError(f"interrupted in epoch {epoch}; {self._what_is_kept(progress)}") from None
+                raise RunInterruptedError(f"interrupted in epoch {epoch}; {self._what_is_kept()}") from None
+            except DivergenceError as error:
+                raise DivergenceError(f"epoch {epoch}: {error}; {self._what_is_kept(REMEDY)}") from None
             except RunError as error:
-                raise RunError(f"epoch {epoch}: {error}; {self._what_is_kept(progress)}") from None
-        return progress
+                raise RunError(f"epoch {epoch}: {error}; {self._what_is_kept()}") from None
+            except OSError as error:
+                reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+                raise RunError(f"epoch {epoch}: {reason}; {self._what_is_kept()}") from error
+            if self.should_stop():
+                if state.sums.steps and state.sums.steps not in state.kept:
+                    state = self._save(state)
+                where = f"in epoch {epoch}" if state.epoch < epoch else f"after epoch {epoch}"
+                raise RunInterruptedError(f"interrupted {where}; {self._what_is_kept()}")
+        return state
 
-    def _what_is_kept(self, progress: _Progress) -> str:
-        if progress.epoch == 0:
-            return f"no epoch was complete, so there is no checkpoint in {self.run.path}"
-        return f"the checkpoint of epoch {progress.epoch} is kept in {self.run.checkpoints}; the same command goes on"
+    def _run_steps(self, state: RunState) -> RunState:
+        """Train to the end of an epoch, or until asked to stop, with checkpoints on the way."""
+        every = self.spec.checkpoint.every_steps or self.steps_per_epoch
+        first_step = state.epoch * self.steps_per_epoch
+        while state.sums.steps < self.steps_per_epoch and not self.should_stop():
+            until = min((state.sums.steps // every + 1) * every, self.steps_per_epoch)
+            sums = self.trainer.run_steps(first_step, state.sums, until, self.observer.progressed, self.should_stop)
+            state = replace(state, sums=sums)
+            if until < self.steps_per_epoch and sums.steps == until:
+                state = self._save(state)
+        return state
 
-    def _end_epoch(self, progress: _Progress, result: EpochResult, log: TensorBoardLog) -> _Progress:
-        epoch = progress.epoch + 1
+    def _end_epoch(self, state: RunState, log: TensorBoardLog) -> RunState:
+        check_finite(self.model)
+        epoch, result = state.epoch + 1, state.sums.result(self.spec.training.batch_size)
         line = self._metrics_line(epoch, result)
         validation = line["validation"] or {"accuracy": None, "loss": None}
-        best = progress.best.update(epoch, validation["accuracy"], validation["loss"])
-        stopping = progress.stopping
+        best = state.best.update(epoch, validation["accuracy"], validation["loss"])
+        stopping = state.stopping
         if stopping is not None:
             stopping = stopping.update(validation["accuracy"], validation["loss"])
-        state = {
-            "step": epoch * self.steps_per_epoch,
-            "best": best.as_dict(),
-            "stopping": None if stopping is None else stopping.as_dict(),
-            "metrics": line,
-        }
-        self.store.save(epoch, self.model, state)
-        self.store.prune(keep={epoch, progress.epoch, best.epoch})
-        self.run.append_metrics(line)
+        # Before the checkpoint: a run that goes on after it does not come here again.
         log_epoch(log, line, result, self.plan, self.model)
+        state = self._save(RunState(epoch, best, stopping, state.seconds + line["seconds"], line))
+        self.run.append_metrics(line)
         self.observer.epoch_ends(line)
-        return _Progress(epoch, best, stopping, progress.seconds + line["seconds"])
+        return state
+
+    def _save(self, state: RunState) -> RunState:
+        """Write a checkpoint, and keep of the others the last two of epochs, the best, and the last two of steps."""
+        step = state.sums.steps
+        if step:
+            check_finite(self.model)
+        self.store.save(state.epoch, self.model, state.as_dict(), step=step)
+        state = replace(state, kept=(*state.kept[-1:], step) if step else ())
+        epochs = {state.epoch, state.epoch - 1, state.best.epoch}
+        self.store.prune({*((epoch, 0) for epoch in epochs), *((state.epoch, step) for step in state.kept)})
+        self.saved = state
+        return state
+
+    def _what_is_kept(self, advice: str = "the same command goes on") -> str:
+        state = self.saved
+        if state is not None and state.kept:
+            what = f"the checkpoint of step {state.kept[-1]} of {self.steps_per_epoch} of epoch {state.epoch + 1}"
+        elif state is not None:
+            what = f"the checkpoint of epoch {state.epoch}"
+        else:
+            nothing = f"no epoch was complete, so there is no checkpoint in {self.run.path}"
+            return f"{nothing}; {advice}" if advice is REMEDY else nothing
+        return f"{what} is kept in {self.run.checkpoints}; {advice}"
 
     def _metrics_line(self, epoch: int, result: EpochResult) -> dict[str, Any]:
         validation = None
@@ -254,13 +332,20 @@ class _Run:
 
     def _predict(self, split: Split) -> tuple[Any, Any]:
         """Logits and labels of a split."""
-        return self.predict(evaluation_batches(split, batch_size=EVALUATION_BATCH, mean=self.mean, std=self.std))
+        batches = evaluation_batches(split, batch_size=EVALUATION_BATCH, mean=self.mean, std=self.std)
+        return self.predict(self._until_stop(batches))
+
+    def _until_stop(self, batches: Iterable[Any]) -> Iterator[Any]:
+        for batch in batches:
+            if self.should_stop():
+                raise _StopRequested
+            yield batch
 
     # The end
 
-    def _test(self, progress: _Progress, log: TensorBoardLog) -> None:
+    def _test(self, state: RunState, log: TensorBoardLog) -> None:
         """Test the best epoch, and write the result: from here on the run is finished."""
-        load_weights(self.store.of_epoch(progress.best.epoch), self.model)
+        load_weights(self.store.of_epoch(state.best.epoch), self.model)
         names = self.dataset.class_names
         begin = time.perf_counter()
         test = compute_evaluation(*self._predict(self.dataset.test), names)
@@ -268,15 +353,15 @@ class _Run:
         validation = None
         if len(self.validation.labels):
             validation = compute_evaluation(*self._predict(self.validation), names)
-        rate = float(self.schedule(progress.best.epoch * self.steps_per_epoch - 1))
+        rate = float(self.schedule(state.best.epoch * self.steps_per_epoch - 1))
         extra = {"images_per_second": speed, "learning_rate": rate}
-        log_end(log, progress.best.epoch, progress.epoch, test, validation, extra)
+        log_end(log, state.best.epoch, state.epoch, test, validation, extra)
         result = {
             "test": test.as_dict(),
             "validation": None if validation is None else validation.as_dict(),
-            "best_epoch": progress.best.epoch,
-            "epochs": progress.epoch,
-            "stopped_early": progress.epoch < self.spec.training.epochs,
-            "seconds": round(progress.seconds, 3),
+            "best_epoch": state.best.epoch,
+            "epochs": state.epoch,
+            "stopped_early": state.epoch < self.spec.training.epochs,
+            "seconds": round(state.seconds, 3),
         }
         self.run.write_json("result.json", result)

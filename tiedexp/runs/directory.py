@@ -15,13 +15,18 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tiedexp.atomic import write_text
+from tiedexp.atomic import remove_unfinished, write_text
 from tiedexp.errors import RunError
+from tiedexp.reading import parse_json, read_json, read_text
+from tiedexp.runs.manifest import MANIFEST_FORMAT
+from tiedexp.runs.records import EpochLine, Manifest, Result, check_record
 
 MAX_JSON_BYTES = 16 * 2**20
+MAX_METRICS_BYTES = 64 * 2**20  # a line an epoch, of which there may be 100,000
 _OWN = ("spec.yaml", "manifest.json", "metrics.jsonl", "result.json", "checkpoints", "tensorboard")
 
 
@@ -58,7 +63,9 @@ class RunDirectory:
             inside = sorted(file.parent for depth in ("*", "*/*") for file in path.glob(f"{depth}/manifest.json"))
             hint = f"; did you mean {inside[0]}?" if inside else ", for it has no manifest.json"
             raise RunError(f"{path} is not a run{hint}")
-        return cls(path)
+        run = cls(path)
+        run.check_entries()
+        return run
 
     # Paths
 
@@ -89,6 +96,19 @@ class RunDirectory:
             raise RunError(f"{path} leads out of the run directory; it is not read or written")
         return path
 
+    def check_entries(self) -> None:
+        """Refuse what a run never holds: links that lead out of it, and what is neither file nor directory.
+
+        Raises:
+            RunError: names the first such entry.
+        """
+        for name in _OWN:
+            path = self.inside(name)
+            for entry in (path, *(path.rglob("*") if path.is_dir() else ())):
+                self.inside(str(entry.relative_to(self.path)))
+                if entry.exists() and not entry.is_file() and not entry.is_dir():
+                    raise RunError(f"{entry} is neither a file nor a directory; it is not read")
+
     # Making
 
     @contextmanager
@@ -110,7 +130,8 @@ class RunDirectory:
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
                 raise RunError(f"{self.path} is in use by another process ({holder or 'unknown'})") from None
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"pid {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+            since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+            os.pwrite(descriptor, f"pid {os.getpid()} on {os.uname().nodename} since {since}\n".encode(), 0)
             yield
         finally:
             os.close(descriptor)  # which also unlocks
@@ -136,10 +157,16 @@ class RunDirectory:
         """Add an epoch to metrics.jsonl."""
         with self.inside("metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def rewrite_metrics(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Replace all of metrics.jsonl, when a run goes on from an earlier epoch."""
         write_text(self.inside("metrics.jsonl"), "".join(json.dumps(line) + "\n" for line in lines))
+
+    def remove_unfinished(self) -> None:
+        """Delete what a process that was killed was about to write; only under the lock."""
+        remove_unfinished(self.path)
 
     # Reading
 
@@ -150,25 +177,55 @@ class RunDirectory:
             RunError: absent, too large, or not a JSON object.
         """
         path = self.inside(name)
-        try:
-            if path.stat().st_size > MAX_JSON_BYTES:
-                raise RunError(f"{path} is larger than {MAX_JSON_BYTES // 2**20} MiB; it is not one of tiedexp's")
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise RunError(f"{path} cannot be read: {error}") from error
+        content = read_json(path, MAX_JSON_BYTES)
         if not isinstance(content, dict):
             raise RunError(f"{path} does not hold a JSON object")
         return content
 
+    def read_manifest(self) -> Manifest:
+        """What manifest.json says.
+
+        Raises:
+            RunError: it cannot be read, is not as tiedexp writes it, or a newer tiedexp wrote it.
+        """
+        self.check_format()
+        return check_record(Manifest, self.read_json("manifest.json"), self.path / "manifest.json")
+
+    def check_format(self) -> None:
+        """RunError if a newer tiedexp wrote this run; no manifest yet is fine."""
+        if not self.inside("manifest.json").is_file():
+            return
+        found = self.read_json("manifest.json").get("format")
+        if isinstance(found, int) and found > MANIFEST_FORMAT:
+            raise RunError(
+                f"{self.path} was written by a newer tiedexp (format {found}; this one knows {MANIFEST_FORMAT}): "
+                "update tiedexp to use it"
+            )
+
+    def read_result(self) -> dict[str, Any]:
+        """All of result.json; RunError if it is not as tiedexp writes it."""
+        content = self.read_json("result.json")
+        check_record(Result, content, self.path / "result.json")
+        return content
+
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The epochs of metrics.jsonl, in order; a last line that was cut off is left out."""
+        """The epochs of metrics.jsonl, in order; a last line that was cut off is left out.
+
+        Raises:
+            RunError: a line is not as tiedexp writes it.
+        """
         path = self.inside("metrics.jsonl")
         if not path.is_file():
             return []
+        lines = read_text(path, MAX_METRICS_BYTES, errors="replace").splitlines(keepends=True)
         epochs = []
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for number, line in enumerate(lines, 1):
             try:
-                epochs.append(json.loads(line))
-            except ValueError:
-                break
+                content = parse_json(line, f"{path}, line {number}")
+            except RunError:
+                if not line.endswith("\n"):
+                    break
+                raise
+            check_record(EpochLine, content, f"{path}, line {number},")
+            epochs.append(content)
         return epochs

@@ -11,8 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tiedexp.runs.records import Manifest
+
 MANIFEST_FORMAT = 1
-PACKAGES = ("tiedexp", "tensorflow", "keras", "numpy", "tensorflow-datasets", "scikit-learn")
+NUMERIC_PACKAGES = ("tiedexp", "tensorflow", "keras", "numpy", "scipy", "scikit-learn")
+PACKAGES = (*NUMERIC_PACKAGES, "tensorflow-datasets")
 
 
 def describe_environment() -> dict[str, Any]:
@@ -28,6 +31,18 @@ def describe_environment() -> dict[str, Any]:
         "processor": find_processor(),
         "pid": os.getpid(),
     }
+
+
+def find_differences(before: Manifest, now: Manifest) -> tuple[str, ...]:
+    """What may give other numbers in another run of the same spec: `tensorflow 2.21.1 in place of 2.21.0`."""
+    pairs: list[tuple[str, Any, Any]] = [
+        (name, before.versions.get(name), now.versions.get(name)) for name in ("python", *NUMERIC_PACKAGES)
+    ]
+    pairs += [("tiedexp at commit", before.commit, now.commit)]
+    pairs += [("processor", before.processor, now.processor), ("device", before.device, now.device)]
+    pairs += [("replicas", before.replicas, now.replicas), ("threads", before.threads, now.threads)]
+    pairs += [("deterministic", before.deterministic, now.deterministic)]
+    return tuple(f"{name} {new} in place of {old}" for name, old, new in pairs if old != new)
 
 
 def find_commit(directory: Path) -> str | None:

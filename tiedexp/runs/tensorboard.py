@@ -19,6 +19,7 @@ import math
 import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -84,8 +85,13 @@ class TensorBoardLog:
         try:
             if self._is_session:
                 self._end_session(succeeded=kind is None)
-        finally:
             self.close()
+        except OSError:
+            while self._files:  # closed they are in any case
+                with suppress(OSError):
+                    self._files.popitem()[1].close()
+            if kind is None:
+                raise  # else what came first is what the user should hear of
 
     # The series of a split
 

@@ -348,7 +348,9 @@ class TrainingSpec(_Strict):
     )
     jit: bool = Field(False, description="Compile the step with XLA.")
     devices: Annotated[int, Field(ge=1, le=64)] | Literal["all"] = Field(
-        1, description="GPUs to use (MirroredStrategy when more than one), or all; the CPU where there is none."
+        1,
+        description="GPUs to use (MirroredStrategy when more than one), or all; 1 uses the CPU where there is no GPU; "
+        "more than there are is an error.",
     )
     threads: int | None = Field(
         None, ge=1, le=1024, description="CPU threads within an operation; all cores if left out."
@@ -382,6 +384,12 @@ class TensorBoardSpec(_Strict):
     histograms: bool = Field(False, description="Histograms of the weights and of the gradient's norms, each epoch.")
 
 
+class CheckpointSpec(_Strict):
+    """When checkpoints are written, besides at the end of every epoch. It changes no result."""
+
+    every_steps: int = Field(0, ge=0, description="Also after every so many steps of an epoch; 0 for no others.")
+
+
 class ExperimentSpec(_Strict):
     """One experiment: the whole of what `tiedexp train` needs to know."""
 
@@ -395,6 +403,9 @@ class ExperimentSpec(_Strict):
     tensorboard: TensorBoardSpec = Field(
         default_factory=TensorBoardSpec, description="What is written for TensorBoard beside scalars."
     )
+    checkpoint: CheckpointSpec = Field(
+        default_factory=CheckpointSpec, description="Checkpoints within long epochs; none if left out."
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Initial weights, order, split, augmentation and dropout.")
 
     @model_validator(mode="after")
@@ -406,6 +417,6 @@ class ExperimentSpec(_Strict):
 
     @property
     def digest(self) -> str:
-        """Ten hexadecimal digits of everything but name and seed: the same experiment, the same place on disk."""
-        content = self.model_dump(mode="json", exclude={"name", "seed"})
+        """Ten hexadecimal digits of all that the result depends on but the seed: one experiment, one place on disk."""
+        content = self.model_dump(mode="json", exclude={"name", "seed", "checkpoint"})
         return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]

@@ -1,28 +1,41 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped.
 
-    checkpoints/epoch-0003.weights.h5     weights of the model and state of the optimizer, as Keras writes them
-    checkpoints/epoch-0003.json           the rest: step, seed generators, best epoch, early stopping, metrics
+    checkpoints/epoch-0003.weights.h5    weights of the model and state of the optimizer, as Keras writes them
+    checkpoints/epoch-0003.json          the rest: seed generators, best epoch, early stopping, metrics
+    checkpoints/epoch-0003-step-000120.weights.h5, .json    the same after 120 steps of the fourth epoch
 
-The JSON is written last and names the SHA-256 of the weights: a pair without it, or that does not match, is no
-checkpoint. Weights alone are read back, never code or pickles.
+The JSON is written last; it holds the SHA-256 of the weights and of itself. A pair that does not match was torn or
+altered and is no checkpoint. Weights alone are read back, never code or pickles.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Iterator, Mapping
+import re
+import stat
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from keras.src.saving import saving_lib
 
-from tiedexp.atomic import replace_file, write_text
-from tiedexp.errors import RunError
+from tiedexp.atomic import remove_unfinished, replace_file, write_text
+from tiedexp.errors import DivergenceError, RunError
+from tiedexp.training.weights_file import check_weights_file
 
-FORMAT = 1
+FORMAT = 2
+_MAX_ABOUT_BYTES = 128 * 2**20  # gradient norms of the steps so far may be in it
+_MAX_WEIGHTS_BYTES = 64 * 2**30
+_NAME = re.compile(r"epoch-(\d{4,})(?:-step-(\d{6,}))?\.(?:json|weights\.h5)")
+_SUFFIX = ".weights.h5"
+
+# (epochs done, steps of the next one done): the order of checkpoints, and what their files are named by.
+Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -31,12 +44,14 @@ class Checkpoint:
 
     Args:
         epoch: epochs done.
+        step: steps of the next epoch done; 0 for the checkpoint at the end of an epoch.
         weights: the file.
         state: what the trainer wanted kept, plain JSON.
         seed_generators: state of each seed generator of the model, in the order of its layers.
     """
 
     epoch: int
+    step: int
     weights: Path
     state: Mapping[str, Any]
     seed_generators: tuple[tuple[int, ...], ...]
@@ -52,51 +67,102 @@ class CheckpointStore:
     def __init__(self, directory: Path):
         self.directory = directory
 
-    def save(self, epoch: int, model: keras.Model, state: Mapping[str, Any]) -> Checkpoint:
-        """Write the model (with its optimizer, if compiled) and the state as the checkpoint of an epoch."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        weights = self.directory / f"epoch-{epoch:04d}.weights.h5"
-        with replace_file(weights, suffix=".weights.h5") as unfinished:
-            model.save_weights(unfinished)
-        digest = _hash(weights)
-        checkpoint = Checkpoint(epoch, weights, dict(state), _seed_generator_states(model))
+    def save(self, epoch: int, model: keras.Model, state: Mapping[str, Any], *, step: int = 0) -> Checkpoint:
+        """Write the model (with its optimizer, if compiled) and the state as the checkpoint of an epoch, or of a step.
+
+        Raises:
+            RunError: it cannot be written; the checkpoints before it stay.
+        """
+        about = self._about((epoch, step))
+        weights = about.with_suffix(_SUFFIX)
+        checkpoint = Checkpoint(epoch, step, weights, dict(state), _seed_generator_states(model))
+        stored = _serialize_weights(model)
         content = {
             "format": FORMAT,
             "epoch": epoch,
-            "sha256": digest,
+            "step": step,
+            "sha256": hashlib.sha256(stored).hexdigest(),
             "seed_generators": checkpoint.seed_generators,
             "state": checkpoint.state,
         }
-        write_text(weights.with_name(f"epoch-{epoch:04d}.json"), json.dumps(content, indent=1))
+        content["checksum"] = _checksum(content)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with replace_file(weights) as unfinished:
+                unfinished.write_bytes(stored)
+            write_text(about, json.dumps(content, indent=1))
+        except OSError as error:
+            raise RunError(f"the checkpoint {weights} cannot be written: {error.strerror or error}") from error
         return checkpoint
 
-    def latest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole."""
-        for path in sorted(self.directory.glob("epoch-*.json"), reverse=True):
-            checkpoint = _read(path)
+    def latest(self, warn: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
+        """The newest checkpoint that is whole.
+
+        Args:
+            warn: told of each newer one that is not.
+
+        Raises:
+            RunError: a newer tiedexp wrote it.
+        """
+        for place in sorted(self._places(".json"), reverse=True):
+            checkpoint = self._read(place)
             if checkpoint is not None:
                 return checkpoint
+            warn(f"the checkpoint {self._about(place)} is damaged and is not used")
         return None
 
     def of_epoch(self, epoch: int) -> Checkpoint:
-        """The checkpoint of an epoch; RunError if it is not there whole."""
-        path = self.directory / f"epoch-{epoch:04d}.json"
-        checkpoint = _read(path)
+        """The checkpoint at the end of an epoch; RunError if it is not there whole."""
+        checkpoint = self._read((epoch, 0))
         if checkpoint is None:
-            raise RunError(f"{path} is missing, or its weights are not those that were written")
+            path = self._about((epoch, 0))
+            raise RunError(f"{path} is missing, or it and its weights are not what was written")
         return checkpoint
 
-    def prune(self, keep: set[int]) -> None:
-        """Delete the checkpoints of all other epochs, each JSON first."""
-        for path in sorted(self.directory.glob("epoch-*.json")):
-            if int(path.stem.removeprefix("epoch-")) not in keep:
-                path.unlink()
-                path.with_suffix(".weights.h5").unlink(missing_ok=True)
+    def prune(self, keep: Collection[Place]) -> None:
+        """Delete all other checkpoints, each JSON first, and what interrupted writes left behind."""
+        for suffix in (".json", _SUFFIX):
+            for place in self._places(suffix):
+                if place not in keep:
+                    self._about(place).with_suffix(suffix).unlink(missing_ok=True)
+        remove_unfinished(self.directory)
 
-    def clear(self) -> None:
-        """Delete all checkpoints."""
-        if self.directory.is_dir():
-            self.prune(keep=set())
+    def _about(self, place: Place) -> Path:
+        epoch, step = place
+        return self.directory / (f"epoch-{epoch:04d}" + (f"-step-{step:06d}" if step else "") + ".json")
+
+    def _places(self, suffix: str) -> list[Place]:
+        names = [_NAME.fullmatch(path.name) for path in self.directory.glob(f"epoch-*{suffix}")]
+        return [(int(name[1]), int(name[2] or 0)) for name in names if name]
+
+    def _read(self, place: Place) -> Checkpoint | None:
+        """None if it is torn, altered or absent."""
+        about = self._about(place)
+        weights = about.with_suffix(_SUFFIX)
+        if not _is_plain(about, _MAX_ABOUT_BYTES) or not _is_plain(weights, _MAX_WEIGHTS_BYTES):
+            return None
+        try:
+            content = json.loads(about.read_text(encoding="utf-8"))
+            if content["format"] > FORMAT:
+                raise RunError(f"{about} was written by a newer tiedexp: update tiedexp to use it")
+            if content.pop("checksum") != _checksum(content) or content["sha256"] != _hash(weights):
+                return None
+            seeds = tuple(tuple(map(int, state)) for state in content["seed_generators"])
+            return Checkpoint(*place, weights, content["state"], seeds)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+
+
+def check_finite(model: keras.Model) -> None:
+    """Refuse weights that are not worth keeping.
+
+    Raises:
+        DivergenceError: a weight is NaN or infinite.
+    """
+    for variable in model.weights:
+        values = keras.ops.convert_to_numpy(variable)
+        if not np.isfinite(values).all():
+            raise DivergenceError(f"the weights of '{variable.path}' are no finite numbers any more")
 
 
 def restore(checkpoint: Checkpoint, model: keras.Model) -> None:
@@ -110,11 +176,30 @@ def restore(checkpoint: Checkpoint, model: keras.Model) -> None:
 
 
 def load_weights(checkpoint: Checkpoint, model: keras.Model) -> None:
-    """Fill the model's weights from a checkpoint; RunError if they are another model's."""
+    """Fill the model's weights from a checkpoint; RunError if they are another model's, or no plain weights."""
+    check_weights_file(checkpoint.weights, model.variables)
     try:
         model.load_weights(checkpoint.weights)
     except (ValueError, KeyError, OSError) as error:
         raise RunError(f"{checkpoint.weights} cannot be loaded into this run's model: {error}") from error
+
+
+def _serialize_weights(model: keras.Model) -> memoryview:
+    """What `model.save_weights` writes, in memory: HDF5 writing to a disk that is full ends the process."""
+    buffer = io.BytesIO()
+    store = saving_lib.H5IOStore(buffer, mode="w")
+    saving_lib._save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
+    store.close()
+    return buffer.getbuffer()
+
+
+def _is_plain(path: Path, max_bytes: int) -> bool:
+    """Whether it is a file, not a link, which would lead out of the run, or a pipe, and not far too large."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes
 
 
 def _hash(path: Path) -> str:
@@ -122,17 +207,8 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read(path: Path) -> Checkpoint | None:
-    weights = path.with_suffix(".weights.h5")
-    if path.is_symlink() or weights.is_symlink():  # would lead out of the run's directory
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        whole = _hash(weights) == content["sha256"]
-        seeds = tuple(tuple(state) for state in content["seed_generators"])
-        return Checkpoint(int(content["epoch"]), weights, content["state"], seeds) if whole else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # torn or absent: the one before it serves
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _seed_generators(model: keras.Model) -> Iterator[Any]:

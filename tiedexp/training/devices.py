@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import tensorflow as tf
 
@@ -39,6 +41,25 @@ def set_up_process(*, threads: int | None, deterministic: bool) -> int:
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     return count
+
+
+@contextmanager
+def device_failures() -> Iterator[None]:
+    """Turn what TensorFlow raises while it computes into one message.
+
+    Raises:
+        RunError: no memory, no deterministic implementation, or whatever else a device could not do.
+    """
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        text = "the device ran out of memory; a smaller training.batch_size or model.width needs less"
+        raise RunError(text) from error
+    except tf.errors.OpError as error:
+        reason = (error.message or type(error).__name__).strip().splitlines()[0]
+        if "determinis" in reason.lower():
+            reason += "; training.deterministic=false does without"
+        raise RunError(f"TensorFlow cannot go on: {reason}") from error
 
 
 def available_threads() -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tiedexp.errors import RunError
+from tiedexp.errors import DivergenceError
+from tiedexp.training.devices import device_failures
 
 CALL_SECONDS = 0.25  # between two looks at progress, signals and the loss
 MAX_STEPS_PER_CALL = 1000
@@ -43,6 +44,40 @@ class EpochResult:
     images_per_second: float
     seconds: float
     gradient_norms: npt.NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class EpochSums:
+    """What the steps of an epoch that are done add up to: what an epoch needs to go on from its middle.
+
+    Args:
+        steps: how many they are.
+        loss: sum of their losses.
+        hits: sum of their right answers.
+        seconds: wall time of all.
+        timed_steps: steps that were not in a call that compiled.
+        timed_seconds: wall time of those.
+        gradient_norms: (steps, trainable variables), if they were asked for.
+    """
+
+    steps: int = 0
+    loss: float = 0.0
+    hits: int = 0
+    seconds: float = 0.0
+    timed_steps: int = 0
+    timed_seconds: float = 0.0
+    gradient_norms: npt.NDArray[np.float32] | None = None
+
+    def result(self, batch_size: int) -> EpochResult:
+        """The means over steps of so many images."""
+        steps, seconds = (self.timed_steps, self.timed_seconds) if self.timed_steps else (self.steps, self.seconds)
+        return EpochResult(
+            loss=self.loss / self.steps,
+            accuracy=self.hits / (self.steps * batch_size),
+            images_per_second=steps * batch_size / seconds,
+            seconds=self.seconds,
+            gradient_norms=self.gradient_norms,
+        )
 
 
 @dataclass(frozen=True)
@@ -107,49 +142,66 @@ class Trainer:
     def run_epoch(
         self, first_step: int, num_steps: int, on_progress: Callable[[Progress], None] = lambda progress: None
     ) -> EpochResult:
-        """Train `num_steps` steps from `first_step` on, counted over the whole training.
+        """Train `num_steps` steps from `first_step` on, counted over the whole training; errors as `run_steps`."""
+        return self.run_steps(first_step, EpochSums(), num_steps, on_progress).result(self.batch_size)
+
+    def run_steps(
+        self,
+        first_step: int,
+        sums: EpochSums,
+        until: int,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> EpochSums:
+        """Train part of an epoch.
+
+        Args:
+            first_step: the epoch's first step, counted over the whole training.
+            sums: what is done of the epoch.
+            until: how many of its steps are to be done in the end.
+            on_progress: told after each call.
+            should_stop: asked before each call.
+
+        Returns:
+            what is then done of the epoch: `until` steps, or fewer if it was to stop.
 
         Raises:
-            RunError: the loss is not a finite number; the weights are then useless.
+            DivergenceError: the loss is not a finite number; the weights are then useless.
+            RunError: the device ran out of memory, or lacks an operation.
         """
-        begin = time.perf_counter()
-        done, loss_sum, correct, timed_steps, timed_seconds = 0, 0.0, 0, 0, 0.0
-        norms: list[npt.NDArray[np.float32]] = []
-        while done < num_steps:
-            count = min(self._steps_per_execution or self._automatic_steps, num_steps - done)
-            call_begin = time.perf_counter()
-            try:
+        norms = [] if sums.gradient_norms is None else [sums.gradient_norms]
+        while sums.steps < until and not should_stop():
+            count = min(self._steps_per_execution or self._automatic_steps, until - sums.steps)
+            begin = time.perf_counter()
+            with device_failures():
                 losses, hits, call_norms = self._run_steps(
-                    tf.constant(first_step + done, tf.int64), tf.constant(count, tf.int64)
+                    tf.constant(first_step + sums.steps, tf.int64), tf.constant(count, tf.int64)
                 )
-            except tf.errors.ResourceExhaustedError as error:
-                raise RunError("the device ran out of memory; a smaller batch_size or width needs less") from error
+            loss_sum = sums.loss
             # Summed one by one, so that the result does not depend on how many steps a call has.
             for at, loss in enumerate(losses.numpy().tolist()):
                 if not math.isfinite(loss):
-                    raise RunError(
-                        f"the loss became {loss} at step {first_step + done + at}; "
-                        "a lower learning_rate, warm-up or gradient_clipping usually helps"
-                    )
+                    raise DivergenceError(f"the loss became {loss} at step {first_step + sums.steps + at}")
                 loss_sum += loss
-            seconds = time.perf_counter() - call_begin
-            correct += int(hits.numpy().sum())
-            done += count
             if self._record_gradient_norms:
                 norms.append(call_norms.numpy())
+            correct = sums.hits + int(hits.numpy().sum())
+            seconds = time.perf_counter() - begin
+            timed = (count, seconds) if self._compiled else (0, 0.0)
             if self._compiled:
-                timed_steps, timed_seconds = timed_steps + count, timed_seconds + seconds
                 self._automatic_steps = int(np.clip(CALL_SECONDS * count / seconds, 1, MAX_STEPS_PER_CALL))
             self._compiled = True
-            speed = timed_steps * self.batch_size / timed_seconds if timed_steps else self.batch_size * count / seconds
-            on_progress(Progress(done, loss_sum / done, correct / (done * self.batch_size), speed))
-        return EpochResult(
-            loss=loss_sum / num_steps,
-            accuracy=correct / (num_steps * self.batch_size),
-            images_per_second=speed,
-            seconds=time.perf_counter() - begin,
-            gradient_norms=np.concatenate(norms) if norms else None,
-        )
+            sums = EpochSums(
+                steps=sums.steps + count,
+                loss=loss_sum,
+                hits=correct,
+                seconds=sums.seconds + seconds,
+                timed_steps=sums.timed_steps + timed[0],
+                timed_seconds=sums.timed_seconds + timed[1],
+            )
+            so_far = sums.result(self.batch_size)
+            on_progress(Progress(sums.steps, so_far.loss, so_far.accuracy, so_far.images_per_second))
+        return replace(sums, gradient_norms=np.concatenate(norms)) if norms else sums
 
     def _build_loop(self) -> Callable[[Any, Any], tuple[Any, Any, Any]]:
         strategy = self._strategy

@@ -1,0 +1,110 @@
+"""Where a run stands, and how that is kept in its checkpoints beside weights."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from tiedexp.errors import RunError
+from tiedexp.runs.records import EpochLine, check_record
+from tiedexp.training.checkpoint import Checkpoint
+from tiedexp.training.selection import BestEpoch, EarlyStopping
+from tiedexp.training.trainer import EpochSums
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run stands.
+
+    Args:
+        epoch: epochs done.
+        best: the best of them.
+        stopping: early stopping; None where there is none.
+        seconds: of training, over all epochs done.
+        line: the line of metrics.jsonl of the last of them; None before the first.
+        sums: what is done of the next epoch.
+        kept: the steps of that epoch of which there are checkpoints.
+    """
+
+    epoch: int
+    best: BestEpoch
+    stopping: EarlyStopping | None
+    seconds: float = 0.0
+    line: dict[str, Any] | None = None
+    sums: EpochSums = field(default_factory=EpochSums)
+    kept: tuple[int, ...] = ()
+
+    @property
+    def stops(self) -> bool:
+        """Whether early stopping says so."""
+        return self.stopping is not None and self.stopping.stops
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON for a checkpoint."""
+        return {
+            "best": self.best.as_dict(),
+            "stopping": None if self.stopping is None else self.stopping.as_dict(),
+            "metrics": self.line,
+            "sums": _dump_sums(self.sums) if self.sums.steps else None,
+        }
+
+
+class _Sums(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    loss: float
+    hits: int
+    seconds: float
+    timed_steps: int
+    timed_seconds: float
+    gradient_norms: str | None
+
+
+class _State(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    best: BestEpoch
+    stopping: EarlyStopping | None
+    metrics: EpochLine | None
+    sums: _Sums | None
+
+
+def load_state(checkpoint: Checkpoint) -> RunState:
+    """The state in a checkpoint, `seconds` left out; RunError if it is not as a run writes it."""
+    state = check_record(_State, checkpoint.state, checkpoint.weights)
+    if (state.metrics is None) != (checkpoint.epoch == 0) or (state.sums is None) != (checkpoint.step == 0):
+        raise RunError(f"{checkpoint.weights} is not as tiedexp writes it: its state is not of its epoch and step")
+    return RunState(
+        checkpoint.epoch,
+        state.best,
+        state.stopping,
+        line=checkpoint.state["metrics"],
+        sums=EpochSums() if state.sums is None else _load_sums(checkpoint.step, state.sums),
+        kept=(checkpoint.step,) if checkpoint.step else (),
+    )
+
+
+def _dump_sums(sums: EpochSums) -> dict[str, Any]:
+    norms = sums.gradient_norms
+    return {
+        "loss": sums.loss,
+        "hits": sums.hits,
+        "seconds": sums.seconds,
+        "timed_steps": sums.timed_steps,
+        "timed_seconds": sums.timed_seconds,
+        "gradient_norms": None if norms is None else base64.b64encode(norms.astype("<f4").tobytes()).decode(),
+    }
+
+
+def _load_sums(steps: int, sums: _Sums) -> EpochSums:
+    norms = None
+    if sums.gradient_norms is not None:
+        norms = np.frombuffer(base64.b64decode(sums.gradient_norms), dtype="<f4").astype(np.float32)
+        norms = norms.reshape(steps, -1)
+    return EpochSums(
+        steps, sums.loss, sums.hits, sums.seconds, sums.timed_steps, sums.timed_seconds, gradient_norms=norms
+    )

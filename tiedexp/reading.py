@@ -1,0 +1,62 @@
+"""Reading files that somebody else may have written: regular files only, of a size that is known beforehand."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from tiedexp.errors import RunError
+
+
+def read_text(path: Path, max_bytes: int, errors: str = "strict") -> str:
+    """The text of a file, in UTF-8.
+
+    Args:
+        path: the file.
+        max_bytes: a larger one is not read.
+        errors: what to do about bytes that are not UTF-8, as `bytes.decode` has it.
+
+    Raises:
+        RunError: absent, larger, not a regular file (a pipe would never end), or not UTF-8.
+    """
+    try:
+        # Opening a pipe would wait for whoever writes into it.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise RunError(f"{path} cannot be read: it is not a regular file")
+            content = file.read(max_bytes + 1)
+        if len(content) > max_bytes:
+            raise RunError(f"{path} is larger than {max_bytes // 2**20} MiB; it is not one of tiedexp's")
+        return content.decode("utf-8", errors)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+
+
+def read_json(path: Path, max_bytes: int) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        RunError: as `read_text`, or not JSON.
+    """
+    return parse_json(read_text(path, max_bytes), str(path))
+
+
+def parse_json(text: str, place: str) -> Any:
+    """What JSON text says.
+
+    Args:
+        text: the text.
+        place: where it stands, named in the error.
+
+    Raises:
+        RunError: not JSON, or nested too deep.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{place} is not JSON: {error}") from error

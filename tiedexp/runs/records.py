@@ -1,0 +1,114 @@
+"""What the JSON files of a run hold, as far as tiedexp reads it back.
+
+It is checked, so that a file that somebody else wrote, or that was damaged, is one message. All of them may hold more.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tiedexp.errors import RunError
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class DataRecord(_Record):
+    """The data of a run.
+
+    Args:
+        name: of the dataset.
+        fingerprint: of its images and labels.
+        data_dir: the TFDS data directory it came from; None if from none.
+        image_shape: (rows, cols, channels).
+        class_names: one a class.
+        mean: of each channel of the training images.
+        std: the same for the standard deviation.
+    """
+
+    name: str
+    fingerprint: str
+    data_dir: str | None
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Manifest(_Record):
+    """manifest.json: what a run was made with."""
+
+    format: int
+    versions: dict[str, str]
+    commit: str | None
+    processor: str
+    device: str
+    replicas: int
+    threads: int
+    deterministic: bool
+    data: DataRecord
+
+
+class SplitLine(_Record):
+    """How one split did in an epoch."""
+
+    loss: float
+    accuracy: float
+    images_per_second: float
+
+
+class EpochLine(_Record):
+    """A line of metrics.jsonl."""
+
+    epoch: int
+    step: int
+    learning_rate: float
+    train: SplitLine
+    validation: SplitLine | None
+    seconds: float
+
+
+class TestRecord(_Record):
+    """The test in result.json."""
+
+    images: int
+    loss: float
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+
+
+class Result(_Record):
+    """result.json."""
+
+    test: TestRecord
+    best_epoch: int
+    epochs: int
+    stopped_early: bool
+    seconds: float
+
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+def check_record(kind: type[Record], content: Any, place: Path | str) -> Record:
+    """What JSON gave, as a record.
+
+    Args:
+        kind: the record.
+        content: what was read.
+        place: the file, named in the error.
+
+    Raises:
+        RunError: something is missing or of another type.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        problem = "is missing" if first["type"] == "missing" else f"is wrong: {first['msg']}"
+        raise RunError(f"{place} is not as tiedexp writes it: {where or 'the whole'} {problem}") from None
