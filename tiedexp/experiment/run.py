@@ -138,7 +138,8 @@ class _Run:
     def complete(self, *, allow_inexact: bool) -> None:
         """From wherever the run stands to its result."""
         self.run.check_format()
-        checkpoint = self.store.latest(self.observer.warned)
+        begun = self.run.inside("manifest.json").is_file()
+        checkpoint = self.store.latest(self.observer.warned) if begun else None
         if checkpoint is None:
             self.run.clear()
             self.run.write_spec(dump_spec(self.spec))
