@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -210,7 +209,9 @@ def test_any_image_size_with_strides() -> None:
     images = tf.random.stateless_normal((5, 12, 9, 16), (0, 1))
     for name in ("boxes", "sums"):
         ours, theirs = build_pair(Choice(name, weight_gradient=name), images, strides=2)
-        run = tf.function(lambda images, ours=ours: step(ours, images), input_signature=[tf.TensorSpec((None, None, None, 16))])
+        run = tf.function(
+            lambda images, ours=ours: step(ours, images), input_signature=[tf.TensorSpec((None, None, None, 16))]
+        )
         for shape in ((5, 12, 9), (1, 3, 2), (2, 7, 30)):
             images = tf.random.stateless_normal((*shape, 16), (0, 2))
             assert_close(run(images), step(theirs, images), 1e-5)

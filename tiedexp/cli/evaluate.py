@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tiedexp.cli.options import Json, RunDataDir, RunPath
+
 if TYPE_CHECKING:
     from tiedexp.evaluation import Evaluation
 
@@ -30,7 +32,7 @@ class CheckpointName(StrEnum):
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="The run's directory, as runs/NAME-DIGEST/seed-0.")],
+    run: RunPath,
     split: Annotated[SplitName, typer.Option(help="Which images.")] = SplitName.TEST,
     checkpoint: Annotated[CheckpointName, typer.Option(help="Which weights.")] = CheckpointName.BEST,
     transform: Annotated[
@@ -43,9 +45,9 @@ def evaluate(
             help="Other images, all of them: a dataset's name, a directory of class directories, an .npz file."
         ),
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="TFDS data directory (default: the run's)")] = None,
+    data_dir: RunDataDir = None,
     confusion: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
+    json: Json = False,
 ) -> None:
     """Test a run's model, on its own images or others.
 

@@ -138,9 +138,7 @@ class TiedConvolution:
         """Where the gradient with respect to the input reads the gradient of the output, at stride 1."""
         window = self._window(images)
         before = [self._extent(axis) - 1 - window.padding[axis] for axis in (0, 1)]
-        sizes = [
-            images.shape[axis] if images.shape[axis] is not None else tf.shape(images)[axis] for axis in (1, 2)
-        ]
+        sizes = [images.shape[axis] if images.shape[axis] is not None else tf.shape(images)[axis] for axis in (1, 2)]
         return Window((before[0], before[1]), (sizes[0], sizes[1]), (1, 1), self.dilation)
 
     def _extent(self, axis: int) -> int:

@@ -201,7 +201,9 @@ class PixelSums(SumImages):
         lists: list[tuple[Any, Any]] = []
         for step in self.factoring.images:
             terms = _as_terms(step)
-            sources = [(base if number < 0 else lists[number], shift(row, col), sign) for number, row, col, sign in terms]
+            sources = [
+                (base if number < 0 else lists[number], shift(row, col), sign) for number, row, col, sign in terms
+            ]
             length = None
             for (_, pixels_of), offset, _ in sources:
                 length = pixels_of - offset if length is None else _minimum(length, pixels_of - offset)

@@ -132,8 +132,7 @@ class Choice:
         for key, options in allowed.items():
             if getattr(choice, key) not in options:
                 raise PatternError(
-                    f"`implementation`: {key} is '{getattr(choice, key)}', "
-                    f"but this pattern has {', '.join(options)}"
+                    f"`implementation`: {key} is '{getattr(choice, key)}', but this pattern has {', '.join(options)}"
                 )
         return choice
 

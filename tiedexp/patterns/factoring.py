@@ -305,7 +305,9 @@ def _factor_sums(pattern: Pattern) -> Factoring:
         taps.append(Tap(numbers[image], first.row, first.col))
     # The first cell of a group is positive, but the first term, an image, may be read with a minus.
     factoring = Factoring("sums", pattern.shape, tuple(images), tuple(taps), np.eye(pattern.num_groups))
-    signs = [np.vdot(cells, figure.ravel()) for cells, figure in zip(pattern.matrix.T, factoring.footprints(), strict=True)]
+    signs = [
+        np.vdot(cells, figure.ravel()) for cells, figure in zip(pattern.matrix.T, factoring.footprints(), strict=True)
+    ]
     return replace(factoring, mix=np.diag(np.sign(signs)))
 
 

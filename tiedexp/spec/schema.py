@@ -81,7 +81,8 @@ class TyingSpec(_Strict):
         "sum", description="The gradient of a weight: the sum over its cells (the chain rule), or their mean."
     )
     implementation: Literal["auto", "expand", "factored"] = Field(
-        "auto", description="How a tied conv is computed: with the expanded kernel, from sums of the input, or the faster."
+        "auto",
+        description="How a tied conv is computed: with the expanded kernel, from sums of the input, or the faster.",
     )
 
     def tied_convs(self, depth: int) -> tuple[int, ...]:
