@@ -21,13 +21,14 @@ MAY_IMPORT = {
     "patterns": {"errors"},
     "layers": {"atomic", "errors", "patterns"},
     "models": {"layers", "patterns"},
+    "bench": {"errors", "experiment", "layers", "patterns"},
     "spec": {"errors", "patterns"},
     "data": {"errors"},
     "drawing": {"patterns"},
     "training": {"atomic", "errors"},
     "runs": {"atomic", "errors", "reading"},
     "evaluation": {"errors"},
-    "experiment": {"data", "drawing", "errors", "evaluation", "models", "runs", "spec", "training"},
+    "experiment": {"data", "drawing", "errors", "evaluation", "layers", "models", "runs", "spec", "training"},
 }
 HEAVY = ("tensorflow", "keras", "tensorflow_datasets")
 

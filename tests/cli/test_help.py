@@ -22,6 +22,7 @@ COMMANDS = {" ".join(path): command for path, command in commands()}
 
 def test_the_commands():
     assert {name for name in COMMANDS if " " not in name} == {
+        "bench",
         "board",
         "data",
         "doctor",

@@ -207,11 +207,10 @@ def test_any_batch_and_image_size(choice: Choice) -> None:
 
 def test_any_image_size_with_strides() -> None:
     images = tf.random.stateless_normal((5, 12, 9, 16), (0, 1))
+    signature = [tf.TensorSpec((None, None, None, 16))]
     for name in ("boxes", "sums"):
         ours, theirs = build_pair(Choice(name, weight_gradient=name), images, strides=2)
-        run = tf.function(
-            lambda images, ours=ours: step(ours, images), input_signature=[tf.TensorSpec((None, None, None, 16))]
-        )
+        run = tf.function(lambda images, ours=ours: step(ours, images), input_signature=signature)
         for shape in ((5, 12, 9), (1, 3, 2), (2, 7, 30)):
             images = tf.random.stateless_normal((*shape, 16), (0, 2))
             assert_close(run(images), step(theirs, images), 1e-5)

@@ -7,6 +7,7 @@ Both build the dense kernel from a small one in every step and convolve with it,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -79,7 +80,7 @@ def build_handwritten(pattern: Pattern, filters: int) -> dict[str, keras.layers.
 def _run_lengths(grid: np.ndarray[Any, Any]) -> list[int]:
     """How often each row stands, for rows that repeat one after the other."""
     lengths = [1]
-    for before, row in zip(grid, grid[1:], strict=False):
+    for before, row in pairwise(grid):
         if np.array_equal(before, row):
             lengths[-1] += 1
         else:

@@ -10,7 +10,7 @@ import typer
 from tiedexp.cli.options import DataDir, Json
 
 if TYPE_CHECKING:
-    from tiedexp.bench.layers import Row
+    from tiedexp.bench.rows import Row
     from tiedexp.experiment.plan import Plan
     from tiedexp.patterns.grid import Pattern
 
@@ -33,7 +33,7 @@ def bench(
     json: Json = False,
 ) -> None:
     """Time a tied convolution: each implementation, dense convolutions, layers written by hand."""
-    from tiedexp.cli.process import interruptible, quiet_tensorflow
+    from tiedexp.cli.process import quiet_tensorflow
     from tiedexp.errors import SpecError
 
     if model is not None and (patterns or shape or plot):
@@ -41,7 +41,7 @@ def bench(
     named = dict(_parse_pattern(text, kernel_size) for text in patterns or ["block"])
     shapes = [_parse_shape(text) for text in shape or ["64,16,16,64,64"]]
     plan = None if model is None else _plan(model, data_dir)
-    with quiet_tensorflow(), interruptible():
+    with quiet_tensorflow():
         from tiedexp.bench.layers import LayerShape, bench_layers
         from tiedexp.bench.models import bench_model
         from tiedexp.training.devices import set_up_process
@@ -110,9 +110,7 @@ def _show(rows: list[Row], threads: int, rounds: int) -> None:
             spread = f"{row.ratio_low:.2f} to {row.ratio_high:.2f}"
             table.add_row(row.method, row.computed, f"{row.milliseconds:.2f}", f"{row.ratio:.2f}", spread)
         console.print(table, "")
-    console.print(
-        f"Medians of {rounds} rounds in turns, {threads} threads. Times as fast: as {rows[0].reference}, in the same round."
-    )
+    console.print(f"Medians of {rounds} rounds in turns, {threads} threads. Times as fast: as {rows[0].reference} is.")
 
 
 def _draw(rows: list[Row], path: Path) -> None:

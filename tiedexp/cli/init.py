@@ -48,7 +48,7 @@ model:
       GGHII
     # layers: all              # all, first, last, alternate, or a list such as [2, 3]; the rest are standard convs
     # gradient: sum            # sum over a weight's cells, or their mean
-    # implementation: auto     # how a tied conv is computed: auto or expand
+    # implementation: auto     # how a tied conv is computed: auto, expand or factored
 
 training:
   epochs: 20

@@ -27,7 +27,8 @@ def quiet_tensorflow() -> Iterator[None]:
     Raises:
         RunError: TensorFlow cannot be imported.
     """
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    for name in ("absl", "tensorflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     if "tensorflow" not in sys.modules:
         sys.stderr.flush()
         stderr = os.dup(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import keras
 from tiedexp.data.pipeline import Augmentation, Batches
 from tiedexp.data.sources import Dataset, Split, load_dataset, split_validation
 from tiedexp.experiment.plan import Plan, training_source
+from tiedexp.layers.tied_conv import TiedConv2D
 from tiedexp.models.plain import build_plain
 from tiedexp.models.resnet import build_resnet
 from tiedexp.spec.schema import ExperimentSpec
@@ -22,8 +24,13 @@ if TYPE_CHECKING:
 EVALUATION_BATCH = 500  # images at a time where nothing is trained
 
 
-def build_model(plan: Plan) -> keras.Model:
-    """The model of a plan, with freshly drawn weights."""
+def build_model(plan: Plan, implementations: Mapping[str, Mapping[str, str]] | None = None) -> keras.Model:
+    """The model of a plan, with freshly drawn weights.
+
+    Args:
+        plan: the plan.
+        implementations: of tied convs, by name, how they are computed; None for what the spec says.
+    """
     model = plan.spec.model
     options: dict[str, Any] = {
         "width": model.width,
@@ -33,10 +40,15 @@ def build_model(plan: Plan) -> keras.Model:
         "dtype": plan.spec.training.precision,
     }
     if model.tying is not None:
-        options.update(gradient=model.tying.gradient, implementation=model.tying.implementation)
+        options.update(gradient=model.tying.gradient, implementation=implementations or model.tying.implementation)
     if model.family == "plain":
         return build_plain(plan.image_shape, plan.num_classes, **options)
     return build_resnet(plan.image_shape, plan.num_classes, widen=model.widen, **options)
+
+
+def read_implementations(model: keras.Model) -> dict[str, dict[str, str]]:
+    """Of every tied conv, by name, how it is computed."""
+    return {layer.name: layer.choice.as_dict() for layer in model.layers if isinstance(layer, TiedConv2D)}
 
 
 def build_batches(spec: ExperimentSpec, train: Split, num_classes: int, mean: Any, std: Any) -> Batches:

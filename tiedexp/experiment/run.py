@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from tiedexp.experiment.build import (
     build_schedule,
     build_trainer,
     load_splits,
+    read_implementations,
 )
 from tiedexp.experiment.log import log_end, log_epoch, log_head
 from tiedexp.experiment.observer import Observer
@@ -86,7 +87,11 @@ def run_experiment(
         if run.path.is_dir():
             with run.lock():  # says at once if another process is in it
                 pass
-        parts = _Run(spec, run, data_dir, observer, should_stop)  # before anything is made on disk: this may fail
+        # The same choices as before: a measurement, or another version's estimate, might make others.
+        begun = run.inside("manifest.json").is_file() and not fresh
+        implementations = run.read_manifest().implementations if begun else None
+        # Before anything is made on disk: this may fail.
+        parts = _Run(spec, run, data_dir, observer, should_stop, implementations)
         with run.lock():
             if fresh:
                 run.clear()
@@ -106,6 +111,7 @@ class _Run:
         data_dir: Path | None,
         observer: Observer,
         should_stop: Callable[[], bool],
+        implementations: Mapping[str, Mapping[str, str]] | None = None,
     ):
         self.spec, self.run, self.observer, self.should_stop = spec, run, observer, should_stop
         self.data_dir = resolve_data_dir(spec, data_dir)
@@ -126,7 +132,7 @@ class _Run:
         self.schedule = build_schedule(spec, self.steps_per_epoch)
         keras.utils.set_random_seed(spec.seed)
         with strategy.scope():
-            self.model = build_model(self.plan)
+            self.model = build_model(self.plan, implementations)
             optimizer = build_optimizer(spec, self.schedule)
             optimizer.build(self.model.trainable_variables)
             self.model.compile(optimizer=optimizer)  # so that `save_weights` takes the optimizer's state along
@@ -227,6 +233,7 @@ class _Run:
             "expanded_weights": cost.expanded_weights,
             "macs_dense": cost.macs_dense,
             "macs_tied": cost.macs_tied,
+            "implementations": read_implementations(self.model),
             "steps_per_epoch": self.steps_per_epoch,
         }
 

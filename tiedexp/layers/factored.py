@@ -6,8 +6,8 @@ Two lowerings, because two things are fast:
   convolution, and the results are added up. An image is padded or cropped before it is pooled to exactly what its taps
   read, so nothing is computed twice and nothing thrown away.
 - Sums: the padded input as one long list of pixels, in which a shift by rows and columns is a shift by a number of
-  pixels. Slices of that list copy nothing, so a sum image is one pass over memory; the images side by side, as channels,
-  times the taps' weights is one matrix product. Images of zeros between rows and images keep neighbours apart. The
+  pixels. Slices of that list copy nothing, so a sum image is one pass over memory; the images side by side, as
+  channels, times the taps' weights is one matrix product. Zeros between rows and images keep neighbours apart. The
   batch is taken in parts, so that the images side by side need no more memory than the input.
 
 `SumImages` holds the images of one tensor. What they serve is the same for a forward convolution and for the gradient
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tiedexp.patterns.factoring import Box, Factoring, Lattice
+from tiedexp.patterns.factoring import Box, Factoring, Lattice, as_terms
 
 # Parts of a batch for the sums' matrix product: they bound its memory, and up to about eight cost no time.
 MAX_PARTS = 8
@@ -116,7 +116,9 @@ class BoxImages(SumImages):
 
     def _scale(self, weights: Any) -> Any:
         """The taps' weights times the number of cells of their boxes."""
-        sizes = [1 if tap.image < 0 else self.factoring.images[tap.image].signs.size for tap in self.factoring.taps]
+        images = self.factoring.images
+        boxes = [image.rows * image.cols for image in images if isinstance(image, Box)]
+        sizes = [1 if tap.image < 0 else boxes[tap.image] for tap in self.factoring.taps]
         if set(sizes) == {1}:
             return weights
         return weights * tf.constant(np.reshape(sizes, (-1, 1, 1)), weights.dtype)
@@ -200,9 +202,9 @@ class PixelSums(SumImages):
 
         lists: list[tuple[Any, Any]] = []
         for step in self.factoring.images:
-            terms = _as_terms(step)
             sources = [
-                (base if number < 0 else lists[number], shift(row, col), sign) for number, row, col, sign in terms
+                (base if term.image < 0 else lists[term.image], shift(term.row, term.col), term.sign)
+                for term in as_terms(step)
             ]
             length = None
             for (_, pixels_of), offset, _ in sources:
@@ -258,7 +260,7 @@ class PixelSums(SumImages):
 
 @lru_cache
 def _has_dilated_filter_gradient(dtype: Any) -> bool:
-    """Whether the device has this kernel: a CPU only where TensorFlow was built with, and uses, oneDNN for the dtype."""
+    """Whether the device has this kernel: of CPUs those where TensorFlow uses oneDNN, and for its dtypes."""
     ones = np.ones((1, 3, 3, 1))
     with tf.init_scope():
         try:
@@ -273,12 +275,6 @@ def _has_dilated_filter_gradient(dtype: Any) -> bool:
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
             return False
     return True
-
-
-def _as_terms(step: Any) -> list[tuple[int, int, int, int]]:
-    if isinstance(step, Box):
-        return [(-1, int(row), int(col), int(sign)) for (row, col), sign in np.ndenumerate(step.signs)]
-    return [(term.image, term.row, term.col, term.sign) for term in step.terms]
 
 
 def _add(values: Sequence[Any]) -> Any:

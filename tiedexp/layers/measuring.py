@@ -1,4 +1,4 @@
-"""The implementation of a layer: by the estimate of `tiedexp.patterns.choosing`, refined by the clock where it is close.
+"""The implementation of a layer: by the estimate of `tiedexp.patterns.choosing`, where that is close by the clock.
 
 A measurement takes a fraction of a second for a layer and is kept in the user's cache directory, so that it is made
 once for a pattern, sizes, dtype and device. There is none while TensorFlow's operations are deterministic, since
@@ -119,7 +119,7 @@ def _measure(
             return lambda: ready.backward(images, free, upstream)
 
         name = _fastest({name: run_forward(name) for name in [EXPAND, *forward]}, EXPAND)
-        choice = _fastest({choice: run_backward(choice) for choice in [Choice(), *backward]}, Choice())
+        choice: Choice = _fastest({choice: run_backward(choice) for choice in [Choice(), *backward]}, Choice())
     return replace(choice, forward=name)
 
 

@@ -37,9 +37,9 @@ class TiedConv2D(TiedKernel, keras.layers.Conv2D):
         kernel_size: side, or (rows, cols). Needed by a preset; a grid has its own, and must agree.
         gradient: "sum" gives a weight the sum of its cells' gradients (the chain rule); "mean" their mean, which is
             gradient descent on the untied kernel projected onto the tied ones.
-        implementation: "expand" computes the dense kernel and convolves with it; "factored" reads sums of the input with
-            one weight a group (see `tiedexp.patterns.factoring`); "auto" chooses for output, input gradient and
-            weight gradient apart what is fastest at the layer's sizes. A mapping of the fields of
+        implementation: "expand" computes the dense kernel and convolves with it; "factored" reads sums of the input
+            with one weight a group (see `tiedexp.patterns.factoring`); "auto" chooses what is fastest at the layer's
+            sizes, for output, input gradient and weight gradient apart. A mapping of the fields of
             `tiedexp.patterns.choosing.Choice` fixes each. All agree to rounding. With `groups` above 1 the kernel is
             always expanded.
         **kwargs: as `keras.layers.Conv2D`: strides, padding, data_format, dilation_rate, groups, activation, ...

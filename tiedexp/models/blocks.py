@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,7 +14,9 @@ from tiedexp.models.plan import ConvPlan
 BN_MOMENTUM = 0.9
 
 
-def apply_conv_bn(x: Any, conv: ConvPlan, *, gradient: str, implementation: str, dtype: str) -> Any:
+def apply_conv_bn(
+    x: Any, conv: ConvPlan, *, gradient: str, implementation: str | Mapping[str, Mapping[str, str]], dtype: str
+) -> Any:
     """A standard or tied conv without bias, then batch normalisation.
 
     Kernels start as He et al. 2015 (arXiv 1502.01852) propose for ReLU; a tied kernel keeps that variance.
@@ -30,7 +32,8 @@ def apply_conv_bn(x: Any, conv: ConvPlan, *, gradient: str, implementation: str,
     if conv.pattern is None:
         x = keras.layers.Conv2D(conv.filters, conv.kernel_size, **common)(x)
     else:
-        tied = TiedConv2D(conv.filters, conv.pattern, gradient=gradient, implementation=implementation, **common)
+        way = implementation if isinstance(implementation, str) else implementation.get(conv.name, "auto")
+        tied = TiedConv2D(conv.filters, conv.pattern, gradient=gradient, implementation=way, **common)
         x = tied(x)
     return keras.layers.BatchNormalization(momentum=BN_MOMENTUM, dtype=dtype, name=f"bn_{conv.number}")(x)
 

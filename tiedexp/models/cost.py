@@ -71,7 +71,9 @@ class ModelCost:
 def compute_cost(convs: Sequence[ConvPlan], num_classes: int, implementation: str = "auto") -> ModelCost:
     """Cost of the model that has these convs, each followed by batch normalisation, and one dense classifier.
 
-    `implementation` is that of the tied convs. Batch normalisation, activations, pooling and shortcuts are not counted as multiply-adds.
+    `implementation` is that of the tied convs.
+
+    Batch normalisation, activations, pooling and shortcuts are not counted as multiply-adds.
     """
     layers = []
     for conv in convs:

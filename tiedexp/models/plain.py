@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 
@@ -19,7 +19,7 @@ def build_plain(
     kernel_size: int | tuple[int, int],
     patterns: Sequence[Pattern | None],
     gradient: str = "sum",
-    implementation: str = "auto",
+    implementation: str | Mapping[str, Mapping[str, str]] = "auto",
     dropout: float = 0.0,
     dtype: str = "float32",
 ) -> keras.Model:
@@ -36,7 +36,7 @@ def build_plain(
         kernel_size: side or (rows, cols) of every conv.
         patterns: one entry a conv, None for a standard one; so the depth is `len(patterns)`.
         gradient: as in `TiedConv2D`.
-        implementation: as in `TiedConv2D`.
+        implementation: as in `TiedConv2D`; or one for every tied conv, by its name.
         dropout: rate before the classifier.
         dtype: a Keras dtype policy, such as "mixed_float16".
     """

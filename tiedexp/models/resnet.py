@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -52,7 +52,7 @@ def build_resnet(
     kernel_size: int | tuple[int, int],
     patterns: Sequence[Pattern | None],
     gradient: str = "sum",
-    implementation: str = "auto",
+    implementation: str | Mapping[str, Mapping[str, str]] = "auto",
     dropout: float = 0.0,
     dtype: str = "float32",
 ) -> keras.Model:
@@ -66,12 +66,12 @@ def build_resnet(
         kernel_size: side or (rows, cols) of every conv.
         patterns: one entry a conv, 6n+1 of them, None for a standard one.
         gradient: as in `TiedConv2D`.
-        implementation: as in `TiedConv2D`.
+        implementation: as in `TiedConv2D`; or one for every tied conv, by its name.
         dropout: rate before the classifier.
         dtype: a Keras dtype policy, such as "mixed_float16".
     """
     first, *convs = plan_resnet(image_shape, width=width, widen=widen, kernel_size=kernel_size, patterns=patterns)
-    options = {"gradient": gradient, "implementation": implementation, "dtype": dtype}
+    options: dict[str, Any] = {"gradient": gradient, "implementation": implementation, "dtype": dtype}
     inputs = image_input(image_shape)
     x = apply_relu(apply_conv_bn(inputs, first, **options), "relu_1", dtype)
     for conv_a, conv_b in zip(convs[::2], convs[1::2], strict=True):

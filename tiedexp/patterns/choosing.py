@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from tiedexp.errors import PatternError
-from tiedexp.patterns.factoring import Box, Factoring, Lattice, factor, factor_rotated
+from tiedexp.patterns.factoring import Box, Factoring, Lattice, as_terms, factor, factor_rotated
 from tiedexp.patterns.grid import Pattern
 
 EXPAND = "expand"
@@ -310,7 +310,7 @@ def _images(factoring: Factoring, size: ConvSize) -> Work:
                 work += _passes(pixels)
         return work
     pixels = _plane(factoring, size) * size.in_channels
-    terms = [image.signs.size if isinstance(image, Box) else len(image.terms) for image in factoring.images]
+    terms = [len(as_terms(image)) for image in factoring.images]
     work = _passes(2 * pixels)
     for count in terms:
         work += _passes((count + 1) * pixels, (count - 1) * pixels)

@@ -83,6 +83,13 @@ class Sum:
     terms: tuple[Term, ...]
 
 
+def as_terms(image: Box | Sum) -> tuple[Term, ...]:
+    """An image as a sum; a box as one of shifted inputs."""
+    if isinstance(image, Sum):
+        return image.terms
+    return tuple(Term(-1, row, col, int(sign)) for (row, col), sign in np.ndenumerate(image.signs))
+
+
 @dataclass(frozen=True)
 class Tap:
     """A weight of the factored convolution: it multiplies an image (-1: the input) read at a cell of the kernel."""
@@ -146,14 +153,10 @@ class Factoring:
         figures: list[dict[tuple[int, int], int]] = []
         for image in self.images:
             figure: dict[tuple[int, int], int] = defaultdict(int)
-            if isinstance(image, Box):
-                for (row, col), sign in np.ndenumerate(image.signs):
-                    figure[row, col] = int(sign)
-            else:
-                for term in image.terms:
-                    part = {(0, 0): 1} if term.image < 0 else figures[term.image]
-                    for (row, col), sign in part.items():
-                        figure[row + term.row, col + term.col] += term.sign * sign
+            for term in as_terms(image):
+                part = {(0, 0): 1} if term.image < 0 else figures[term.image]
+                for (row, col), sign in part.items():
+                    figure[row + term.row, col + term.col] += term.sign * sign
             figures.append(figure)
         footprints = []
         for tap in self.taps:
@@ -265,8 +268,9 @@ def _factor_boxes(pattern: Pattern, index: npt.NDArray[Any], name: str) -> Facto
     if len(basis) < split.num_groups:
         return None
     # kernel = sum of taps' weights x boxes, boxes = basis @ groups: the taps' weights are basis^-T @ groups' weights
-    mix = np.linalg.solve(basis.T, origin)
-    mix = np.round(mix * 4) / 4 if np.allclose(mix * 4, np.round(mix * 4)) else mix  # exact halves and quarters
+    mix: npt.NDArray[np.float64] = np.linalg.solve(basis.T, origin).astype(np.float64)
+    if np.allclose(mix * 4, np.round(mix * 4)):  # halves and quarters, exactly
+        mix = np.asarray(np.round(mix * 4) / 4, np.float64)
     return Factoring(name, pattern.shape, tuple(images), tuple(taps), mix)
 
 
@@ -305,10 +309,8 @@ def _factor_sums(pattern: Pattern) -> Factoring:
         taps.append(Tap(numbers[image], first.row, first.col))
     # The first cell of a group is positive, but the first term, an image, may be read with a minus.
     factoring = Factoring("sums", pattern.shape, tuple(images), tuple(taps), np.eye(pattern.num_groups))
-    signs = [
-        np.vdot(cells, figure.ravel()) for cells, figure in zip(pattern.matrix.T, factoring.footprints(), strict=True)
-    ]
-    return replace(factoring, mix=np.diag(np.sign(signs)))
+    figures = np.stack([figure.ravel() for figure in factoring.footprints()])  # (groups, cells)
+    return replace(factoring, mix=np.diag(np.sign(np.sum(figures * pattern.matrix.T, axis=1))))
 
 
 Pair = tuple[Term, Term]

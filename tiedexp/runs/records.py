@@ -59,6 +59,7 @@ class Manifest(_Record):
     threads: int
     deterministic: bool
     data: DataRecord
+    implementations: dict[str, dict[str, str]] = {}
     parent: ParentRecord | None = None
 
 

@@ -82,7 +82,7 @@ class TyingSpec(_Strict):
     )
     implementation: Literal["auto", "expand", "factored"] = Field(
         "auto",
-        description="How a tied conv is computed: with the expanded kernel, from sums of the input, or the faster.",
+        description="How a tied conv is computed: from the expanded kernel, from sums, or as is faster.",
     )
 
     def tied_convs(self, depth: int) -> tuple[int, ...]:
