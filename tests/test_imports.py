@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "atomic": set(),
     "reading": {"errors"},
     "patterns": {"errors"},
-    "layers": {"errors", "patterns"},
+    "layers": {"atomic", "errors", "patterns"},
     "models": {"layers", "patterns"},
     "spec": {"errors", "patterns"},
     "data": {"errors"},

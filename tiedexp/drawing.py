@@ -44,6 +44,8 @@ _GROUP_COLOURS = (
     )
     / 255
 )
+# Okabe & Ito's, for marks on white (https://jfly.uni-koeln.de/color/).
+_LINE_COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#999999")
 _INK = "#222222"
 _GREY = "#888888"
 _GAP = 0xBB
@@ -266,3 +268,38 @@ def _to_png(figure: Figure) -> bytes:
         FigureCanvasAgg(figure)
         figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def draw_speed(points: Sequence[tuple[str, int, float, str]]) -> bytes:
+    """Time against free weights, a panel for every shape, a colour for every method.
+
+    Args:
+        points: (method, free weights of a kernel, milliseconds, shape).
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shapes = list(dict.fromkeys(shape for *_, shape in points))
+    methods = list(dict.fromkeys(method for method, *_ in points))
+    figure = Figure(figsize=(4.2 * min(len(shapes), 2), 3.6 * -(-len(shapes) // 2)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(-(-len(shapes) // 2), min(len(shapes), 2), squeeze=False).ravel()
+    for shape, axes in zip(shapes, panels, strict=False):
+        for number, method in enumerate(methods):
+            here = sorted((free, time) for name, free, time, place in points if (name, place) == (method, shape))
+            free, times = zip(*here, strict=True) if here else ((), ())
+            colour, marker = _LINE_COLOURS[number % len(_LINE_COLOURS)], "os^Dv<>P"[number % 8]
+            axes.plot(free, times, marker, color=colour, label=method, markersize=5, alpha=0.85, linestyle="none")
+        axes.set_title(shape, fontsize=10, color=_INK)
+        axes.set_xlabel("free weights of a kernel", fontsize=9)
+        axes.set_ylabel("step, milliseconds", fontsize=9)
+        axes.set_ylim(bottom=0)
+        axes.grid(color="#dddddd", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[len(shapes) :]:
+        axes.set_visible(False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    return file.getvalue()

@@ -253,6 +253,19 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_no_bit(make_spec, tmp_path, dam
     assert_same_series(resumed, straight)
 
 
+def test_what_a_kill_before_the_clearing_up_left_is_cleared_up(make_spec, tmp_path):
+    spec = make_spec(training={"epochs": 2}, checkpoint={"every_steps": 2})
+    run = run_experiment(spec, root=tmp_path)
+    (run.path / "result.json").unlink()
+    names = sorted(path.name for path in run.checkpoints.iterdir())
+    for place in ("epoch-0000.json", "epoch-0001-step-000004.json", "epoch-0001-step-000004.weights.h5"):
+        (run.checkpoints / place).write_text("{}")
+    (run.path / ".unfinished-77-result.json").write_text("{")
+    run_experiment(spec, root=tmp_path)
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == names
+    assert not list(run.path.glob(".unfinished*"))
+
+
 def change_manifest(run, **changes):
     manifest = run.read_json("manifest.json")
     for key, value in changes.items():

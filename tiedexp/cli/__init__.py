@@ -8,7 +8,20 @@ import sys
 import typer
 
 from tiedexp import __version__
-from tiedexp.cli import board, data, doctor, evaluate, init, pattern, schema, train, validate
+from tiedexp.cli import (
+    bench,
+    board,
+    data,
+    doctor,
+    evaluate,
+    extend,
+    init,
+    pattern,
+    reproduce,
+    schema,
+    train,
+    validate,
+)
 from tiedexp.errors import TiedexpError
 
 app = typer.Typer(
@@ -23,9 +36,12 @@ app.command("init")(init.init)
 app.command("validate")(validate.validate)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
+app.command("extend")(extend.extend)
+app.command("reproduce")(reproduce.reproduce)
 app.command("board")(board.board)
 app.add_typer(pattern.app, name="pattern")
 app.add_typer(data.app, name="data")
+app.command("bench")(bench.bench)
 app.command("schema")(schema.schema)
 app.command("doctor")(doctor.doctor)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tiedexp.cli.options import DataDir
+from tiedexp.cli.options import DataDir, Json, RunPath
 
 if TYPE_CHECKING:
     from tiedexp.evaluation import Evaluation
@@ -32,7 +32,7 @@ class CheckpointName(StrEnum):
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="The run's directory, as runs/NAME-DIGEST/seed-0.")],
+    run: RunPath,
     split: Annotated[SplitName, typer.Option(help="Which images.")] = SplitName.TEST,
     checkpoint: Annotated[CheckpointName, typer.Option(help="Which weights.")] = CheckpointName.BEST,
     transform: Annotated[
@@ -47,7 +47,7 @@ def evaluate(
     ] = None,
     data_dir: DataDir = None,
     confusion: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
+    json: Json = False,
 ) -> None:
     """Test a run's model, on its own images or others. The run may come from anywhere: no file that it names is opened.
 

@@ -19,3 +19,10 @@ DataDir = Annotated[
     typer.Option("--data-dir", help="TFDS data directory (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
+RunPath = Annotated[Path, typer.Argument(help="The run's directory, as runs/NAME-DIGEST/seed-0.")]
+RunDataDir = Annotated[Path | None, typer.Option("--data-dir", help="TFDS data directory (default: the run's)")]
+AllowInexact = Annotated[
+    bool,
+    typer.Option("--allow-inexact", help="Go on with a run that was begun on another machine or with other versions."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]

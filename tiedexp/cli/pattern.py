@@ -72,7 +72,7 @@ def show(
     from tiedexp.patterns.presets import PRESETS
 
     is_preset = pattern in PRESETS
-    value = {"preset": pattern, **_parse_options(options or [])} if options else pattern
+    value = {"preset": pattern, **parse_options(options or [])} if options else pattern
     tied = Pattern.of(value, _parse_size(size or "5") if is_preset or size else None)
     if png is not None:
         _draw(tied, png)
@@ -100,7 +100,8 @@ def _parse_size(text: str) -> tuple[int, int]:
     return int(sides[0]), int(sides[-1])
 
 
-def _parse_options(options: list[str]) -> dict[str, Any]:
+def parse_options(options: list[str]) -> dict[str, Any]:
+    """Options of a preset, written NAME=VALUE, as `Pattern.preset` takes them."""
     from tiedexp.errors import SpecError
 
     parsed: dict[str, Any] = {}

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tiedexp.cli.options import DataDir, Json, Overrides, RunsRoot, SpecPath
+from tiedexp.cli.options import AllowInexact, DataDir, Json, Overrides, Quiet, RunsRoot, SpecPath
 
 
 def train(
@@ -17,13 +17,8 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over, even if the run is finished or half done.")
     ] = False,
-    allow_inexact: Annotated[
-        bool,
-        typer.Option(
-            "--allow-inexact", help="Go on with a run that was begun on another machine or with other versions."
-        ),
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
+    allow_inexact: AllowInexact = False,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Train and test the model of a spec.

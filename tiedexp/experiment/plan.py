@@ -64,7 +64,8 @@ def plan_model(spec: ExperimentSpec, image_shape: tuple[int, int, int], num_clas
         convs = plan_plain(image_shape, **sizes)
     else:
         convs = plan_resnet(image_shape, widen=model.widen, **sizes)
-    return Plan(spec, image_shape, num_classes, tuple(convs), compute_cost(convs, num_classes))
+    implementation = "auto" if model.tying is None else model.tying.implementation
+    return Plan(spec, image_shape, num_classes, tuple(convs), compute_cost(convs, num_classes, implementation))
 
 
 def name_pattern(model: ModelSpec) -> str:
@@ -117,6 +118,12 @@ def training_source(spec: ExperimentSpec, data_dir: Path | None = None) -> DataS
 def resolve_data_dir(spec: ExperimentSpec, data_dir: Path | None) -> Path | None:
     """The TFDS data directory that a spec's images come from, absolute; None if they come from none."""
     return None if spec.dataset.name in OWN_DATASETS else find_data_dir(data_dir).resolve()
+
+
+def rerun_source(run: RunDirectory, spec: ExperimentSpec, data_dir: Path | None = None) -> DataSource:
+    """The images a run was trained on, to train on them again: by default from where it says that they were."""
+    trained_from = run.read_manifest().data.data_dir
+    return training_source(spec, data_dir or (None if trained_from is None else Path(trained_from)))
 
 
 def evaluation_source(

@@ -139,7 +139,8 @@ class _Run:
         """From wherever the run stands to its result."""
         self.run.check_entries()
         self.run.check_format()
-        checkpoint = self.store.latest(self.observer.warned)
+        begun = self.run.inside("manifest.json").is_file()
+        checkpoint = self.store.latest(self.observer.warned) if begun else None
         if checkpoint is None:
             self.run.clear()
             self.run.write_spec(dump_spec(self.spec))
@@ -200,6 +201,7 @@ class _Run:
             self.observer.warned(f"{self.run.path / 'metrics.jsonl'} has lost some epochs before epoch {state.epoch}")
         self.run.rewrite_metrics(lines)
         self.run.remove_unfinished()
+        self._prune(state)
         return replace(state, seconds=sum(line["seconds"] for line in lines))
 
     def _manifest(self) -> dict[str, Any]:
@@ -292,10 +294,13 @@ class _Run:
             check_finite(self.model)
         self.store.save(state.epoch, self.model, state.as_dict(), step=step)
         state = replace(state, kept=(*state.kept[-1:], step) if step else ())
-        epochs = {state.epoch, state.epoch - 1, state.best.epoch}
-        self.store.prune({*((epoch, 0) for epoch in epochs), *((state.epoch, step) for step in state.kept)})
+        self._prune(state)
         self.saved = state
         return state
+
+    def _prune(self, state: RunState) -> None:
+        epochs = {state.epoch, state.epoch - 1, state.best.epoch}
+        self.store.prune({*((epoch, 0) for epoch in epochs), *((state.epoch, step) for step in state.kept)})
 
     def _what_is_kept(self, advice: str = "the same command goes on") -> str:
         state = self.saved

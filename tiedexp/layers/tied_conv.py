@@ -7,7 +7,10 @@ from typing import Any
 
 import keras
 
+from tiedexp.layers.convolution import TiedConvolution
+from tiedexp.layers.measuring import choose_implementation
 from tiedexp.layers.tied_kernel import TiedKernel, expand_kernel
+from tiedexp.patterns.choosing import BATCH, SIDE, Choice, ConvSize
 from tiedexp.patterns.grid import Pattern
 
 
@@ -34,7 +37,11 @@ class TiedConv2D(TiedKernel, keras.layers.Conv2D):
         kernel_size: side, or (rows, cols). Needed by a preset; a grid has its own, and must agree.
         gradient: "sum" gives a weight the sum of its cells' gradients (the chain rule); "mean" their mean, which is
             gradient descent on the untied kernel projected onto the tied ones.
-        implementation: "expand" computes the dense kernel and convolves with it; "auto" chooses the fastest there is.
+        implementation: "expand" computes the dense kernel and convolves with it; "factored" reads sums of the input with
+            one weight a group (see `tiedexp.patterns.factoring`); "auto" chooses for output, input gradient and
+            weight gradient apart what is fastest at the layer's sizes. A mapping of the fields of
+            `tiedexp.patterns.choosing.Choice` fixes each. All agree to rounding. With `groups` above 1 the kernel is
+            always expanded.
         **kwargs: as `keras.layers.Conv2D`: strides, padding, data_format, dilation_rate, groups, activation, ...
 
     Input shape:
@@ -58,7 +65,7 @@ class TiedConv2D(TiedKernel, keras.layers.Conv2D):
         kernel_size: int | Sequence[int] | None = None,
         *,
         gradient: str = "sum",
-        implementation: str = "auto",
+        implementation: str | Mapping[str, Any] = "auto",
         **kwargs: Any,
     ):
         resolved = self.resolve_pattern(pattern, kernel_size, gradient, implementation)
@@ -66,6 +73,7 @@ class TiedConv2D(TiedKernel, keras.layers.Conv2D):
         self.pattern = resolved
         self.gradient = gradient
         self.implementation = implementation
+        self.choice = Choice()  # what `implementation` comes to; known once the layer is built
 
     def build(self, input_shape: Any) -> None:
         """Create the free weights, (groups of the pattern, in_channels // groups, filters), and the bias."""
@@ -75,7 +83,7 @@ class TiedConv2D(TiedKernel, keras.layers.Conv2D):
                 "The number of input channels must be a multiple of `groups`. "
                 f"Received: groups={self.groups}, input shape {tuple(input_shape)}"
             )
-        self.compute_output_shape(input_shape)  # refuses inputs too small for the kernel
+        output_shape = self.compute_output_shape(input_shape)  # refuses inputs too small for the kernel
         self.add_free_kernel(
             (in_channels // self.groups, self.filters),
             self.kernel_initializer,
@@ -92,9 +100,42 @@ class TiedConv2D(TiedKernel, keras.layers.Conv2D):
                 constraint=self.bias_constraint,
                 dtype=self.dtype,
             )
+        self.choice = self._choose(input_shape, output_shape)
         self.built = True
         if self.lora_rank:
             self.enable_lora(self.lora_rank, lora_alpha=self.lora_alpha)
+
+    def _choose(self, input_shape: Any, output_shape: Any) -> Choice:
+        """What is fastest; unknown batch and image sizes are taken for usual ones."""
+        axes = (1, 2) if self.data_format == "channels_last" else (2, 3)
+        size = ConvSize(
+            batch=input_shape[0] or BATCH,
+            input_size=(input_shape[axes[0]] or SIDE, input_shape[axes[1]] or SIDE),
+            output_size=(output_shape[axes[0]] or SIDE, output_shape[axes[1]] or SIDE),
+            in_channels=input_shape[-1 if self.data_format == "channels_last" else 1],
+            filters=self.filters,
+            strides=tuple(self.strides),
+            dilation=tuple(self.dilation_rate),
+            groups=self.groups,
+        )
+        return choose_implementation(self._convolution(Choice()), size, self.implementation, self.compute_dtype)
+
+    def _convolution(self, choice: Choice) -> TiedConvolution:
+        return TiedConvolution(
+            self.pattern, choice, tuple(self.strides), tuple(self.dilation_rate), self.padding, self.gradient
+        )
+
+    def call(self, inputs: Any) -> Any:
+        """The output, activation included."""
+        if self.choice.is_expanded or self.groups > 1:
+            return super().call(inputs)
+        first = self.data_format == "channels_first"
+        images = keras.ops.transpose(inputs, (0, 2, 3, 1)) if first else inputs
+        outputs = self._convolution(self.choice)(images, self._adapted_free_kernel())
+        if self.use_bias:
+            outputs = outputs + keras.ops.cast(self.bias, outputs.dtype)
+        outputs = keras.ops.transpose(outputs, (0, 3, 1, 2)) if first else outputs
+        return outputs if self.activation is None else self.activation(outputs)
 
     @property
     def kernel(self) -> Any:

@@ -21,7 +21,7 @@ class TiedDepthwiseConv2D(TiedKernel, keras.layers.DepthwiseConv2D):
         pattern: a `Pattern`, the text of a grid, the name of a preset, or a mapping with its options.
         kernel_size: side, or (rows, cols). Needed by a preset; a grid has its own, and must agree.
         gradient: "sum" or "mean", as in `TiedConv2D`.
-        implementation: "auto" or "expand", as in `TiedConv2D`.
+        implementation: "auto" or "expand": both compute the dense kernel.
         **kwargs: as `keras.layers.DepthwiseConv2D`: strides, padding, depth_multiplier, data_format, ...
 
     Input shape:

@@ -22,10 +22,11 @@ import keras
 import numpy as np
 
 from tiedexp.errors import PatternError
+from tiedexp.patterns.choosing import Choice
 from tiedexp.patterns.grid import Pattern
 
 GRADIENTS = ("sum", "mean")
-IMPLEMENTATIONS = ("auto", "expand")
+IMPLEMENTATIONS = ("auto", "expand", "factored")
 
 
 def expand_kernel(free: Any, pattern: Pattern, gradient: str = "sum") -> Any:
@@ -124,24 +125,31 @@ class TiedKernel:
 
     pattern: Pattern
     gradient: str
-    implementation: str
+    implementation: str | Mapping[str, Any]
     _kernel: Any
 
     @staticmethod
     def resolve_pattern(
-        pattern: Pattern | str | Mapping[str, Any], kernel_size: Any, gradient: str, implementation: str
+        pattern: Pattern | str | Mapping[str, Any],
+        kernel_size: Any,
+        gradient: str,
+        implementation: str | Mapping[str, Any],
     ) -> Pattern:
         """Check the arguments that concern tying, before the Keras layer checks the others."""
         if gradient not in GRADIENTS:
             raise ValueError(f"`gradient` must be one of {GRADIENTS}. Received: gradient={gradient!r}")
-        if implementation not in IMPLEMENTATIONS:
+        if not isinstance(implementation, Mapping) and implementation not in IMPLEMENTATIONS:
             raise ValueError(
-                f"`implementation` must be one of {IMPLEMENTATIONS}. Received: implementation={implementation!r}"
+                f"`implementation` must be one of {IMPLEMENTATIONS}, or a mapping. "
+                f"Received: implementation={implementation!r}"
             )
         try:
-            return Pattern.of(pattern, kernel_size)
+            resolved = Pattern.of(pattern, kernel_size)
         except PatternError as error:
             raise PatternError(f"{error}. Received: pattern={pattern!r}, kernel_size={kernel_size!r}") from None
+        if isinstance(implementation, Mapping):
+            Choice.of(implementation, resolved)
+        return resolved
 
     def add_free_kernel(self, tail: tuple[int, ...], initializer: Any, regularizer: Any, constraint: Any) -> None:
         """Create the variable, (groups of the pattern, *tail)."""
@@ -191,4 +199,9 @@ class TiedKernel:
 
     def tying_config(self) -> dict[str, Any]:
         """What `get_config` adds; the pattern as its text, so that a saved model needs no code of the user's."""
-        return {"pattern": str(self.pattern), "gradient": self.gradient, "implementation": self.implementation}
+        way = self.implementation
+        return {
+            "pattern": str(self.pattern),
+            "gradient": self.gradient,
+            "implementation": way if isinstance(way, str) else dict(way),
+        }

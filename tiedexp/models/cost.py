@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tiedexp.models.plan import ConvPlan
+from tiedexp.patterns.choosing import Choice, choose, estimate_step
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,9 @@ class LayerCost:
         expanded_weights: trainable numbers of the layer with every tie undone.
         macs_dense: multiply-adds for one image, forward, of the untied layer; padding counts as pixels.
         macs_tied: the same when every group of a kernel costs one multiplication, zeros none.
+        computed: of a tied conv how output, input gradient and weight gradient are computed, by the estimate.
+        step_speedup: of a tied conv how many times as fast its training step is than with the expanded kernel, by the
+            estimate.
     """
 
     name: str
@@ -33,6 +37,8 @@ class LayerCost:
     expanded_weights: int
     macs_dense: int
     macs_tied: int
+    computed: str | None = None
+    step_speedup: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,14 +68,14 @@ class ModelCost:
         return sum(layer.macs_tied for layer in self.layers)
 
 
-def compute_cost(convs: Sequence[ConvPlan], num_classes: int) -> ModelCost:
+def compute_cost(convs: Sequence[ConvPlan], num_classes: int, implementation: str = "auto") -> ModelCost:
     """Cost of the model that has these convs, each followed by batch normalisation, and one dense classifier.
 
-    Batch normalisation, activations, pooling and shortcuts are not counted as multiply-adds.
+    `implementation` is that of the tied convs. Batch normalisation, activations, pooling and shortcuts are not counted as multiply-adds.
     """
     layers = []
     for conv in convs:
-        layers.append(_conv_cost(conv))
+        layers.append(_conv_cost(conv, implementation))
         layers.append(_batch_norm_cost(conv))
     features = convs[-1].filters
     weights = (features + 1) * num_classes
@@ -78,11 +84,17 @@ def compute_cost(convs: Sequence[ConvPlan], num_classes: int) -> ModelCost:
     return ModelCost(tuple(layers))
 
 
-def _conv_cost(conv: ConvPlan) -> LayerCost:
+def _conv_cost(conv: ConvPlan, implementation: str) -> LayerCost:
     cells = conv.kernel_size[0] * conv.kernel_size[1]
     groups = cells if conv.pattern is None else conv.pattern.num_groups
     channel_pairs = conv.in_channels * conv.filters
     pixels = conv.output_size[0] * conv.output_size[1]
+    computed = speedup = None
+    if conv.pattern is not None:
+        choice = choose(conv.pattern, conv.size, implementation)
+        computed = str(choice)
+        dense, chosen = (estimate_step(conv.pattern, conv.size, way).cost for way in (Choice(), choice))
+        speedup = round(dense / chosen, 2)
     return LayerCost(
         name=conv.name,
         kind="conv" if conv.pattern is None else "tied conv",
@@ -93,6 +105,8 @@ def _conv_cost(conv: ConvPlan) -> LayerCost:
         expanded_weights=cells * channel_pairs,
         macs_dense=pixels * cells * channel_pairs,
         macs_tied=pixels * groups * channel_pairs,
+        computed=computed,
+        step_speedup=speedup,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tiedexp.patterns.choosing import BATCH, ConvSize
 from tiedexp.patterns.grid import Pattern
 
 MAX_PLAIN_STAGES = 3
@@ -25,6 +26,7 @@ class ConvPlan:
         filters: channels that go out.
         kernel_size: (rows, cols).
         strides: the same along rows and columns.
+        input_size: (rows, cols) of the image that comes in.
         output_size: (rows, cols) of the image that goes out.
         pattern: how the kernel is tied; None for a standard convolution.
     """
@@ -35,6 +37,7 @@ class ConvPlan:
     filters: int
     kernel_size: tuple[int, int]
     strides: int
+    input_size: tuple[int, int]
     output_size: tuple[int, int]
     pattern: Pattern | None
 
@@ -42,6 +45,12 @@ class ConvPlan:
     def name(self) -> str:
         """The layer's name, the same in every run."""
         return f"conv_{self.number}"
+
+    @property
+    def size(self) -> ConvSize:
+        """What its choice of implementation depends on."""
+        strides = self.strides, self.strides
+        return ConvSize(BATCH, self.input_size, self.output_size, self.in_channels, self.filters, strides)
 
 
 def plan_plain(
@@ -71,7 +80,7 @@ def plan_plain(
         halvings = (number - 1) * num_stages // len(patterns)
         filters = width << halvings
         size = (rows >> halvings, cols >> halvings)
-        convs.append(ConvPlan(number, halvings + 1, channels, filters, _pair(kernel_size), 1, size, pattern))
+        convs.append(ConvPlan(number, halvings + 1, channels, filters, _pair(kernel_size), 1, size, size, pattern))
         channels = filters
     return convs
 
@@ -103,17 +112,18 @@ def plan_resnet(
     if rest or blocks < 1:
         raise ValueError(f"a resnet has 6n+1 convs before its classifier. Received: {len(patterns)} patterns")
     rows, cols, channels = image_shape
-    convs = [ConvPlan(1, 0, channels, width, _pair(kernel_size), 1, (rows, cols), patterns[0])]
+    size = rows, cols
+    convs = [ConvPlan(1, 0, channels, width, _pair(kernel_size), 1, size, size, patterns[0])]
     for number, pattern in enumerate(patterns[1:], start=2):
         stage, conv = divmod(number - 2, 2 * blocks)
         strides = 2 if stage > 0 and conv == 0 else 1
-        if strides == 2:
-            rows, cols = -(-rows // 2), -(-cols // 2)
+        output_size = -(-size[0] // strides), -(-size[1] // strides)
         filters = (width * widen) << stage
         in_channels = convs[-1].filters
         convs.append(
-            ConvPlan(number, stage + 1, in_channels, filters, _pair(kernel_size), strides, (rows, cols), pattern)
+            ConvPlan(number, stage + 1, in_channels, filters, _pair(kernel_size), strides, size, output_size, pattern)
         )
+        size = output_size
     return convs
 
 

@@ -164,6 +164,14 @@ class RunDirectory:
         """Replace all of metrics.jsonl, when a run goes on from an earlier epoch."""
         write_text(self.inside("metrics.jsonl"), "".join(json.dumps(line) + "\n" for line in lines))
 
+    def copy_series(self, other: RunDirectory) -> None:
+        """Take the TensorBoard series of training and validation over from another run."""
+        for split in ("train", "validation"):
+            for path in sorted((other.tensorboard / split).glob("events.out.tfevents.*")):
+                if path.is_file() and not path.is_symlink():
+                    (self.tensorboard / split).mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path, self.tensorboard / split / path.name)
+
     def remove_unfinished(self) -> None:
         """Delete what a process that was killed was about to write; only under the lock."""
         remove_unfinished(self.path)

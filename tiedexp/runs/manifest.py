@@ -14,6 +14,7 @@ from typing import Any
 from tiedexp.runs.records import Manifest
 
 MANIFEST_FORMAT = 1
+CHANGED = "+changes"
 NUMERIC_PACKAGES = ("tiedexp", "tensorflow", "keras", "numpy", "scipy", "scikit-learn")
 PACKAGES = (*NUMERIC_PACKAGES, "tensorflow-datasets")
 
@@ -38,7 +39,8 @@ def find_differences(before: Manifest, now: Manifest) -> tuple[str, ...]:
     pairs: list[tuple[str, Any, Any]] = [
         (name, before.versions.get(name), now.versions.get(name)) for name in ("python", *NUMERIC_PACKAGES)
     ]
-    pairs += [("tiedexp at commit", before.commit, now.commit)]
+    old_commit, new_commit = ((commit or "none").removesuffix(CHANGED) for commit in (before.commit, now.commit))
+    pairs += [("tiedexp at commit", old_commit, new_commit)]
     pairs += [("processor", before.processor, now.processor), ("device", before.device, now.device)]
     pairs += [("replicas", before.replicas, now.replicas), ("threads", before.threads, now.threads)]
     pairs += [("deterministic", before.deterministic, now.deterministic)]
@@ -51,7 +53,7 @@ def find_commit(directory: Path) -> str | None:
     if "site-packages" in directory.parts:
         return None
     try:
-        describe = ["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+        describe = ["describe", "--always", "--abbrev=40", "--exclude=*", f"--dirty={CHANGED}"]
         answer = subprocess.run(
             ["git", "-C", str(directory), *describe], capture_output=True, text=True, timeout=10, check=False
         )

@@ -45,6 +45,14 @@ class DataRecord(_Record):
         return self
 
 
+class ParentRecord(_Record):
+    """The run that a run extends: where it was, its epochs, and whether it could have been trained in one."""
+
+    run: str
+    epochs: int
+    same_as_from_start: bool
+
+
 class Manifest(_Record):
     """manifest.json: what a run was made with."""
 
@@ -57,6 +65,7 @@ class Manifest(_Record):
     threads: int
     deterministic: bool
     data: DataRecord
+    parent: ParentRecord | None = None
 
 
 class SplitLine(_Record):

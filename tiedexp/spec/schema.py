@@ -80,7 +80,10 @@ class TyingSpec(_Strict):
     gradient: Literal["sum", "mean"] = Field(
         "sum", description="The gradient of a weight: the sum over its cells (the chain rule), or their mean."
     )
-    implementation: Literal["auto", "expand"] = Field("auto", description="How a tied conv is computed.")
+    implementation: Literal["auto", "expand", "factored"] = Field(
+        "auto",
+        description="How a tied conv is computed: with the expanded kernel, from sums of the input, or the faster.",
+    )
 
     def tied_convs(self, depth: int) -> tuple[int, ...]:
         """Numbers of the tied convs of a model with `depth` convs, from 1."""

@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -118,6 +119,15 @@ class CheckpointStore:
             path = self._about((epoch, 0))
             raise RunError(f"{path} is missing, or it and its weights are not what was written")
         return checkpoint
+
+    def copy(self, other: CheckpointStore, epochs: Collection[int]) -> None:
+        """Take the checkpoints of some epochs over from another run; RunError if one is not there whole."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for epoch in epochs:
+            weights = other.of_epoch(epoch).weights
+            for path in (weights, other._about((epoch, 0))):
+                with replace_file(self.directory / path.name) as unfinished:
+                    shutil.copyfile(path, unfinished)
 
     def prune(self, keep: Collection[Place]) -> None:
         """Delete all other checkpoints, each JSON first, and what interrupted writes left behind."""

@@ -1,0 +1,94 @@
+"""A run done again: identical, and what is said where it is not."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import pytest
+
+from tiedexp.errors import RunError
+from tiedexp.experiment.extend import extend_run
+from tiedexp.experiment.reproduce import compare_runs, reproduce_run
+from tiedexp.experiment.run import run_experiment
+from tiedexp.runs.directory import RunDirectory
+from tiedexp.training.checkpoint import CheckpointStore, _checksum, _hash
+
+pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
+
+
+@pytest.fixture
+def run(make_spec, tmp_path):
+    return run_experiment(make_spec(training={"epochs": 2}), root=tmp_path / "runs")
+
+
+def test_a_run_is_reproduced_to_the_bit_beside_it(run, tmp_path):
+    before = (run.path / "result.json").read_bytes()
+    found = reproduce_run(run)
+    assert found.run.path == tmp_path / "runs" / "reproduced" / run.path.parent.name / "seed-0"
+    assert (found.differences, found.machine) == ((), ())
+    assert found.metrics > 50
+    assert found.weights >= 10
+    assert (run.path / "result.json").read_bytes() == before
+    again = reproduce_run(run)  # not what is there already, but anew
+    assert again.run.path == found.run.path
+    assert again.run.read_json("manifest.json")["started"] >= run.read_json("manifest.json")["started"]
+    assert again.differences == ()
+
+
+def test_each_metric_and_weight_that_differs_is_named(run, make_spec, tmp_path):
+    other = run_experiment(make_spec(training={"epochs": 2}), root=tmp_path / "other")
+    lines = other.read_metrics()
+    lines[1]["train"]["loss"] += 0.25
+    other.rewrite_metrics(lines)
+    result = other.read_json("result.json")
+    result["test"]["accuracy"] = 0.125
+    other.write_json("result.json", result)
+    change_weight(CheckpointStore(other.checkpoints).of_epoch(2).weights)
+    manifest = other.read_json("manifest.json")
+    manifest["threads"] += 2
+    manifest["data"]["fingerprint"] = "0"
+    other.write_json("manifest.json", manifest)
+
+    found = compare_runs(run, other)
+    named = {difference.name: difference for difference in found.differences}
+    assert named.keys() == {
+        "metrics: train.loss",
+        "result: test.accuracy",
+        "weights of epoch 2: layers/dense/vars/0",
+    }
+    loss, weight = named["metrics: train.loss"], named["weights of epoch 2: layers/dense/vars/0"]
+    assert (loss.count, loss.total, loss.largest) == (1, 2, pytest.approx(0.25))
+    assert (weight.count, weight.total, weight.largest) == (1, 80, pytest.approx(1.0, rel=1e-6))
+    threads = run.read_manifest().threads
+    data = run.read_manifest().data.fingerprint
+    assert found.machine == (f"threads {threads + 2} in place of {threads}", f"data 0 in place of {data}")
+
+
+def change_weight(path):
+    with h5py.File(path, "r+") as file:
+        file["layers/dense/vars/0"][3, 4] += 1.0
+    about = path.with_name(path.name.replace(".weights.h5", ".json"))
+    content = json.loads(about.read_text())
+    del content["checksum"]
+    content["sha256"] = _hash(path)
+    about.write_text(json.dumps({**content, "checksum": _checksum(content)}))
+
+
+def test_a_metric_that_only_one_has(run, make_spec, tmp_path):
+    other = run_experiment(make_spec(training={"epochs": 2}), root=tmp_path / "other")
+    result = other.read_json("result.json")
+    del result["test"]["calibration_error"]
+    other.write_json("result.json", {**result, "more": 1})
+    assert {d.name for d in compare_runs(run, other).differences} == {"result: test.calibration_error", "result: more"}
+
+
+def test_what_cannot_be_reproduced(run, tmp_path):
+    with pytest.raises(RunError, match="--runs names another place"):
+        reproduce_run(run, root=tmp_path / "runs")
+    extended = extend_run(run, 3)
+    with pytest.raises(RunError, match=r"extends .* with another schedule"):
+        reproduce_run(extended)
+    (run.path / "result.json").unlink()
+    with pytest.raises(RunError, match="is not finished"):
+        reproduce_run(RunDirectory(run.path))

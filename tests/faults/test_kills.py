@@ -1,0 +1,21 @@
+"""A few kills in the ordinary tests; `kill_loop.py` does as many as one likes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("kill_loop.py")
+
+
+@pytest.mark.parametrize("arguments", [["--kills", "2"], ["--writes", "--sample", "3"]], ids=["moments", "writes"])
+def test_killed_runs_come_to_the_same_bits(arguments):
+    done = subprocess.run(
+        [sys.executable, SCRIPT, *arguments], capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    killed = int(arguments[-1])
+    assert f"{killed} killed runs, {killed} identical to the run that never stopped" in done.stdout

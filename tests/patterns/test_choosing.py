@@ -1,0 +1,112 @@
+"""The estimate, and what it chooses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tiedexp.errors import PatternError
+from tiedexp.patterns.choosing import (
+    Choice,
+    ConvSize,
+    choose,
+    estimate_backward,
+    estimate_forward,
+    estimate_step,
+    find_factoring,
+    list_backward,
+    list_forward,
+)
+from tiedexp.patterns.grid import Pattern
+
+SIZE = ConvSize(batch=32, input_size=(28, 28), output_size=(28, 28), in_channels=32, filters=64)
+ROW = Pattern.preset("row", 5)
+
+
+def test_multiplications_are_counted_by_hand() -> None:
+    per_tap = 32 * 28 * 28 * 32 * 64
+    assert estimate_forward(ROW, SIZE, "expand").multiplications == 25 * per_tap
+    assert estimate_forward(ROW, SIZE, "boxes").multiplications == 5 * per_tap
+    assert estimate_backward(ROW, SIZE, Choice()).multiplications == 50 * per_tap
+    shared = Choice("expand", "boxes", "boxes", "output")
+    assert estimate_backward(ROW, SIZE, shared).multiplications == 10 * per_tap
+    assert estimate_step(ROW, SIZE, replace(shared, forward="boxes")).multiplications == 15 * per_tap
+
+
+def test_sharing_saves_the_images() -> None:
+    shared = estimate_backward(ROW, SIZE, Choice("expand", "boxes", "boxes", "output"))
+    apart = estimate_backward(ROW, SIZE, Choice("expand", "boxes", "boxes", "input"))
+    assert shared.elements_moved < apart.elements_moved
+    assert shared.additions < apart.additions
+
+
+def test_bytes_follow_the_elements() -> None:
+    work = estimate_forward(ROW, SIZE, "boxes")
+    assert work.bytes_moved(8) == 2 * work.bytes_moved(4) == 8 * work.elements_moved
+
+
+def test_few_groups_are_factored_and_many_are_not() -> None:
+    assert choose(ROW, SIZE) == Choice("boxes", "boxes", "boxes", "output")
+    assert choose(Pattern.preset("d4", 5), SIZE).forward == "sums"
+    assert choose(Pattern.preset("point", 5), SIZE).is_expanded
+    assert choose(Pattern.preset("full", 5), SIZE, "factored").is_expanded
+
+
+def test_few_channels_are_expanded() -> None:
+    """The sums cost the same for a channel whatever the filters; the multiplications they save do not."""
+    block = Pattern.preset("block", 5)
+    assert not choose(block, SIZE).is_expanded
+    assert choose(block, replace(SIZE, in_channels=2, filters=2)).is_expanded
+
+
+def test_factored_is_factored_wherever_it_can_be() -> None:
+    choice = choose(Pattern.preset("point", 5), SIZE, "factored")
+    assert (choice.forward, choice.input_gradient, choice.weight_gradient) == ("sums", "sums", "sums")
+    assert choose(ROW, SIZE, "expand").is_expanded
+
+
+def test_with_strides_the_input_gradient_is_dense() -> None:
+    size = replace(SIZE, output_size=(14, 14), strides=(2, 2))
+    choice = choose(ROW, size, "factored")
+    assert choice.forward == "boxes"
+    assert choice.input_gradient == "expand"
+    assert (choice.weight_gradient, choice.weight_gradient_of) == ("boxes", "input")
+
+
+def test_groups_of_channels_are_expanded() -> None:
+    size = replace(SIZE, groups=2)
+    assert list_forward(ROW, size) == ["expand"]
+    assert list_backward(ROW, size) == [Choice()]
+    assert choose(ROW, size, "factored").is_expanded
+
+
+def test_lists_are_sorted() -> None:
+    pattern = Pattern.preset("mirror_hv", 5)
+    costs = [estimate_backward(pattern, SIZE, choice).cost for choice in list_backward(pattern, SIZE)]
+    assert costs == sorted(costs)
+    assert len(set(list_backward(pattern, SIZE))) == len(costs)
+
+
+def test_a_mapping_is_a_choice() -> None:
+    assert Choice.of({"forward": "boxes"}, ROW) == Choice("boxes")
+    assert Choice.of(Choice("boxes", "sums").as_dict(), ROW) == Choice("boxes", "sums")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"forwards": "boxes"}, "unknown keys \\['forwards'\\] in `implementation`; there are forward, input_gradient"),
+        ({"forward": "row boxes"}, "forward is 'row boxes', but this pattern has expand, boxes, sums"),
+        ({"weight_gradient_of": "both"}, "weight_gradient_of is 'both'"),
+    ],
+)
+def test_bad_mappings(value: dict[str, str], message: str) -> None:
+    with pytest.raises(PatternError, match=message):
+        Choice.of(value, ROW)
+
+
+def test_text() -> None:
+    assert str(Choice()) == "expand"
+    assert str(Choice("boxes", "expand", "sums")) == "boxes | expand | sums"
+    assert find_factoring(ROW, "sums").name == "sums"

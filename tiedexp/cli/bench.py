@@ -1,0 +1,122 @@
+"""`tiedexp bench`: how fast a tied convolution is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tiedexp.cli.options import DataDir, Json
+
+if TYPE_CHECKING:
+    from tiedexp.bench.layers import Row
+    from tiedexp.experiment.plan import Plan
+    from tiedexp.patterns.grid import Pattern
+
+
+def bench(
+    patterns: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PATTERN]...", help="Presets, as block or hashed:groups=9, or grids (default: block)"),
+    ] = None,
+    kernel_size: Annotated[int, typer.Option(help="Kernel size of presets.")] = 5,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(help="BATCH,ROWS,COLS,CHANNELS,FILTERS; may be repeated (default: 64,16,16,64,64)"),
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Time the training step of a spec's model instead.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed, in turns.")] = 15,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of an operation (default: all cores)")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw times against free weights into this PNG file.")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Time a tied convolution: each implementation, dense convolutions, layers written by hand."""
+    from tiedexp.cli.process import interruptible, quiet_tensorflow
+    from tiedexp.errors import SpecError
+
+    if model is not None and (patterns or shape or plot):
+        raise SpecError("--model times the model of a spec: it takes no PATTERN, --shape or --plot")
+    named = dict(_parse_pattern(text, kernel_size) for text in patterns or ["block"])
+    shapes = [_parse_shape(text) for text in shape or ["64,16,16,64,64"]]
+    plan = None if model is None else _plan(model, data_dir)
+    with quiet_tensorflow(), interruptible():
+        from tiedexp.bench.layers import LayerShape, bench_layers
+        from tiedexp.bench.models import bench_model
+        from tiedexp.training.devices import set_up_process
+
+        used = set_up_process(threads=threads, deterministic=False)
+        if plan is not None:
+            rows = list(bench_model(plan, rounds=rounds))
+        else:
+            rows = list(bench_layers(named, [LayerShape(*sizes) for sizes in shapes], rounds=rounds))
+    if plot is not None:
+        _draw(rows, plot)
+    if json:
+        from json import dumps
+
+        print(dumps({"threads": used, "rounds": rounds, "rows": [row.as_dict() for row in rows]}, indent=2))
+    else:
+        _show(rows, used, rounds)
+
+
+def _plan(path: Path, data_dir: Path | None) -> Plan:
+    from tiedexp.experiment.plan import plan_experiment
+    from tiedexp.spec.loading import load_spec
+
+    return plan_experiment(load_spec(path, []), data_dir=data_dir)
+
+
+def _parse_pattern(text: str, kernel_size: int) -> tuple[str, Pattern]:
+    """A name to show, and the pattern: a grid, a preset, or a preset with options after a colon."""
+    from tiedexp.cli.pattern import parse_options
+    from tiedexp.patterns.grid import Pattern
+    from tiedexp.patterns.presets import PRESETS
+
+    name, colon, options = text.partition(":")
+    if colon:
+        value = {"preset": name, **parse_options(options.split(","))}
+        return text, Pattern.of(value, kernel_size)
+    if name in PRESETS:
+        return text, Pattern.of(name, kernel_size)
+    return text, Pattern.of(text)
+
+
+def _parse_shape(text: str) -> tuple[int, ...]:
+    from tiedexp.errors import SpecError
+
+    numbers = text.split(",")
+    if len(numbers) != 5 or not all(number.strip().isdecimal() and int(number) for number in numbers):
+        raise SpecError(f"--shape is BATCH,ROWS,COLS,CHANNELS,FILTERS, as 64,16,16,64,64. Received: '{text}'")
+    return tuple(map(int, numbers))
+
+
+def _show(rows: list[Row], threads: int, rounds: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for pattern, shape, part in dict.fromkeys((row.pattern, row.shape, row.part) for row in rows):
+        these = [row for row in rows if (row.pattern, row.shape, row.part) == (pattern, shape, part)]
+        what = "forward" if part == "forward" else "step (forward, gradients)"
+        free = f", {these[0].free} of {these[0].cells} weights free" if these[0].free else ""
+        console.print(Text(f"{pattern}{free}, {shape}, {what}", style="bold"))
+        table = Table(box=None)
+        for column in ("method", "computed by", "ms", "times as fast", "quartiles"):
+            table.add_column(column, justify="left" if column in ("method", "computed by") else "right")
+        for row in sorted(these, key=lambda row: row.milliseconds):
+            spread = f"{row.ratio_low:.2f} to {row.ratio_high:.2f}"
+            table.add_row(row.method, row.computed, f"{row.milliseconds:.2f}", f"{row.ratio:.2f}", spread)
+        console.print(table, "")
+    console.print(
+        f"Medians of {rounds} rounds in turns, {threads} threads. Times as fast: as {rows[0].reference}, in the same round."
+    )
+
+
+def _draw(rows: list[Row], path: Path) -> None:
+    from tiedexp.drawing import draw_speed
+
+    points = [(row.method, row.free, row.milliseconds, row.shape) for row in rows if row.part == "step"]
+    path.write_bytes(draw_speed(points))

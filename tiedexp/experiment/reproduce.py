@@ -1,0 +1,171 @@
+"""A finished run done again, and what is different then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from tiedexp.errors import RunError
+from tiedexp.experiment.observer import Observer
+from tiedexp.experiment.plan import locate_run, rerun_source
+from tiedexp.experiment.run import run_experiment
+from tiedexp.runs.directory import RunDirectory
+from tiedexp.runs.manifest import find_differences
+from tiedexp.spec.loading import load_spec
+from tiedexp.training.checkpoint import CheckpointStore
+
+TIMES = ("seconds", "time", "images_per_second")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric, or an array of weights, that is not the same.
+
+    Args:
+        name: as `metrics: train.loss` or `weights of epoch 3: layers/dense/vars/0`.
+        count: numbers that differ, and `total`, all numbers of that name.
+        largest: the largest absolute difference; None where it is no number.
+    """
+
+    name: str
+    count: int
+    total: int
+    largest: float | None
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came of it.
+
+    Args:
+        run: the new run.
+        metrics: how many metrics were compared, and `weights`, how many arrays.
+        differences: those that differ.
+        machine: what differs in the manifests and may be why.
+    """
+
+    run: RunDirectory
+    metrics: int
+    weights: int
+    differences: tuple[Difference, ...]
+    machine: tuple[str, ...]
+
+
+def reproduce_run(
+    run: RunDirectory,
+    *,
+    root: Path | None = None,
+    data_dir: Path | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    observer: Observer | None = None,
+) -> Reproduction:
+    """Do a run again from its own spec, beside it, and compare every metric and every weight, to the bit.
+
+    Args:
+        run: a finished run.
+        root: where the new run goes; by default `reproduced` in the directory of all runs.
+        data_dir: TFDS data directory; None for the one the run was trained with.
+        should_stop: as `run_experiment` asks it.
+        observer: is told what happens.
+
+    Raises:
+        RunError: the run is not finished, or cannot be done again from its spec alone.
+        DatasetError: no data.
+    """
+    spec = load_spec(run.spec, allow_extends=False)
+    if not run.finished:
+        raise RunError(f"{run.path} is not finished; train it to its end first")
+    parent = run.read_manifest().parent
+    if parent is not None and not parent.same_as_from_start:
+        raise RunError(f"{run.path} extends {parent.run} with another schedule: its spec alone does not make it")
+    root = root or run.path.resolve().parent.parent / "reproduced"
+    source = rerun_source(run, spec, data_dir)
+    if locate_run(spec, root).path.resolve() == run.path.resolve():
+        raise RunError(f"{root} is where the run itself is; --runs names another place")
+    again = run_experiment(
+        spec,
+        root=root,
+        data_dir=source.data_dir,
+        fresh=locate_run(spec, root).finished,
+        allow_inexact=True,
+        should_stop=should_stop,
+        observer=observer,
+    )
+    return compare_runs(run, again)
+
+
+def compare_runs(first: RunDirectory, second: RunDirectory) -> Reproduction:
+    """Compare two finished runs of one spec: all but times."""
+    metrics = [dict(_list_metrics(run)) for run in (first, second)]
+    weights = [dict(_list_weights(run)) for run in (first, second)]
+    before, now = first.read_manifest(), second.read_manifest()
+    machine = find_differences(before, now)
+    if before.data.fingerprint != now.data.fingerprint:
+        machine = (*machine, f"data {now.data.fingerprint} in place of {before.data.fingerprint}")
+    found = (_compare(name, *(values.get(name) for values in both)) for both in (metrics, weights) for name in both[0])
+    missing = [name for both in (metrics, weights) for name in both[1].keys() - both[0].keys()]
+    return Reproduction(
+        second,
+        len(metrics[0]),
+        len(weights[0]),
+        (*filter(None, found), *(Difference(name, 1, 1, None) for name in sorted(missing))),
+        machine,
+    )
+
+
+def _compare(name: str, first: Any, second: Any) -> Difference | None:
+    """None if they are the same, to the bit."""
+    if second is None or np.shape(first) != np.shape(second):
+        return Difference(name, np.size(first), np.size(first), None)
+    ours, theirs = np.asarray(first), np.asarray(second)
+    if ours.tobytes() == theirs.tobytes() and ours.dtype == theirs.dtype:
+        return None
+    different = ours != theirs
+    numeric = np.issubdtype(ours.dtype, np.number) and np.issubdtype(theirs.dtype, np.number)
+    largest = float(np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max()) if numeric else None
+    return Difference(name, int(np.count_nonzero(different)), int(ours.size), largest)
+
+
+def _list_metrics(run: RunDirectory) -> Iterator[tuple[str, Any]]:
+    """Each metric: of metrics.jsonl over all epochs, of result.json alone."""
+    series: dict[str, list[Any]] = {}
+    for line in run.read_metrics():
+        for name, value in _flatten(line):
+            series.setdefault(f"metrics: {name}", []).append(value)
+    yield from series.items()
+    for name, value in _flatten(run.read_result()):
+        yield f"result: {name}", value
+
+
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if key in TIMES:
+            continue
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        elif key == "classes":
+            for entry in value:
+                yield from _flatten(entry, f"{prefix}{key}.{entry.get('name')}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, int | float | list) else str(value)
+
+
+def _list_weights(run: RunDirectory) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Each array of the checkpoints of the best and the last epoch, optimizer included."""
+    result, store = run.read_result(), CheckpointStore(run.checkpoints)
+    for epoch in sorted({result["best_epoch"], result["epochs"]}):
+        arrays: dict[str, npt.NDArray[Any]] = {}
+
+        def note(name: str, item: Any, into: dict[str, npt.NDArray[Any]] = arrays) -> None:
+            if isinstance(item, h5py.Dataset):
+                into[name] = item[()]
+
+        with h5py.File(store.of_epoch(epoch).weights) as file:
+            file.visititems(note)
+        yield from ((f"weights of epoch {epoch}: {name}", array) for name, array in arrays.items())

@@ -1,0 +1,183 @@
+"""The implementation of a layer: by the estimate of `tiedexp.patterns.choosing`, refined by the clock where it is close.
+
+A measurement takes a fraction of a second for a layer and is kept in the user's cache directory, so that it is made
+once for a pattern, sizes, dtype and device. There is none while TensorFlow's operations are deterministic, since
+another choice rounds differently, and none with the environment variable TIEDEXP_MEASURE=0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.framework import config as tf_config
+
+from tiedexp.atomic import write_text
+from tiedexp.errors import PatternError
+from tiedexp.layers.convolution import TiedConvolution
+from tiedexp.patterns.choosing import (
+    EXPAND,
+    Choice,
+    ConvSize,
+    choose,
+    estimate_backward,
+    estimate_forward,
+    list_backward,
+    list_forward,
+)
+from tiedexp.patterns.grid import Pattern
+
+# Ways whose estimates are within this factor of the best are compared by the clock.
+CLOSE = 1.4
+# A way must be this much faster than the expanded kernel to be taken.
+WORTH = 0.97
+# Where a whole step of the dense layer has fewer multiply-adds, no choice matters.
+MIN_MULTIPLICATIONS = 30_000_000
+# Sizes and times that bound a measurement; the batch is made smaller for layers with more multiply-adds.
+MAX_MULTIPLICATIONS = 2_000_000_000
+MAX_SECONDS = 0.35
+ROUNDS = 7
+
+
+def choose_implementation(
+    convolution: TiedConvolution, size: ConvSize, implementation: str | Mapping[str, Any], dtype: str
+) -> Choice:
+    """How a layer's convolution is computed.
+
+    Args:
+        convolution: pattern, strides, padding and dilation; its own choice is not looked at.
+        size: sizes of the layer.
+        implementation: "auto", "expand", "factored", or a mapping of the fields of `Choice`.
+        dtype: of the computation.
+
+    Raises:
+        PatternError: a mapping that names a factoring the pattern does not have.
+    """
+    pattern = convolution.pattern
+    if not isinstance(implementation, str):
+        return Choice.of(implementation, pattern)
+    if size.groups > 1 or implementation != "auto":
+        return choose(pattern, size, EXPAND if size.groups > 1 else implementation)
+    estimated = choose(pattern, size)
+    if not _may_measure():
+        # The estimate is of a CPU. Nothing is known of a GPU without measuring.
+        return Choice() if tf.config.list_physical_devices("GPU") else estimated
+    if estimate_forward(pattern, size, EXPAND).multiplications < MIN_MULTIPLICATIONS:
+        return estimated
+    forward = [name for name in list_forward(pattern, size) if _is_close(pattern, size, name)]
+    backward = [choice for choice in list_backward(pattern, size) if _is_close(pattern, size, choice)][:4]
+    if forward == [EXPAND] and backward == [Choice()]:
+        return Choice()
+    key = _key(convolution, size, dtype)
+    with contextlib.suppress(KeyError, TypeError, PatternError):  # not measured yet, or a damaged entry
+        return Choice.of(_load_choices()[key], pattern)
+    choice = _measure(convolution, size, forward, backward, dtype)
+    _save_choice(key, choice)
+    return choice
+
+
+def _may_measure() -> bool:
+    return not tf_config.is_op_determinism_enabled() and os.environ.get("TIEDEXP_MEASURE", "1") != "0"
+
+
+def _is_close(pattern: Pattern, size: ConvSize, way: str | Choice) -> bool:
+    if isinstance(way, str):
+        best = estimate_forward(pattern, size, list_forward(pattern, size)[0]).cost
+        return estimate_forward(pattern, size, way).cost <= CLOSE * best
+    best = estimate_backward(pattern, size, list_backward(pattern, size)[0]).cost
+    return estimate_backward(pattern, size, way).cost <= CLOSE * best
+
+
+def _measure(
+    convolution: TiedConvolution, size: ConvSize, forward: list[str], backward: list[Choice], dtype: str
+) -> Choice:
+    """The fastest of some ways, measured in turns; the expanded kernel unless another is clearly faster."""
+    per_image = estimate_forward(convolution.pattern, replace(size, batch=1), EXPAND).multiplications
+    batch = max(1, min(size.batch, int(MAX_MULTIPLICATIONS / per_image)))
+    with tf.init_scope():
+        images = tf.random.stateless_normal((batch, *size.input_size, size.in_channels), (0, 1), dtype=dtype)
+        upstream = tf.random.stateless_normal((batch, *size.output_size, size.filters), (0, 2), dtype=dtype)
+        weights = (convolution.pattern.num_groups, size.in_channels, size.filters)
+        free = tf.random.stateless_normal(weights, (0, 3), dtype=dtype)
+
+        def run_forward(name: str) -> Callable[[], Any]:
+            ready = replace(convolution, choice=Choice(forward=name))
+            return lambda: ready.forward(images, free)
+
+        def run_backward(choice: Choice) -> Callable[[], Any]:
+            ready = replace(convolution, choice=choice)
+            return lambda: ready.backward(images, free, upstream)
+
+        name = _fastest({name: run_forward(name) for name in [EXPAND, *forward]}, EXPAND)
+        choice = _fastest({choice: run_backward(choice) for choice in [Choice(), *backward]}, Choice())
+    return replace(choice, forward=name)
+
+
+def _fastest(ways: dict[Any, Callable[[], Any]], dense: Any) -> Any:
+    """The way with the shortest time, each the best of several rounds in turns."""
+    if len(ways) == 1:
+        return dense
+    times = dict.fromkeys(ways, float("inf"))
+    began = time.perf_counter()
+    for number in range(ROUNDS + 1):
+        for way, run in ways.items():
+            start = time.perf_counter()
+            for tensor in tf.nest.flatten(run()):
+                tensor.numpy()  # on a GPU, waits for the result
+            if number:  # the first round warms up
+                times[way] = min(times[way], time.perf_counter() - start)
+        if number and time.perf_counter() - began > MAX_SECONDS:
+            break
+    best = min(times, key=times.__getitem__)
+    return best if times[best] < WORTH * times[dense] else dense
+
+
+# The cache: one JSON object, from a description of what was measured to the fields of the choice.
+
+
+def cache_path() -> Path:
+    """Where measured choices are kept."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "tiedexp" / "choices.json"
+
+
+def _key(convolution: TiedConvolution, size: ConvSize, dtype: str) -> str:
+    versions = f"tiedexp {version('tiedexp')}, tensorflow {tf.__version__}, {_device()}"
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
+    return f"{versions}, {threads} threads | {convolution.pattern} | {size} {convolution.padding} {dtype}"
+
+
+@lru_cache(maxsize=1)
+def _device() -> str:
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _load_choices() -> dict[str, dict[str, str]]:
+    try:
+        choices = json.loads(cache_path().read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, or not ours: it is only a cache
+        return {}
+    return choices if isinstance(choices, dict) else {}
+
+
+def _save_choice(key: str, choice: Choice) -> None:
+    with contextlib.suppress(OSError):  # a read-only home costs a measurement the next time
+        cache_path().parent.mkdir(parents=True, exist_ok=True)
+        write_text(cache_path(), json.dumps({**_load_choices(), key: choice.as_dict()}, indent=1))

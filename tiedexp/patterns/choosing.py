@@ -1,0 +1,353 @@
+"""Which way to compute a tied convolution is the fastest: an estimate from the pattern and the sizes alone.
+
+Forward, gradient with respect to the input and gradient with respect to the weights are chosen apart, each among the
+expanded kernel and the pattern's factorings. The estimate counts multiplications, additions and the elements moved
+through memory by each step of `tiedexp.layers.factored`, and weighs them by what they cost on a CPU. It is a pure
+function, so that a deterministic run makes the same choice everywhere; `tiedexp.layers.measuring` refines it by the
+clock where that is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from tiedexp.errors import PatternError
+from tiedexp.patterns.factoring import Box, Factoring, Lattice, factor, factor_rotated
+from tiedexp.patterns.grid import Pattern
+
+EXPAND = "expand"
+BATCH = 64  # images, where the batch is not known
+SIDE = 32  # pixels, where the size of the images is not known
+
+# Costs relative to one multiply-add of a dense convolution, fitted to measurements of `tiedexp bench` on two cores of
+# an AMD EPYC 9005 with oneDNN, float32 (see experiments/speed).
+ELEMENT_MOVED = 11.0  # an element read or written by padding, pooling, concatenation or cropping
+ELEMENT_ADDED = 7.0  # one read or written by an addition
+MATMUL = 1.25  # a multiply-add in a matrix product; more where it has few columns:
+MATMUL_COLUMNS = 5.0  # divided by their number
+SMALL_CONVOLUTION = 1.0 / 3.0  # what each of the first four taps of a convolution costs more
+FILTER_GRADIENT = 1.5  # a multiply-add in the filter gradient of a convolution of few taps, which costs besides
+FILTER_GRADIENT_CALL = 0.8  # taps
+# An estimate must promise this much before the expanded kernel is left, as it is a little wrong.
+MARGIN = 0.88
+
+
+@dataclass(frozen=True)
+class ConvSize:
+    """Sizes of a convolution.
+
+    Args:
+        batch: images.
+        input_size: (rows, cols) of the input, in pixels.
+        output_size: (rows, cols) of the output.
+        in_channels: channels that come in.
+        filters: channels that go out.
+        strides, dilation: (down, across).
+        groups: groups of channels; more than one are convolved with the expanded kernel.
+    """
+
+    batch: int
+    input_size: tuple[int, int]
+    output_size: tuple[int, int]
+    in_channels: int
+    filters: int
+    strides: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def reversed(self) -> ConvSize:
+        """The convolution that computes the gradient with respect to the input, at stride 1."""
+        return replace(
+            self,
+            input_size=self.output_size,
+            output_size=self.input_size,
+            in_channels=self.filters,
+            filters=self.in_channels,
+        )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a computation does: multiply-adds of convolutions and products, additions, and elements moved by them.
+
+    `cost` is the whole of it in multiply-adds of a dense convolution.
+    """
+
+    multiplications: float = 0
+    additions: float = 0
+    elements_moved: float = 0
+    cost: float = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(*(a + b for a, b in zip(self._values(), other._values(), strict=True)))
+
+    def bytes_moved(self, itemsize: int = 4) -> float:
+        """Bytes read and written, of elements of `itemsize` bytes."""
+        return self.elements_moved * itemsize
+
+    def _values(self) -> tuple[float, float, float, float]:
+        return self.multiplications, self.additions, self.elements_moved, self.cost
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How each part of a training step is computed: "expand" or the name of a factoring.
+
+    Args:
+        forward: the output.
+        input_gradient: the gradient with respect to the input.
+        weight_gradient: the gradient with respect to the free weights.
+        weight_gradient_of: which tensor's sum images serve for it, "input" or "output" (then shared with the
+            gradient with respect to the input, if that has the same factoring).
+    """
+
+    forward: str = EXPAND
+    input_gradient: str = EXPAND
+    weight_gradient: str = EXPAND
+    weight_gradient_of: str = "input"
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any], pattern: Pattern) -> Choice:
+        """A choice from its mapping, checked against the factorings the pattern has.
+
+        Raises:
+            PatternError: unknown keys, or no such factoring.
+        """
+        fields = asdict(cls())
+        unknown = set(value) - set(fields)
+        if unknown:
+            raise PatternError(f"unknown keys {sorted(unknown)} in `implementation`; there are {', '.join(fields)}")
+        names = (EXPAND, *(factoring.name for factoring in factor(pattern)))
+        rotated_names = (EXPAND, *(factoring.name for factoring in factor_rotated(pattern)))
+        choice = cls(**{**fields, **value})
+        allowed = {
+            "forward": names,
+            "input_gradient": rotated_names,
+            "weight_gradient": names if choice.weight_gradient_of == "input" else rotated_names,
+            "weight_gradient_of": ("input", "output"),
+        }
+        for key, options in allowed.items():
+            if getattr(choice, key) not in options:
+                raise PatternError(
+                    f"`implementation`: {key} is '{getattr(choice, key)}', but this pattern has {', '.join(options)}"
+                )
+        return choice
+
+    @property
+    def is_expanded(self) -> bool:
+        """Whether nothing is factored."""
+        return self.forward == self.input_gradient == self.weight_gradient == EXPAND
+
+    def __str__(self) -> str:
+        if self.forward == self.input_gradient == self.weight_gradient:
+            return self.forward
+        return f"{self.forward} | {self.input_gradient} | {self.weight_gradient}"
+
+    def as_dict(self) -> dict[str, str]:
+        """The fields, as text."""
+        return asdict(self)
+
+
+def find_factoring(pattern: Pattern, name: str) -> Factoring:
+    """The factoring of a pattern with a name."""
+    return next(factoring for factoring in factor(pattern) if factoring.name == name)
+
+
+def find_rotated_factoring(pattern: Pattern, name: str) -> Factoring:
+    """The factoring, with a name, of the pattern's kernel turned by 180 degrees."""
+    return next(factoring for factoring in factor_rotated(pattern) if factoring.name == name)
+
+
+def can_factor_backward(size: ConvSize) -> bool:
+    """Whether the sum images of the output's gradient serve: not with strides, which spread it out."""
+    return size.strides == (1, 1)
+
+
+def estimate_forward(pattern: Pattern, size: ConvSize, name: str) -> Work:
+    """The work of the output, in the way of `name`."""
+    if name == EXPAND:
+        return _dense(pattern, size)
+    factoring = find_factoring(pattern, name)
+    return _images(factoring, size) + _convolve(factoring, size)
+
+
+def estimate_backward(pattern: Pattern, size: ConvSize, choice: Choice) -> Work:
+    """The work of both gradients."""
+    turned = size.reversed()
+    work = Work()
+    shared = False
+    if choice.input_gradient == EXPAND:
+        work += _dense(pattern, size)
+    else:
+        factoring = find_rotated_factoring(pattern, choice.input_gradient)
+        work += _images(factoring, turned) + _convolve(factoring, turned)
+        shared = choice.weight_gradient_of == "output" and choice.weight_gradient == choice.input_gradient
+    if choice.weight_gradient == EXPAND:
+        return work + _dense(pattern, size)
+    if choice.weight_gradient_of == "output":
+        factoring, read = find_rotated_factoring(pattern, choice.weight_gradient), turned
+    else:
+        factoring, read = find_factoring(pattern, choice.weight_gradient), size
+    return work + (Work() if shared else _images(factoring, read)) + _correlate(factoring, read)
+
+
+def estimate_step(pattern: Pattern, size: ConvSize, choice: Choice) -> Work:
+    """The work of a training step of the layer: the output and both gradients."""
+    return estimate_forward(pattern, size, choice.forward) + estimate_backward(pattern, size, choice)
+
+
+def list_forward(pattern: Pattern, size: ConvSize) -> list[str]:
+    """Ways to compute the output, the cheapest first by the estimate."""
+    names = [EXPAND, *(factoring.name for factoring in factor(pattern))] if size.groups == 1 else [EXPAND]
+    return sorted(names, key=lambda name: estimate_forward(pattern, size, name).cost)
+
+
+def list_backward(pattern: Pattern, size: ConvSize) -> list[Choice]:
+    """Ways to compute the gradients (`forward` is left at "expand"), the cheapest first by the estimate."""
+    return sorted(_backward_choices(pattern, size), key=lambda choice: estimate_backward(pattern, size, choice).cost)
+
+
+def _backward_choices(pattern: Pattern, size: ConvSize) -> Iterator[Choice]:
+    yield Choice()
+    if size.groups > 1:
+        return
+    names = [factoring.name for factoring in factor(pattern)]
+    rotated = [factoring.name for factoring in factor_rotated(pattern)] if can_factor_backward(size) else []
+    for input_gradient in (EXPAND, *rotated):
+        for weight_gradient in names:
+            yield Choice(EXPAND, input_gradient, weight_gradient, "input")
+        for weight_gradient in rotated:
+            yield Choice(EXPAND, input_gradient, weight_gradient, "output")
+        if input_gradient != EXPAND:
+            yield Choice(EXPAND, input_gradient, EXPAND)
+
+
+@lru_cache(maxsize=4096)
+def choose(pattern: Pattern, size: ConvSize, implementation: str = "auto") -> Choice:
+    """The cheapest way by the estimate.
+
+    Args:
+        pattern: the tying.
+        size: sizes of the convolution.
+        implementation: "auto"; "expand", the dense kernel; "factored", the cheapest factoring where there is one, even
+            if the dense kernel is cheaper.
+    """
+    if implementation == EXPAND:
+        return Choice()
+    forward, backward = list_forward(pattern, size), list_backward(pattern, size)
+    if implementation == "factored":
+        best = max(backward, key=lambda way: (_num_factored(way), -estimate_backward(pattern, size, way).cost))
+        return replace(best, forward=next((name for name in forward if name != EXPAND), EXPAND))
+    chosen = backward[0]
+    if estimate_backward(pattern, size, chosen).cost > MARGIN * estimate_backward(pattern, size, Choice()).cost:
+        chosen = Choice()
+    dense = estimate_forward(pattern, size, EXPAND).cost
+    worth = estimate_forward(pattern, size, forward[0]).cost <= MARGIN * dense
+    return replace(chosen, forward=forward[0] if worth else EXPAND)
+
+
+def _num_factored(choice: Choice) -> int:
+    return (choice.input_gradient != EXPAND) + (choice.weight_gradient != EXPAND)
+
+
+# What each step costs
+
+
+def _dense(pattern: Pattern, size: ConvSize) -> Work:
+    rows, cols = pattern.shape
+    return _convolution(rows * cols, size)
+
+
+def _pixels(sides: tuple[int, int], size: ConvSize) -> int:
+    return size.batch * sides[0] * sides[1]
+
+
+def _passes(elements: float, additions: float = 0) -> Work:
+    weight = ELEMENT_ADDED if additions else ELEMENT_MOVED
+    return Work(additions=additions, elements_moved=elements, cost=weight * elements + additions)
+
+
+def _convolution(taps: int, size: ConvSize) -> Work:
+    outputs = _pixels(size.output_size, size) * size.filters
+    inputs = _pixels(size.input_size, size) * size.in_channels
+    per_tap = outputs * size.in_channels
+    return Work(
+        multiplications=taps * per_tap,
+        elements_moved=inputs + outputs,
+        cost=(taps + min(taps, 4) * SMALL_CONVOLUTION) * per_tap + inputs + outputs,
+    )
+
+
+def _is_boxes(factoring: Factoring, size: ConvSize) -> bool:
+    return size.dilation == (1, 1) and all(isinstance(image, Box) for image in factoring.images)
+
+
+def _plane(factoring: Factoring, size: ConvSize) -> int:
+    """Pixels of the lists that sums are taken of, zeros between rows and images included."""
+    rows, cols = (
+        max(size.input_size[axis], size.output_size[axis] * size.strides[axis])
+        + (factoring.shape[axis] - 1) * size.dilation[axis] // 2
+        for axis in (0, 1)
+    )
+    return size.batch * rows * cols
+
+
+def _images(factoring: Factoring, size: ConvSize) -> Work:
+    """The sum images; for sums with their copy side by side."""
+    if _is_boxes(factoring, size):
+        pixels = _pixels(size.input_size, size) * size.in_channels
+        work = Work()
+        for lattice in factoring.lattices:
+            box = _box(factoring, lattice)
+            if box is not None:
+                signs = 2 if box.alternate_rows or box.alternate_cols else 0
+                work += _passes((2 + signs) * 2 * pixels)  # padding, signs, pooling
+                work += Work(additions=(box.rows * box.cols - 1) * pixels)
+            elif lattice.size != factoring.shape:
+                work += _passes(pixels)
+        return work
+    pixels = _plane(factoring, size) * size.in_channels
+    terms = [image.signs.size if isinstance(image, Box) else len(image.terms) for image in factoring.images]
+    work = _passes(2 * pixels)
+    for count in terms:
+        work += _passes((count + 1) * pixels, (count - 1) * pixels)
+    return work + _passes(2 * len(factoring.taps) * pixels)
+
+
+def _box(factoring: Factoring, lattice: Lattice) -> Box | None:
+    image = factoring.images[lattice.image] if lattice.image >= 0 else None
+    return image if isinstance(image, Box) else None
+
+
+def _convolve(factoring: Factoring, size: ConvSize) -> Work:
+    """The taps."""
+    outputs = _pixels(size.output_size, size) * size.filters
+    if _is_boxes(factoring, size):
+        work = Work()
+        for number, lattice in enumerate(factoring.lattices):
+            work += _convolution(lattice.size[0] * lattice.size[1], size)
+            if number:
+                work += _passes(3 * outputs, outputs)
+        return work
+    return _product(factoring, size) + _passes(2 * outputs)
+
+
+def _product(factoring: Factoring, size: ConvSize) -> Work:
+    count = len(factoring.taps) * _plane(factoring, size) * size.in_channels * size.filters
+    return Work(multiplications=count, cost=(MATMUL + MATMUL_COLUMNS / size.filters) * count)
+
+
+def _correlate(factoring: Factoring, size: ConvSize) -> Work:
+    """The gradient of the taps' weights."""
+    outputs = _pixels(size.output_size, size) * size.filters
+    if _is_boxes(factoring, size):
+        calls = len(factoring.lattices)
+        taps = sum(lattice.size[0] * lattice.size[1] for lattice in factoring.lattices)
+        per_tap = outputs * size.in_channels
+        moved = calls * (outputs + _pixels(size.input_size, size) * size.in_channels)
+        cost = (FILTER_GRADIENT * taps + FILTER_GRADIENT_CALL * calls) * per_tap + moved
+        return Work(multiplications=taps * per_tap, elements_moved=moved, cost=cost)
+    return _product(factoring, size) + _passes(2 * outputs)
