@@ -30,3 +30,13 @@ def test_a_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
         write_half()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path):
+    (tmp_path / "outside").write_text("theirs")
+    with replace_file(tmp_path / "file") as unfinished:
+        unfinished.touch()
+    (tmp_path / unfinished.name).symlink_to(tmp_path / "outside")
+    write_text(tmp_path / "file", "ours")
+    assert (tmp_path / "file").read_text() == "ours"
+    assert (tmp_path / "outside").read_text() == "theirs"

@@ -21,6 +21,7 @@ def replace_file(path: Path, suffix: str = "") -> Iterator[Path]:
     If the block raises, `path` stays as it was and the temporary file is deleted.
     """
     unfinished = path.with_name(f"{_UNFINISHED}{os.getpid()}-{path.name}{suffix}")
+    unfinished.unlink(missing_ok=True)  # what stands there may be a link to somewhere else
     try:
         yield unfinished
         _sync(unfinished, os.O_RDONLY)

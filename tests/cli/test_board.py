@@ -23,6 +23,11 @@ from tiedexp.runs.tensorboard import TensorBoardLog
 # A test run may have been started with SIGINT ignored, which children inherit.
 CODE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from tiedexp.cli import main; main()"
 
+# Those that show what a run writes. Others open files that a log names, as the projector does, wherever they are.
+SHOWN_PLUGINS = {
+    "timeseries", "scalars", "custom_scalars", "images", "distributions", "histograms", "text", "hparams",
+}  # fmt: skip
+
 
 def make_run(path: Path) -> Path:
     """A run as far as `board` is concerned."""
@@ -186,6 +191,7 @@ def test_it_serves_until_it_is_stopped_and_leaves_nothing(runs, tmp_path, argume
         rows = read("plugin/hparams/session_groups", query)["sessionGroups"]
         assert sorted(row["name"] for row in rows) == shown
         assert read("plugin/custom_scalars/layout")["category"]
+        assert set(read("plugins_listing")) == SHOWN_PLUGINS
         assert "libtensorflow" not in Path(f"/proc/{process.pid}/maps").read_text()
         servers = children_of(process.pid)
         process.send_signal(ending)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import tracemalloc
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -118,3 +122,42 @@ def test_nothing_is_unpickled(save, tmp_path):
     with pytest.raises(DatasetError, match=r"not an \.npz archive of plain arrays"):
         load_dataset("npz", path=path)
     assert not (tmp_path / "sprung").exists()
+
+
+def write_member(path, name, header_shape, content):
+    """An archive with one member whose header may lie."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": header_shape})
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open(f"{name}.npy", "w") as member:
+        member.write(header.getvalue())
+        for part in content:
+            member.write(part)
+
+
+@pytest.mark.parametrize("name", ["x_train", "y_train", "x_test", "class_names"])
+def test_an_array_that_says_it_is_huge_is_not_read(save, name):
+    path = save(**{name: None})
+    write_member(path, name, (10**6, 10**6, 10**6), [b"12345"])
+    with pytest.raises(DatasetError, match=rf"{name} should be 1000000000000000000 bytes.*but the file has 5 for it"):
+        load_dataset("npz", path=path)
+
+
+def test_few_bytes_that_unpack_to_very_many_are_not_read(save):
+    path = save(x_train=None)
+    write_member(path, "x_train", (30, 7000, 7000), [bytes(7000 * 7000)] * 30)
+    assert path.stat().st_size < 2 * 2**20
+    tracemalloc.start()
+    with pytest.raises(DatasetError, match=r"bytes that unpack to 14700\d+, more than 200 times as many"):
+        load_dataset("npz", path=path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_a_header_without_end(save):
+    path = save(x_train=None)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x_train.npy", b"\x93NUMPY\x02\x00" + b"\xff\xff\xff\x7f" + b"(" * 10**6)
+    for function in (load_dataset, describe_dataset):
+        with pytest.raises(DatasetError, match=r"not an \.npz archive of plain arrays"):
+            function("npz", path=path)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tiedexp.errors import DatasetError, RunError
 from tiedexp.experiment.plan import evaluation_source, locate_run, name_pattern, plan_experiment, training_source
 from tiedexp.runs.directory import RunDirectory
 
@@ -44,13 +45,20 @@ def test_the_plan_of_a_resnet(make_spec):
     assert plan.convs[-1].filters == 4 * 2 * 4
 
 
-def test_where_images_come_from(make_spec, tmp_path):
-    run = RunDirectory(tmp_path)
-    (tmp_path / "images").mkdir()
-    data = {"name": "mnist", "fingerprint": "0", "image_shape": [28, 28, 1], "class_names": [], "mean": [], "std": []}
+def make_run(path: Path, data_dir: str | None = None) -> RunDirectory:
+    """A run with a manifest."""
+    path.mkdir(exist_ok=True)
+    data = {"name": "mnist", "fingerprint": "0", "image_shape": [28, 28, 1], "class_names": [], "mean": [0], "std": [1]}
     machine = {"versions": {}, "commit": None, "processor": "", "device": "CPU", "replicas": 1, "threads": 1}
-    manifest = {"format": 1, **machine, "deterministic": True, "data": {**data, "data_dir": "/trained/from"}}
+    manifest = {"format": 1, **machine, "deterministic": True, "data": {**data, "data_dir": data_dir}}
+    run = RunDirectory(path)
     run.write_json("manifest.json", manifest)
+    return run
+
+
+def test_where_images_come_from(make_spec, tmp_path):
+    run = make_run(tmp_path, data_dir="/trained/from")
+    (tmp_path / "images").mkdir()
     spec = make_spec(dataset={"name": "mnist"})
     assert training_source(spec, Path("/here")).data_dir == Path("/here")
 
@@ -58,8 +66,28 @@ def test_where_images_come_from(make_spec, tmp_path):
         found = evaluation_source(run, spec, **options)
         return found.name, found.path, found.data_dir
 
-    assert source() == ("mnist", None, Path("/trained/from"))
+    assert source() == ("mnist", None, None)
     assert source(data_dir=Path("/other")) == ("mnist", None, Path("/other"))
-    assert source(data="kmnist") == ("kmnist", None, Path("/trained/from"))
+    assert source(data="kmnist") == ("kmnist", None, None)
     assert source(data=str(tmp_path / "images"))[:2] == ("folder", tmp_path / "images")
     assert source(data="mine.npz")[:2] == ("npz", Path("mine.npz"))
+
+
+def test_the_data_directory_that_a_run_names_is_told_not_read(make_spec, tmp_path, monkeypatch):
+    run = make_run(tmp_path / "run", data_dir="/trained/from")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "mine"))
+    source = evaluation_source(run, make_spec(dataset={"name": "mnist"}))
+    with pytest.raises(
+        DatasetError, match=r"not prepared in .*mine(.|\n)*trained on data in /trained/from; --data-dir"
+    ):
+        source.check()
+    monkeypatch.setenv("TFDS_DATA_DIR", "/trained/from")
+    assert evaluation_source(run, make_spec(dataset={"name": "mnist"})).advice == ""
+
+
+@pytest.mark.parametrize("name", ["folder", "npz"])
+def test_images_that_a_run_names_are_not_read(make_spec, tmp_path, name):
+    spec = make_spec(dataset={"name": name, "path": "/some/bo dy's"})
+    with pytest.raises(RunError, match=r"names its images: .* read only if you name them too: --data '/some/bo dy'"):
+        evaluation_source(make_run(tmp_path / "run"), spec)
+    assert evaluation_source(make_run(tmp_path / "run"), spec, data="digits").name == "digits"

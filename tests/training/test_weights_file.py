@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import shutil
+import struct
+import sys
 import tracemalloc
 import zipfile
 
@@ -167,6 +170,28 @@ def test_what_is_no_hdf5_is_refused(checkpoint, trainer, tmp_path, make):
     with pytest.raises(RunError, match="is not an HDF5 file that can be read"):
         load_weights(checkpoint, trainer.model)
     assert not (tmp_path / "sprung").exists()
+
+
+def test_damage_on_which_hdf5_takes_all_memory(checkpoint, trainer):
+    """A list of free places in a heap of names that goes in a circle; found by changing bytes at random."""
+    content = bytearray(checkpoint.weights.read_bytes())
+    heap = content.find(b"HEAP")
+    while heap >= 0:
+        free, data = struct.unpack_from(
+            "<QQ", content, heap + 16
+        )  # the first free place, and where the heap's data are
+        if free != 1:  # 1 where there is none
+            struct.pack_into("<Q", content, data + free, free)
+        heap = content.find(b"HEAP", heap + 1)
+    checkpoint.weights.write_bytes(content)
+    with pytest.raises(RunError, match=r"is not loaded: it is not an HDF5 file that can be read: .*memory"):
+        load_weights(checkpoint, trainer.model)
+
+
+def test_damage_that_hdf5_does_not_survive(checkpoint, trainer, monkeypatch):
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(RunError, match="it is damaged in a way that the HDF5 library does not survive"):
+        load_weights(checkpoint, trainer.model)
 
 
 def test_links_and_pipes_are_not_opened(checkpoint, trainer, tmp_path):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -78,7 +78,7 @@ def _launch_tensorboard(folder: Path, host: str, port: int | None) -> str:
 
     from tiedexp.errors import RunError
 
-    tensorboard = program.TensorBoard()
+    tensorboard = program.TensorBoard(plugins=_load_plugins())
     tensorboard.configure(logdir=str(folder), host=host, port=port, reload_interval=REFRESH_SECONDS)
     try:
         with redirect_stderr(io.StringIO()):  # a note about flags that this command does not have
@@ -86,6 +86,31 @@ def _launch_tensorboard(folder: Path, host: str, port: int | None) -> str:
     except program.TensorBoardServerException as error:
         raise RunError(f"TensorBoard does not start: {error.msg}") from error
     return url
+
+
+def _load_plugins() -> list[Any]:
+    """The parts of TensorBoard that show what a run writes; others open files that a log names, wherever they are."""
+    from tensorboard.plugins.core.core_plugin import CorePluginLoader
+    from tensorboard.plugins.custom_scalar.custom_scalars_plugin import CustomScalarsPlugin
+    from tensorboard.plugins.distribution.distributions_plugin import DistributionsPlugin
+    from tensorboard.plugins.histogram.histograms_plugin import HistogramsPlugin
+    from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
+    from tensorboard.plugins.image.images_plugin import ImagesPlugin
+    from tensorboard.plugins.metrics.metrics_plugin import MetricsPlugin
+    from tensorboard.plugins.scalar.scalars_plugin import ScalarsPlugin
+    from tensorboard.plugins.text.text_plugin import TextPlugin
+
+    return [
+        CorePluginLoader(include_debug_info=True),
+        MetricsPlugin,
+        ScalarsPlugin,
+        CustomScalarsPlugin,
+        ImagesPlugin,
+        DistributionsPlugin,
+        HistogramsPlugin,
+        TextPlugin,
+        HParamsPlugin,
+    ]
 
 
 def _link_runs(path: Path, folder: Path, linked: dict[Path, str], *, required: bool = True) -> None:

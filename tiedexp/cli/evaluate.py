@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tiedexp.cli.options import Json, RunDataDir, RunPath
+from tiedexp.cli.options import DataDir, Json, RunPath
 
 if TYPE_CHECKING:
     from tiedexp.evaluation import Evaluation
@@ -45,11 +45,11 @@ def evaluate(
             help="Other images, all of them: a dataset's name, a directory of class directories, an .npz file."
         ),
     ] = None,
-    data_dir: RunDataDir = None,
+    data_dir: DataDir = None,
     confusion: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
     json: Json = False,
 ) -> None:
-    """Test a run's model, on its own images or others.
+    """Test a run's model, on its own images or others. The run may come from anywhere: no file that it names is opened.
 
     Prints loss, accuracy with its interval, top-5, each class, the confusion matrix and the calibration error.
     """

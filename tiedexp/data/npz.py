@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import math
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from lzma import LZMAError
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,11 @@ import numpy.typing as npt
 
 from tiedexp.data.splits import Split
 from tiedexp.errors import DatasetError
+
+# Compressed images take a tenth of their room, blank ones a thousandth.
+_MAX_UNPACKED = 2**30
+_MAX_EXPANSION = 200
+_MAX_HEADER = 16 * 2**10
 
 _HEADER_READERS: dict[tuple[int, int], Any] = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -55,16 +65,25 @@ def describe_npz(path: Path) -> tuple[tuple[int, int, int], int, int, int | None
 
 def _read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
     """Those of the arrays that are there, and `class_names`; both of training and both of test, or none of test."""
+    with _readable(path), path.open("rb") as file:  # which np.load would leave open if it fails
+        archive = np.load(file, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise DatasetError(f"{path} is one array, not an .npz archive; write it with np.savez")
+        _check_names(path, archive.files)
+        present = [name for name in (*names, "class_names") if name in archive.files]
+        assert archive.zip is not None  # it is not closed
+        _check_sizes(path, archive.zip, present)
+        return {name: archive[name] for name in present}
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what NumPy and the unpackers raise for a file that is cut off, wrong or encrypted into our own error."""
     try:
-        with path.open("rb") as file:  # which np.load would leave open if it fails
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DatasetError(f"{path} is one array, not an .npz archive; write it with np.savez")
-            _check_names(path, archive.files)
-            return {name: archive[name] for name in (*names, "class_names") if name in archive.files}
+        yield
     except FileNotFoundError:
         raise DatasetError(f"there is no file {path}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, KeyError, zipfile.BadZipFile, zlib.error, LZMAError) as error:
         raise DatasetError(f"{path} is not an .npz archive of plain arrays that can be read: {error}") from error
 
 
@@ -77,13 +96,45 @@ def _check_names(path: Path, names: list[str]) -> None:
         raise DatasetError(f"{path} has no array {', '.join(missing)}; it has {', '.join(names) or 'none'}")
 
 
+def _check_sizes(path: Path, archive: zipfile.ZipFile, names: list[str]) -> None:
+    """Refuse arrays that say they are larger than they are, and few bytes that unpack to very many."""
+    total = packed = 0
+    for name in names:
+        shape, dtype, header = _read_header(path, archive, name)
+        member = archive.getinfo(_member_name(archive, name))
+        size = math.prod(shape) * dtype.itemsize
+        if not dtype.hasobject and header + size != member.file_size:
+            raise DatasetError(
+                f"{path}: {name} should be {size} bytes, an array {shape} of {dtype}, but the file has "
+                f"{member.file_size - header} for it"
+            )
+        total, packed = total + size, packed + member.compress_size
+    if total > max(_MAX_UNPACKED, _MAX_EXPANSION * packed):
+        raise DatasetError(
+            f"{path} holds {packed} bytes that unpack to {total}, more than {_MAX_EXPANSION} times as many: "
+            "no images do; if these are, write them with np.savez, which does not compress"
+        )
+
+
 def _read_shape(path: Path, name: str) -> tuple[int, ...]:
-    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
-        version = np.lib.format.read_magic(member)
+    with _readable(path), zipfile.ZipFile(path) as archive:
+        return _read_header(path, archive, name)[0]
+
+
+def _read_header(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """(shape, type, length of the header) of an array."""
+    with archive.open(_member_name(archive, name)) as member:
+        begin = io.BytesIO(member.read(_MAX_HEADER))
+        version = np.lib.format.read_magic(begin)
         if version not in _HEADER_READERS:
             raise DatasetError(f"{path}: {name} is in version {version} of the .npy format; write it with np.savez")
-        shape: tuple[int, ...] = _HEADER_READERS[version](member)[0]
-        return shape
+        shape, _, dtype = _HEADER_READERS[version](begin)
+        return shape, dtype, begin.tell()
+
+
+def _member_name(archive: zipfile.ZipFile, name: str) -> str:
+    """NumPy takes an array's name with and without its ending."""
+    return name if name in archive.namelist() else f"{name}.npy"
 
 
 def _as_image_shape(path: Path, name: str, shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from tiedexp.data.pipeline import evaluation_batches
-from tiedexp.data.sources import Split, load_dataset, split_validation
+from tiedexp.data.sources import Split, describe_dataset, load_dataset, split_validation
 from tiedexp.data.transforms import apply_transform
 from tiedexp.errors import DatasetError, RunError
 from tiedexp.evaluation import Evaluation, Predictor, compute_evaluation
 from tiedexp.experiment.build import EVALUATION_BATCH, build_model
+from tiedexp.experiment.limits import check_fits
 from tiedexp.experiment.plan import evaluation_source, plan_model, training_source
 from tiedexp.experiment.state import load_state
 from tiedexp.runs.directory import RunDirectory
@@ -37,7 +38,7 @@ def evaluate_run(
         transform: applied to every image first, as `tiedexp.data.transforms` names it.
         data: another dataset: a name, a folder of images or an .npz file; its classes must be as many. All its test
             images count, or all its images if it has no test images of its own.
-        data_dir: TFDS data directory; None for the one the run was trained with.
+        data_dir: TFDS data directory; None for $TFDS_DATA_DIR or the default of TFDS.
 
     Returns:
         the results, and the epoch of the checkpoint.
@@ -50,6 +51,11 @@ def evaluate_run(
     kept = _find_checkpoint(CheckpointStore(run.checkpoints), checkpoint)
     set_up_process(threads=spec.training.threads, deterministic=spec.training.deterministic)
     source = evaluation_source(run, spec, data=data, data_dir=data_dir)
+    source.check()
+    shape = describe_dataset(
+        source.name, path=source.path, data_dir=source.data_dir, image_size=spec.dataset.image_size
+    )
+    check_fits(plan_model(spec, shape.image_shape, shape.num_classes), shape, kept.weights, EVALUATION_BATCH)
     # The run's own rules for its own images, however they were named; all images of others.
     own = source.is_same(training_source(spec, source.data_dir))
     dataset = load_dataset(

@@ -8,7 +8,7 @@ from typing import Any
 
 from tiedexp.errors import RunError, SpecError
 from tiedexp.experiment.observer import Observer
-from tiedexp.experiment.plan import evaluation_source, locate_run
+from tiedexp.experiment.plan import locate_run, rerun_source
 from tiedexp.experiment.run import run_experiment
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.spec.loading import dump_spec, load_spec
@@ -62,7 +62,7 @@ def extend_run(
     return run_experiment(
         longer,
         root=root,
-        data_dir=evaluation_source(run, spec, data_dir=data_dir).data_dir,
+        data_dir=rerun_source(run, spec, data_dir).data_dir,
         allow_inexact=allow_inexact,
         should_stop=should_stop,
         observer=observer,

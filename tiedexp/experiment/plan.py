@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tiedexp.data.sources import OWN_DATASETS, check_prepared, describe_dataset, find_data_dir, parse_source
+from tiedexp.errors import DatasetError, RunError
 from tiedexp.models.cost import ModelCost, compute_cost
 from tiedexp.models.plan import ConvPlan, plan_plain, plan_resnet
 from tiedexp.runs.directory import RunDirectory
@@ -92,10 +94,14 @@ class DataSource:
     name: str
     path: Path | None
     data_dir: Path | None
+    advice: str = ""  # where the data may be, if it is not there
 
     def check(self) -> None:
         """DatasetError, at once and without TensorFlow, if the data is not there."""
-        check_prepared(self.name, path=self.path, data_dir=self.data_dir)
+        try:
+            check_prepared(self.name, path=self.path, data_dir=self.data_dir)
+        except DatasetError as error:
+            raise DatasetError(f"{error}{self.advice}") from error
 
     def is_same(self, other: DataSource) -> bool:
         """Whether both name the same images."""
@@ -114,19 +120,38 @@ def resolve_data_dir(spec: ExperimentSpec, data_dir: Path | None) -> Path | None
     return None if spec.dataset.name in OWN_DATASETS else find_data_dir(data_dir).resolve()
 
 
+def rerun_source(run: RunDirectory, spec: ExperimentSpec, data_dir: Path | None = None) -> DataSource:
+    """The images a run was trained on, to train on them again: by default from where it says that they were."""
+    trained_from = run.read_manifest().data.data_dir
+    return training_source(spec, data_dir or (None if trained_from is None else Path(trained_from)))
+
+
 def evaluation_source(
     run: RunDirectory, spec: ExperimentSpec, *, data: str | None = None, data_dir: Path | None = None
 ) -> DataSource:
     """The images to test a run on: its own, or others.
 
+    A run may come from anywhere, so what it says is not enough to open files: its own images are read where they are
+    built in or in the user's TFDS data directory.
+
     Args:
-        run: the run; it knows the TFDS data directory it was trained from.
+        run: the run.
         spec: its spec.
         data: a dataset's name, a directory of images or an .npz file; None for the run's own.
-        data_dir: another TFDS data directory.
+        data_dir: TFDS data directory; None for $TFDS_DATA_DIR or the default of TFDS.
+
+    Raises:
+        RunError: the run's own images are files, which only the user may name.
     """
+    if data is not None:
+        return DataSource(*parse_source(data), data_dir)
+    source = training_source(spec, data_dir)
+    if source.path is not None:
+        raise RunError(
+            f"{run.path} names its images: {source.path}. A run may come from anywhere, so files that it names are "
+            f"read only if you name them too: --data {shlex.quote(str(source.path))}"
+        )
     trained_from = run.read_manifest().data.data_dir
-    directory = data_dir or (None if trained_from is None else Path(trained_from))
-    if data is None:
-        return training_source(spec, directory)
-    return DataSource(*parse_source(data), directory)
+    if data_dir is not None or trained_from in (None, str(find_data_dir().resolve())):
+        return source
+    return replace(source, advice=f"\nThe run says that it was trained on data in {trained_from}; --data-dir reads it")

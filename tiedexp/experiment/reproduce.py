@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tiedexp.errors import RunError
 from tiedexp.experiment.observer import Observer
-from tiedexp.experiment.plan import evaluation_source, locate_run
+from tiedexp.experiment.plan import locate_run, rerun_source
 from tiedexp.experiment.run import run_experiment
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.manifest import find_differences
@@ -85,7 +85,7 @@ def reproduce_run(
     if parent is not None and not parent.same_as_from_start:
         raise RunError(f"{run.path} extends {parent.run} with another schedule: its spec alone does not make it")
     root = root or run.path.resolve().parent.parent / "reproduced"
-    source = evaluation_source(run, spec, data_dir=data_dir)
+    source = rerun_source(run, spec, data_dir)
     if locate_run(spec, root).path.resolve() == run.path.resolve():
         raise RunError(f"{root} is where the run itself is; --runs names another place")
     again = run_experiment(

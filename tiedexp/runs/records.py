@@ -6,9 +6,9 @@ It is checked, so that a file that somebody else wrote, or that was damaged, is 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, ValidationError, model_validator
 
 from tiedexp.errors import RunError
 
@@ -33,10 +33,16 @@ class DataRecord(_Record):
     name: str
     fingerprint: str
     data_dir: str | None
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     class_names: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[FiniteFloat, ...]
+    std: tuple[Annotated[FiniteFloat, Field(gt=0)], ...]
+
+    @model_validator(mode="after")
+    def _one_a_channel(self) -> Self:
+        if not len(self.mean) == len(self.std) == self.image_shape[2]:
+            raise ValueError("mean and std must have a number for each channel of image_shape")
+        return self
 
 
 class ParentRecord(_Record):

@@ -1,29 +1,34 @@
 """What a file of weights may hold, looked at before anything in it is loaded.
 
 HDF5 can do more than hold arrays: link to other files, keep a dataset's values in them, compress, declare arrays of
-any size in a few bytes. Keras writes none of that into the weights of a model, so all of it is refused.
+any size in a few bytes. Keras writes none of that into the weights of a model, so all of it is refused. And the HDF5
+library itself does not survive every file: one byte can make it take all memory. So a process of its own looks first,
+with little memory and time.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import resource
 import stat
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-import h5py
 
 from tiedexp.errors import RunError
 
 _MAX_DEPTH = 16  # layers/NAME/.../vars/0
-_LAYOUTS = (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT)
-# What h5py raises where the file is damaged.
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, NotImplementedError)
+_MAX_MEMORY = 512 * 2**20
+_MAX_SECONDS = 60
 
 
 def check_weights_file(path: Path, variables: Iterable[Any]) -> None:
-    """Refuse a file that is not plain arrays of the shapes of a model's variables.
+    """Refuse a file that is not plain arrays of the shapes of a model's variables; takes a fraction of a second.
 
     Args:
         path: the HDF5 file.
@@ -31,50 +36,99 @@ def check_weights_file(path: Path, variables: Iterable[Any]) -> None:
 
     Raises:
         RunError: not HDF5; a link, or values kept in another file; an array that is compressed, or of a shape that no
-            variable has, or with more values than the file has bytes; far more arrays than the model has.
+            variable has, or with more values than the file has bytes; far more arrays than the model has; damage on
+            which the HDF5 library fails.
     """
-    shapes = [tuple(variable.shape) for variable in variables]
+    if not path.exists() or not stat.S_ISREG(path.lstat().st_mode):
+        raise RunError(f"{path} is not loaded: it is not a regular file")
+    package_parent = str(Path(__file__).parents[2])
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH")])),
+        "OPENBLAS_NUM_THREADS": "1",  # whose memory for each thread counts
+    }
+    answer = subprocess.run(
+        [sys.executable, "-P", "-m", "tiedexp.training.weights_file", str(path)],
+        input=json.dumps([tuple(variable.shape) for variable in variables]),
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    if answer.returncode != 0:
+        reason = answer.stdout.strip() or "it is damaged in a way that the HDF5 library does not survive"
+        raise RunError(f"{path} is not loaded: {reason}")
+
+
+class _RefusedError(Exception):
+    """Why the file is not loaded."""
+
+
+def _main() -> None:
+    """In a process of its own: the file is named in the arguments, the shapes come in; 0, or why it is refused."""
+    shapes = [tuple(shape) for shape in json.load(sys.stdin)]
+    for limit, value in ((resource.RLIMIT_DATA, _MAX_MEMORY), (resource.RLIMIT_CPU, _MAX_SECONDS)):
+        with suppress(ValueError, OSError):  # a system that has no such limit, or a lower one
+            resource.setrlimit(limit, (value, value))
+    refusal = _find_refusal(Path(sys.argv[1]), shapes)
+    print(refusal)
+    sys.exit(refusal != "")
+
+
+def _find_refusal(path: Path, shapes: list[tuple[int, ...]]) -> str:
+    """What is wrong with a file; nothing if it holds plain arrays of these shapes. No array is read."""
+    import h5py
+
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise RunError(f"{path} is not loaded: it is not a regular file")
         with h5py.File(path, "r") as file:
-            for number, dataset in enumerate(_walk(file, path, depth=1)):
+            for number, entry in enumerate(_walk(file, depth=1)):
                 if number > 16 * len(shapes) + 1000:
-                    raise RunError(f"{path} is not loaded: it has far more entries than the model has weights")
-                if isinstance(dataset, h5py.Dataset):
-                    refusal = _find_refusal(dataset, {*shapes, ()}, path.stat().st_size)
-                    if refusal:
-                        raise RunError(f"{path} is not loaded: {dataset.name} {refusal}")
-    except _DAMAGE as error:
-        raise RunError(f"{path} is not loaded: it is not an HDF5 file that can be read: {error}") from error
+                    raise _RefusedError("it has far more entries than the model has weights")
+                if isinstance(entry, h5py.Dataset):
+                    _check_dataset(entry, {*shapes, ()}, path.stat().st_size)
+    except _RefusedError as refusal:
+        return str(refusal)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, NotImplementedError) as error:  # as h5py has it
+        return " ".join(f"it is not an HDF5 file that can be read: {error}".split())
+    return ""
 
 
-def _walk(group: Any, path: Path, depth: int) -> Iterator[Any]:
+def _walk(group: Any, depth: int) -> Iterator[Any]:
     """All groups and datasets below a group; no link is followed."""
+    import h5py
+
     if depth > _MAX_DEPTH:
-        raise RunError(f"{path} is not loaded: its groups are nested deeper than {_MAX_DEPTH} levels")
+        raise _RefusedError(f"its groups are nested deeper than {_MAX_DEPTH} levels")
     for name in group:
         link = group.get(name, getclass=True, getlink=True)
         if link is not h5py.HardLink:
-            raise RunError(f"{path} is not loaded: {group.name}/{name} is a link ({link.__name__}), not weights")
+            kind = "damaged" if link is None else f"a link ({link.__name__})"
+            raise _RefusedError(f"{group.name}/{name} is {kind}, not weights")
         entry = group[name]
         yield entry
         if isinstance(entry, h5py.Group):
-            yield from _walk(entry, path, depth + 1)
+            yield from _walk(entry, depth + 1)
 
 
-def _find_refusal(dataset: Any, shapes: set[tuple[int, ...]], file_size: int) -> str:
-    """What is wrong with an array; nothing if it is plain. Its values are not read."""
-    if dataset.external or dataset.is_virtual:
-        return "keeps its values in another file"
-    if dataset.shape not in shapes:
-        return f"has shape {dataset.shape}, which no weight of the model has"
-    if dataset.dtype.kind not in "fiub" or dataset.dtype.itemsize > 8:
-        return f"holds {dataset.dtype}, not numbers"
+def _check_dataset(dataset: Any, shapes: set[tuple[int, ...]], file_size: int) -> None:
+    import h5py
+
+    def refuse_if(wrong: bool, reason: str) -> None:
+        if wrong:
+            raise _RefusedError(f"{dataset.name} {reason}")
+
+    refuse_if(bool(dataset.external) or dataset.is_virtual, "keeps its values in another file")
+    refuse_if(dataset.shape not in shapes, f"has shape {dataset.shape}, which no weight of the model has")
+    refuse_if(dataset.dtype.kind not in "fiub" or dataset.dtype.itemsize > 8, f"holds {dataset.dtype}, not numbers")
     properties = dataset.id.get_create_plist()
-    if properties.get_layout() not in _LAYOUTS or properties.get_nfilters() or len(dataset.attrs):
-        return "is compressed, in pieces or annotated; Keras writes weights plainly"
+    is_plain = properties.get_layout() in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT) and not properties.get_nfilters()
+    refuse_if(
+        not is_plain or len(dataset.attrs) > 0, "is compressed, in pieces or annotated; Keras writes weights plainly"
+    )
     size = math.prod(dataset.shape) * dataset.dtype.itemsize
-    if size > file_size or dataset.id.get_storage_size() != size:
-        return f"should have {size} bytes, but they are not in the file"
-    return ""
+    is_there = size <= file_size and dataset.id.get_storage_size() == size
+    refuse_if(not is_there, f"should have {size} bytes, but they are not in the file")
+
+
+if __name__ == "__main__":
+    _main()
