@@ -248,6 +248,8 @@ class _Run:
                 raise DivergenceError(f"epoch {epoch}: {error}; {self._what_is_kept(REMEDY)}") from None
             except RunError as error:
                 raise RunError(f"epoch {epoch}: {error}; {self._what_is_kept()}") from None
+            except MemoryError as error:
+                raise RunError(f"epoch {epoch}: out of memory; {self._what_is_kept()}") from error
             except OSError as error:
                 reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
                 raise RunError(f"epoch {epoch}: {reason}; {self._what_is_kept()}") from error
