@@ -198,6 +198,9 @@ class _Run:
             lines.append(state.line)
         if [line["epoch"] for line in lines] != list(range(1, state.epoch + 1)):
             self.observer.warned(f"{self.run.path / 'metrics.jsonl'} has lost some epochs before epoch {state.epoch}")
+        if state.best.epoch and self.store.find(state.best.epoch) is None:
+            text = f"the checkpoint of the best epoch so far, {state.best.epoch}, is missing or damaged"
+            self.observer.warned(f"{text}: unless a later one is better, the run cannot be tested")
         self.run.rewrite_metrics(lines)
         self.run.remove_unfinished()
         self._prune(state)
