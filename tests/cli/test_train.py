@@ -276,7 +276,7 @@ def test_a_second_signal_ends_it_at_once(small_spec, tmp_path):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err.strip() == "error: interrupted at once; the last checkpoint is kept, the same command goes on"
+    assert err.strip() == "error: interrupted at once; the same command goes on from the last checkpoint"
 
 
 def test_two_processes_do_not_train_one_run(tiedexp_cli, small_spec, tmp_path):
