@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +221,18 @@ def test_a_damaged_checkpoint_is_told(tiedexp_cli, trained):
     answer = tiedexp_cli("eval", run)
     assert answer.code == 1
     assert "there is no checkpoint" in answer.err
+    assert f"warning: the checkpoint {run}/checkpoints/epoch-0002.json is damaged and is not used" in answer.err
+
+
+def test_eval_of_a_run_that_was_stopped_in_its_first_epoch(tiedexp_cli, small_spec, monkeypatch):
+    asked = iter([False] * 4)
+    monkeypatch.setattr("tiedexp.cli.process.stop_on_signals", lambda: nullcontext(lambda: next(asked, True)))
+    assert tiedexp_cli("train", small_spec, "training.steps_per_execution=1").code == 130
+    (run,) = Path("runs").glob("*/seed-0")
+    answer = tiedexp_cli("eval", run)
+    assert answer.code == 1
+    assert "no epoch of the run is complete yet, so none is the best; --checkpoint last takes step" in answer.err
+    assert tiedexp_cli("eval", run, "--checkpoint", "last").code == 0
 
 
 @contextmanager
@@ -264,7 +276,7 @@ def test_a_second_signal_ends_it_at_once(small_spec, tmp_path):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err.strip() == "error: interrupted at once; the last checkpoint is kept, the same command goes on"
+    assert err.strip() == "error: interrupted at once; the same command goes on from the last checkpoint"
 
 
 def test_two_processes_do_not_train_one_run(tiedexp_cli, small_spec, tmp_path):

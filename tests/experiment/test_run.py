@@ -20,6 +20,7 @@ from tiedexp.experiment.plan import locate_run
 from tiedexp.experiment.run import run_experiment
 from tiedexp.spec.loading import load_spec
 from tiedexp.training.checkpoint import _checksum
+from tiedexp.training.selection import BestEpoch
 
 pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
 
@@ -264,6 +265,21 @@ def test_what_a_kill_before_the_clearing_up_left_is_cleared_up(make_spec, tmp_pa
     run_experiment(spec, root=tmp_path)
     assert sorted(path.name for path in run.checkpoints.iterdir()) == names
     assert not list(run.path.glob(".unfinished*"))
+
+
+def test_a_damaged_best_checkpoint_is_told_before_the_training_goes_on(make_spec, tmp_path, monkeypatch):
+    """The first epoch stays the best."""
+    update = BestEpoch.update
+    monkeypatch.setattr(BestEpoch, "update", lambda best, *result: best if best.epoch else update(best, *result))
+    spec = make_spec(training={"epochs": 4})
+    with pytest.raises(RunInterruptedError):
+        run_experiment(spec, root=tmp_path, observer=Recorder(4))
+    run = locate_run(spec, tmp_path)
+    (run.checkpoints / "epoch-0001.weights.h5").write_bytes(b"")
+    recorder = Recorder()
+    with pytest.raises(RunError, match=r"epoch-0001.json is missing, or it and its weights are not what was written"):
+        run_experiment(spec, root=tmp_path, observer=recorder)
+    assert recorder.events[0].startswith("warned: the checkpoint of the best epoch so far, 1, is missing or damaged")
 
 
 def change_manifest(run, **changes):

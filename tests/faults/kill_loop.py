@@ -32,7 +32,7 @@ SPEC = {
     "dataset": {"name": "digits", "limit": 300},
     "model": {"depth": 2, "width": 4, "kernel_size": 3, "dropout": 0.2, "tying": {"pattern": "point"}},
     "training": {
-        "epochs": 12,
+        "epochs": 8,
         "batch_size": 30,
         "optimizer": {"name": "adam", "learning_rate": 0.01},
         "schedule": {"name": "cosine", "warmup_epochs": 1},
@@ -63,18 +63,22 @@ def main() -> int:
 def _try_moments(folder: Path, options: argparse.Namespace) -> list[tuple[str, str]]:
     """(place, problem) of each killed run."""
     moments = random.Random(options.seed)
-    begin = time.perf_counter()
-    expected = _read_run(_finish(folder / "straight", SPEC))
-    seconds = time.perf_counter() - begin
-    print(f"seed {options.seed}; a run takes {seconds:.2f} s")
+    straight = _finish(folder / "straight", SPEC)
+    expected = _read_run(straight)
+    begin = (straight / "spec.yaml").stat().st_mtime
+    first = min(path.stat().st_mtime for path in (straight / "checkpoints").iterdir()) - begin
+    whole = (straight / "result.json").stat().st_mtime - begin
+    print(f"seed {options.seed}; a run takes {first:.2f} s to its first epochs and {whole - first:.2f} s from there")
     tried = []
     for number in range(1, options.kills + 1):
         root = folder / f"killed-{number}"
         told = []
         for _ in range(moments.choice([1, 1, 2])):
-            moment = moments.uniform(0.0, seconds)
-            ended = _fork(root, SPEC, kill_after=moment)
-            told.append(f"{moment:.3f} s ({'it had ended' if ended else _describe(root)})")
+            # Three in four after its first checkpoint, for compiling takes longer than all the rest.
+            training, share = moments.random() < 0.75, moments.random()
+            ended = _fork(root, SPEC, kill_after=share * (whole - first if training else first), training=training)
+            moment = f"{share:.4f} of its {'training' if training else 'start'}"
+            told.append(f"{moment} ({'it had ended' if ended else _describe(root)})")
         tried.append(_compare(f"kill {number} at {' and '.join(told)}", _finish(root, SPEC), expected))
         shutil.rmtree(root)
     return tried
@@ -139,19 +143,48 @@ def _watch_writes(kill_at: int | None, places: Path | None) -> None:
 
 
 def _fork(
-    root: Path, spec: dict[str, Any], *, kill_after: float | None = None, prepare: Callable[[], None] | None = None
+    root: Path,
+    spec: dict[str, Any],
+    *,
+    kill_after: float | None = None,
+    training: bool = False,
+    prepare: Callable[[], None] | None = None,
 ) -> bool:
-    """Run the spec in a child; whether it came to its end."""
+    """Run the spec in a child, and kill it so many seconds after its start, or its first checkpoint if in training.
+
+    Returns:
+        whether it came to its end.
+    """
+    before = _list_checkpoints(root)
     child = os.fork()
     if child == 0:
         _run_child(root, spec, prepare)
+    status = None
     if kill_after is not None:
-        time.sleep(kill_after)
-        os.kill(child, signal.SIGKILL)  # it is ours until waited for
-    _, status = os.waitpid(child, 0)
+        while training and status is None and _list_checkpoints(root) <= before:
+            time.sleep(0.002)
+            status = _poll(child)
+        end = time.perf_counter() + kill_after
+        while status is None and (left := end - time.perf_counter()) > 0:
+            time.sleep(min(left, 0.05))
+            status = _poll(child)
+        if status is None:
+            os.kill(child, signal.SIGKILL)  # it is ours until waited for
+    if status is None:
+        status = os.waitpid(child, 0)[1]
     if os.WIFEXITED(status) and os.WEXITSTATUS(status):
         sys.exit(f"a run failed:\n{(root.parent / 'child.log').read_text()}")
     return os.WIFEXITED(status)
+
+
+def _poll(child: int) -> int | None:
+    """The child's status if it has ended."""
+    ended, status = os.waitpid(child, os.WNOHANG)
+    return status if ended else None
+
+
+def _list_checkpoints(root: Path) -> set[str]:
+    return {path.name for path in root.glob("*/seed-0/checkpoints/epoch-*.json")}
 
 
 def _run_child(root: Path, spec: dict[str, Any], prepare: Callable[[], None] | None) -> None:
@@ -184,7 +217,7 @@ def _finish(root: Path, spec: dict[str, Any]) -> Path:
 
 def _describe(root: Path) -> str:
     """What a killed run left."""
-    names = sorted(path.stem for path in root.glob("*/seed-0/checkpoints/epoch-*.json"))
+    names = sorted(name.removesuffix(".json") for name in _list_checkpoints(root))
     left = [path.name for path in root.rglob(".unfinished-*")]
     return ", ".join([names[-1] if names else "no checkpoint", *(f"half a {name.split('-', 2)[2]}" for name in left)])
 

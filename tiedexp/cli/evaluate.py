@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -65,7 +66,13 @@ def evaluate(
         from tiedexp.experiment.evaluate import evaluate_run
 
         evaluation, epoch = evaluate_run(
-            directory, split=split.value, checkpoint=checkpoint.value, transform=transform, data=data, data_dir=data_dir
+            directory,
+            split=split.value,
+            checkpoint=checkpoint.value,
+            transform=transform,
+            data=data,
+            data_dir=data_dir,
+            warn=lambda text: print(f"warning: {text}", file=sys.stderr),
         )
     if confusion is not None:
         _draw(evaluation, confusion)

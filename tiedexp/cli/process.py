@@ -88,5 +88,5 @@ def _end_at_second_signal(reader: int) -> None:
         if count > 1:
             if sys.stdout.isatty():
                 os.write(1, SHOW_CURSOR)
-            os.write(2, b"\nerror: interrupted at once; the last checkpoint is kept, the same command goes on\n")
+            os.write(2, b"\nerror: interrupted at once; the same command goes on from the last checkpoint\n")
             os._exit(130)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from tiedexp.data.pipeline import evaluation_batches
@@ -28,6 +29,7 @@ def evaluate_run(
     transform: str | None = None,
     data: str | None = None,
     data_dir: Path | None = None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> tuple[Evaluation, int]:
     """Evaluate a run's checkpoint: the model is rebuilt from the run's own spec, and weights alone are loaded.
 
@@ -39,6 +41,7 @@ def evaluate_run(
         data: another dataset: a name, a folder of images or an .npz file; its classes must be as many. All its test
             images count, or all its images if it has no test images of its own.
         data_dir: TFDS data directory; None for $TFDS_DATA_DIR or the default of TFDS.
+        warn: told of checkpoints that are damaged and not used.
 
     Returns:
         the results, and the epoch of the checkpoint.
@@ -48,7 +51,7 @@ def evaluate_run(
     """
     spec = load_spec(run.spec, allow_extends=False)
     trained = run.read_manifest().data
-    kept = _find_checkpoint(CheckpointStore(run.checkpoints), checkpoint)
+    kept = _find_checkpoint(CheckpointStore(run.checkpoints), checkpoint, warn)
     set_up_process(threads=spec.training.threads, deterministic=spec.training.deterministic)
     source = evaluation_source(run, spec, data=data, data_dir=data_dir)
     source.check()
@@ -91,8 +94,15 @@ def evaluate_run(
     return compute_evaluation(*Predictor(model)(batches), dataset.class_names), kept.epoch
 
 
-def _find_checkpoint(store: CheckpointStore, which: str) -> Checkpoint:
-    last = store.latest()
+def _find_checkpoint(store: CheckpointStore, which: str, warn: Callable[[str], None]) -> Checkpoint:
+    last = store.latest(warn)
     if last is None:
         raise RunError(f"there is no checkpoint in {store.directory}; train the run first")
-    return last if which == "last" else store.of_epoch(load_state(last).best.epoch)
+    if which == "last":
+        return last
+    best = load_state(last).best.epoch
+    if not best:
+        raise RunError(
+            f"no epoch of the run is complete yet, so none is the best; --checkpoint last takes step {last.step}"
+        )
+    return store.of_epoch(best)

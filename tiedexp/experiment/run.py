@@ -205,6 +205,9 @@ class _Run:
             lines.append(state.line)
         if [line["epoch"] for line in lines] != list(range(1, state.epoch + 1)):
             self.observer.warned(f"{self.run.path / 'metrics.jsonl'} has lost some epochs before epoch {state.epoch}")
+        if state.best.epoch and self.store.find(state.best.epoch) is None:
+            text = f"the checkpoint of the best epoch so far, {state.best.epoch}, is missing or damaged"
+            self.observer.warned(f"{text}: unless a later one is better, the run cannot be tested")
         self.run.rewrite_metrics(lines)
         self.run.remove_unfinished()
         self._prune(state)
@@ -256,6 +259,8 @@ class _Run:
                 raise DivergenceError(f"epoch {epoch}: {error}; {self._what_is_kept(REMEDY)}") from None
             except RunError as error:
                 raise RunError(f"epoch {epoch}: {error}; {self._what_is_kept()}") from None
+            except MemoryError as error:
+                raise RunError(f"epoch {epoch}: out of memory; {self._what_is_kept()}") from error
             except OSError as error:
                 reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
                 raise RunError(f"epoch {epoch}: {reason}; {self._what_is_kept()}") from error

@@ -114,11 +114,15 @@ class CheckpointStore:
 
     def of_epoch(self, epoch: int) -> Checkpoint:
         """The checkpoint at the end of an epoch; RunError if it is not there whole."""
-        checkpoint = self._read((epoch, 0))
+        checkpoint = self.find(epoch)
         if checkpoint is None:
             path = self._about((epoch, 0))
             raise RunError(f"{path} is missing, or it and its weights are not what was written")
         return checkpoint
+
+    def find(self, epoch: int) -> Checkpoint | None:
+        """The checkpoint at the end of an epoch; None if it is not there whole."""
+        return self._read((epoch, 0))
 
     def copy(self, other: CheckpointStore, epochs: Collection[int]) -> None:
         """Take the checkpoints of some epochs over from another run; RunError if one is not there whole."""
