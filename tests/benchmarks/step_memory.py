@@ -2,8 +2,9 @@
 
     python tests/benchmarks/step_memory.py                # presets of the suite, 5x5, 64x16x16x64->64
 
-Each runs in a process of its own, which takes the step a few times. Compared is what the step adds to the process's
-resident memory at its highest (VmHWM) over what it was when inputs and weights were there. Prints a line a pattern.
+Each runs in a process of its own, which takes the step a few times. Compared is what the step, with its inputs, adds
+to the process's resident memory at its highest (VmHWM) over what it was after a step on one image. Prints a line a
+pattern.
 """
 
 from __future__ import annotations
@@ -43,9 +44,8 @@ def data(count):
 
 layer.build((batch, rows, cols, channels))
 step(*data(1))  # what TensorFlow itself takes to start
-inputs = data(batch)
-Path("/proc/self/clear_refs").write_text("5")  # forget the highest so far
 before = status("VmRSS")
+inputs = data(batch)
 for _ in range(5):
     step(*inputs)
 print(status("VmHWM") - before)

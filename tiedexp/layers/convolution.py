@@ -12,8 +12,9 @@ All of it consists of differentiable operations, so gradients of gradients are e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ from tiedexp.layers.tied_kernel import expand_kernel
 from tiedexp.patterns.choosing import EXPAND, Choice, find_factoring, find_rotated_factoring
 from tiedexp.patterns.factoring import Factoring
 from tiedexp.patterns.grid import Pattern
+
+# Parts of a batch whose sum images are in memory together: they bound it, and so few cost no time.
+MAX_PARTS = int(__import__("os").environ.get("MP", "8"))
 
 
 @dataclass(frozen=True)
@@ -59,26 +63,15 @@ class TiedConvolution:
         if self.choice.forward == EXPAND:
             return self._dense(images, expand_kernel(free, self.pattern))
         factoring = find_factoring(self.pattern, self.choice.forward)
-        return build_sum_images(factoring, images, self._window(images)).convolve(_mix(factoring, free))
+        weights = _mix(factoring, free)
+        outputs: list[Any] = []
+        for (part,) in _parts([images], outputs):
+            outputs.append(build_sum_images(factoring, part, self._window(part)).convolve(weights))
+        return tf.concat(outputs, 0)
 
     def backward(self, images: Any, free: Any, upstream: Any) -> tuple[Any, Any]:
         """The gradients with respect to images and free weights, given that of the output."""
-        choice = self.choice
-        turned = None  # the sum images of the output's gradient
-        images_gradient = free_gradient = None
-        if choice.input_gradient != EXPAND:
-            factoring = find_rotated_factoring(self.pattern, choice.input_gradient)
-            turned = build_sum_images(factoring, upstream, self._turned_window(images))
-            images_gradient = turned.convolve(tf.transpose(_mix(factoring, free), (0, 2, 1)))
-        if choice.weight_gradient != EXPAND and choice.weight_gradient_of == "output":
-            if turned is None or choice.weight_gradient != choice.input_gradient:
-                factoring = find_rotated_factoring(self.pattern, choice.weight_gradient)
-                turned = build_sum_images(factoring, upstream, self._turned_window(images))
-            free_gradient = _unmix(turned.factoring, tf.transpose(turned.correlate(images), (0, 2, 1)))
-        elif choice.weight_gradient != EXPAND:
-            factoring = find_factoring(self.pattern, choice.weight_gradient)
-            taps = build_sum_images(factoring, images, self._window(images)).correlate(upstream)
-            free_gradient = _unmix(factoring, taps)
+        images_gradient, free_gradient = self._factored_gradients(images, free, upstream)
         if images_gradient is None or free_gradient is None:
             dense = self._dense_gradients(images, free, upstream, images_gradient is None, free_gradient is None)
             images_gradient = dense[0] if images_gradient is None else images_gradient
@@ -87,6 +80,40 @@ class TiedConvolution:
             sizes = np.reshape(self.pattern.group_sizes, (-1, 1, 1))
             free_gradient = free_gradient / tf.constant(sizes, free_gradient.dtype)
         return tf.ensure_shape(images_gradient, images.shape), free_gradient
+
+    def _factored_gradients(self, images: Any, free: Any, upstream: Any) -> tuple[Any, Any]:
+        """Those of the two gradients that are computed from sum images; None for the others."""
+        choice, pattern = self.choice, self.pattern
+        of_images = None if choice.input_gradient == EXPAND else find_rotated_factoring(pattern, choice.input_gradient)
+        of_weights = None
+        if choice.weight_gradient != EXPAND:
+            find = find_factoring if choice.weight_gradient_of == "input" else find_rotated_factoring
+            of_weights = find(pattern, choice.weight_gradient)
+        if of_images is None and of_weights is None:
+            return None, None
+        turned_weights = None if of_images is None else tf.transpose(_mix(of_images, free), (0, 2, 1))
+        gradients: list[Any] = []
+        taps_gradient = None
+        done: list[Any] = []
+        for part, upstream_part in _parts([images, upstream], done):
+            turned = None  # the sum images of the output's gradient
+            if of_images is not None:
+                turned = build_sum_images(of_images, upstream_part, self._turned_window(part))
+                gradients.append(turned.convolve(turned_weights))
+                done.append(gradients[-1])
+            if of_weights is not None:
+                if choice.weight_gradient_of == "input":
+                    taps = build_sum_images(of_weights, part, self._window(part)).correlate(upstream_part)
+                else:
+                    if turned is None or choice.weight_gradient != choice.input_gradient:
+                        turned = build_sum_images(of_weights, upstream_part, self._turned_window(part))
+                    taps = tf.transpose(turned.correlate(part), (0, 2, 1))
+                taps_gradient = taps if taps_gradient is None else taps_gradient + taps
+                done.append(taps_gradient)
+        return (
+            None if of_images is None else tf.concat(gradients, 0),
+            None if of_weights is None else _unmix(of_weights, taps_gradient),
+        )
 
     def _dense(self, images: Any, kernel: Any) -> Any:
         padding = self.padding.upper()
@@ -143,6 +170,22 @@ class TiedConvolution:
 
     def _extent(self, axis: int) -> int:
         return (self.pattern.shape[axis] - 1) * self.dilation[axis] + 1
+
+
+def _parts(tensors: Sequence[Any], done: list[Any]) -> Iterator[list[Any]]:
+    """The tensors in parts of the batch, one after the other, so that one part's sum images are in memory at a time.
+
+    Args:
+        tensors: of the same batch.
+        done: what the parts before came to; the caller adds to it.
+    """
+    batch = tensors[0].shape[0]
+    count = MAX_PARTS if batch is None else max(1, min(MAX_PARTS, batch))
+    size = tf.shape(tensors[0])[0] if batch is None else batch
+    bounds = [size * part // count for part in range(count + 1)]
+    for first, last in pairwise(bounds):
+        with tf.control_dependencies(done[-2:]):
+            yield [tf.identity(tensor[first:last]) for tensor in tensors]
 
 
 def _mix(factoring: Factoring, free: Any) -> Any:

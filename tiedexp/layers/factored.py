@@ -7,8 +7,7 @@ Two lowerings, because two things are fast:
   read, so nothing is computed twice and nothing thrown away.
 - Sums: the padded input as one long list of pixels, in which a shift by rows and columns is a shift by a number of
   pixels. Slices of that list copy nothing, so a sum image is one pass over memory; the images side by side, as
-  channels, times the taps' weights is one matrix product. Zeros between rows and images keep neighbours apart. The
-  batch is taken in parts, so that the images side by side need no more memory than the input.
+  channels, times the taps' weights is one matrix product. Zeros between rows and images keep neighbours apart.
 
 `SumImages` holds the images of one tensor. What they serve is the same for a forward convolution and for the gradient
 with respect to its input (a convolution of the output's gradient with the kernel turned by 180 degrees), and both
@@ -27,9 +26,6 @@ import numpy as np
 import tensorflow as tf
 
 from tiedexp.patterns.factoring import Box, Factoring, Lattice, as_terms
-
-# Parts of a batch for the sums' matrix product: they bound its memory, and up to about eight cost no time.
-MAX_PARTS = 8
 
 
 @dataclass(frozen=True)
@@ -160,11 +156,8 @@ class PixelSums(SumImages):
 
     def __init__(self, factoring: Factoring, image: Any, window: Window):
         super().__init__(factoring, image, window)
-        self._parts: list[Any] = []
-        self._num_parts = min(MAX_PARTS, len(factoring.taps))
-        batch = image.shape[0] if image.shape[0] is not None else tf.shape(image)[0]
-        self._bounds = [batch * part // self._num_parts for part in range(self._num_parts + 1)]
         self._plane = self._plane_size()
+        self._images: Any = None
 
     def _plane_size(self) -> tuple[Any, Any]:
         """(rows, cols) of an image with the zeros that keep its pixels apart from the next row's and image's."""
@@ -178,24 +171,24 @@ class PixelSums(SumImages):
             sides.append(_maximum(_maximum(length, end - before), extent))
         return sides[0], sides[1]
 
-    def _side_by_side(self, part: int) -> Any:
-        """The images of a part of the batch as its taps read them, (pixels, taps x channels).
+    def _side_by_side(self) -> Any:
+        """The images as their taps read them, (pixels, taps x channels).
 
         The pixels are those of the planes, or with strides those of the output.
         """
-        while len(self._parts) <= part:
-            self._parts.append(self._compute(len(self._parts)))
-        return self._parts[part]
+        if self._images is None:
+            self._images = self._compute()
+        return self._images
 
-    def _compute(self, part: int) -> Any:
-        first, last = self._bounds[part], self._bounds[part + 1]
+    def _compute(self) -> Any:
+        batch = _size(self.image, 0)
         above, left = self.window.padding
         rows, cols = self._plane
-        image = _cut(self.image[first:last], -above, rows - above, -left, cols - left, extra_image=True)
+        image = _cut(self.image, -above, rows - above, -left, cols - left, extra_image=True)
         channels = image.shape[-1]
-        pixels = (last - first) * rows * cols
+        pixels = batch * rows * cols
         # Every list is kept with the number of its pixels that are right.
-        base = tf.reshape(image, (-1, channels)), (last - first + 1) * rows * cols
+        base = tf.reshape(image, (-1, channels)), (batch + 1) * rows * cols
 
         def shift(row: int, col: int) -> Any:
             return row * self.window.dilation[0] * cols + col * self.window.dilation[1]
@@ -223,39 +216,28 @@ class PixelSums(SumImages):
         together = tf.concat(read, -1) if len(read) > 1 else read[0]
         if self.window.strides == (1, 1):
             return together
-        return tf.reshape(self._crop(together, part), (-1, together.shape[-1]))
+        return tf.reshape(self._crop(together), (-1, together.shape[-1]))
 
-    def _crop(self, pixels: Any, part: int) -> Any:
+    def _crop(self, pixels: Any) -> Any:
         """From planes to the pixels of the output."""
-        planes = tf.reshape(pixels, (self._bounds[part + 1] - self._bounds[part], *self._plane, pixels.shape[-1]))
+        planes = tf.reshape(pixels, (-1, *self._plane, pixels.shape[-1]))
         (down, across), (rows, cols) = self.window.strides, self.window.output_size
         return planes[:, : (rows - 1) * down + 1 : down, : (cols - 1) * across + 1 : across]
 
     def convolve(self, weights: Any) -> Any:
         taps, channels, filters = weights.shape
-        matrix = tf.reshape(weights, (taps * channels, filters))
-        outputs: list[Any] = []
-        for part in range(self._num_parts):
-            with tf.control_dependencies(outputs[-1:]):  # one part at a time, which bounds the memory
-                images = self._side_by_side(part)
-            output = tf.matmul(images, matrix)
-            outputs.append(self._crop(output, part) if self.window.strides == (1, 1) else output)
-        output = tf.concat(outputs, 0)
+        output = tf.matmul(self._side_by_side(), tf.reshape(weights, (taps * channels, filters)))
+        if self.window.strides == (1, 1):
+            return self._crop(output)
         return tf.reshape(output, (-1, *self.window.output_size, filters))
 
     def correlate(self, other: Any) -> Any:
         taps, channels, filters = len(self.factoring.taps), self.image.shape[-1], other.shape[-1]
-        total = None
-        for part in range(self._num_parts):
-            with tf.control_dependencies([] if total is None else [total]):
-                images = self._side_by_side(part)
-            values = other[self._bounds[part] : self._bounds[part + 1]]
-            if self.window.strides == (1, 1):  # what lies outside the output meets zeros
-                rows, cols = (self._plane[axis] - self.window.output_size[axis] for axis in (0, 1))
-                values = tf.pad(values, [[0, 0], [0, rows], [0, cols], [0, 0]])
-            product = tf.matmul(images, tf.reshape(values, (-1, filters)), transpose_a=True)
-            total = product if total is None else total + product
-        return tf.reshape(total, (taps, channels, filters))
+        if self.window.strides == (1, 1):  # what lies outside the output meets zeros
+            rows, cols = (self._plane[axis] - self.window.output_size[axis] for axis in (0, 1))
+            other = tf.pad(other, [[0, 0], [0, rows], [0, cols], [0, 0]])
+        product = tf.matmul(self._side_by_side(), tf.reshape(other, (-1, filters)), transpose_a=True)
+        return tf.reshape(product, (taps, channels, filters))
 
 
 @lru_cache
