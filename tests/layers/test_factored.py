@@ -170,6 +170,15 @@ def test_layer_in_float32(choice: Choice, jit_compile: bool) -> None:
     assert_close(run(images), step(theirs, images), 1e-5)
 
 
+@pytest.mark.parametrize("choice", WAYS, ids=lambda choice: f"{choice} of the {choice.weight_gradient_of}")
+def test_a_batch_in_parts(choice: Choice) -> None:
+    """Parts of unequal size."""
+    images = tf.random.stateless_normal((11, 6, 7, 16), (0, 1))
+    ours, theirs = build_pair(choice, images)
+    run = tf.function(lambda images: step(ours, images))
+    assert_close(run(images), step(theirs, images), 1e-5)
+
+
 def test_channels_first() -> None:
     images = tf.random.stateless_normal((3, 11, 10, 16), (0, 1))
     ours, _ = build_pair(WAYS[0], tf.transpose(images, (0, 3, 1, 2)), data_format="channels_first")

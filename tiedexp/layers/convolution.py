@@ -26,8 +26,8 @@ from tiedexp.patterns.choosing import EXPAND, Choice, find_factoring, find_rotat
 from tiedexp.patterns.factoring import Factoring
 from tiedexp.patterns.grid import Pattern
 
-# Parts of a batch whose sum images are in memory together: they bound it, and so few cost no time.
-MAX_PARTS = int(__import__("os").environ.get("MP", "8"))
+# Parts of a batch whose sum images are in memory together: they bound it, and so few cost hardly any time.
+MAX_PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class TiedConvolution:
         outputs: list[Any] = []
         for (part,) in _parts([images], outputs):
             outputs.append(build_sum_images(factoring, part, self._window(part)).convolve(weights))
-        return tf.concat(outputs, 0)
+        return _join(outputs)
 
     def backward(self, images: Any, free: Any, upstream: Any) -> tuple[Any, Any]:
         """The gradients with respect to images and free weights, given that of the output."""
@@ -111,7 +111,7 @@ class TiedConvolution:
                 taps_gradient = taps if taps_gradient is None else taps_gradient + taps
                 done.append(taps_gradient)
         return (
-            None if of_images is None else tf.concat(gradients, 0),
+            None if of_images is None else _join(gradients),
             None if of_weights is None else _unmix(of_weights, taps_gradient),
         )
 
@@ -175,17 +175,23 @@ class TiedConvolution:
 def _parts(tensors: Sequence[Any], done: list[Any]) -> Iterator[list[Any]]:
     """The tensors in parts of the batch, one after the other, so that one part's sum images are in memory at a time.
 
+    A batch of unknown size stays whole, since it might be too small, and TensorFlow's convolution of no image fails.
+
     Args:
         tensors: of the same batch.
         done: what the parts before came to; the caller adds to it.
     """
     batch = tensors[0].shape[0]
-    count = MAX_PARTS if batch is None else max(1, min(MAX_PARTS, batch))
-    size = tf.shape(tensors[0])[0] if batch is None else batch
-    bounds = [size * part // count for part in range(count + 1)]
-    for first, last in pairwise(bounds):
+    if batch is None or batch < 2 * MAX_PARTS:
+        yield list(tensors)
+        return
+    for first, last in pairwise(batch * part // MAX_PARTS for part in range(MAX_PARTS + 1)):
         with tf.control_dependencies(done[-2:]):
             yield [tf.identity(tensor[first:last]) for tensor in tensors]
+
+
+def _join(parts: Sequence[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else tf.concat(parts, 0)
 
 
 def _mix(factoring: Factoring, free: Any) -> Any:
