@@ -44,12 +44,15 @@ def _as_dict(plan: Plan, run: Path) -> dict[str, Any]:
 
 def _show(plan: Plan, run: Path) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console(highlight=False)
     spec = plan.spec
     image = "x".join(map(str, plan.image_shape))
-    console.print(f"[bold]{spec.name}[/], seed {spec.seed}: {spec.model.family} on {spec.dataset.name} ({image})\n")
+    console.print(
+        f"[bold]{escape(spec.name)}[/], seed {spec.seed}: {spec.model.family} on {escape(spec.dataset.name)} ({image})\n"
+    )
     table = Table(box=None)
     for column in ("layer", "kind", "output", "groups", "weights", "expanded", "MACs", "untied"):
         table.add_column(column, justify="left" if column in ("layer", "kind") else "right")
@@ -64,7 +67,17 @@ def _show(plan: Plan, run: Path) -> None:
     console.print(
         "\nMACs: multiply-adds for one image, forward; a group of tied cells counts as one, or each cell (untied)."
     )
-    console.print(f"[green]The spec is valid.[/] Its run is {run}", soft_wrap=True)
+    ways: dict[tuple[str, float], list[str]] = {}
+    for layer in cost.layers:
+        if layer.computed is not None and layer.step_speedup is not None:
+            ways.setdefault((layer.computed, layer.step_speedup), []).append(layer.name)
+    if ways:
+        console.print("\nTied convs, by the estimate (output | input gradient | weight gradient where these differ):")
+    for (computed, speedup), names in ways.items():
+        gain = "" if computed == "expand" else f", a step {speedup:.1f} times as fast as with the expanded kernel"
+        console.print(f"  {', '.join(names)}: {computed}{gain}")
+    console.print("\n[green]The spec is valid.[/] Its run is", end=" ")
+    console.print(str(run), markup=False, soft_wrap=True)
 
 
 def _format_counts(cost: LayerCost | ModelCost) -> list[str]:
