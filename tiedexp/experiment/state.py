@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ def load_state(checkpoint: Checkpoint) -> RunState:
         state.best,
         state.stopping,
         line=checkpoint.state["metrics"],
-        sums=EpochSums() if state.sums is None else _load_sums(checkpoint.step, state.sums),
+        sums=EpochSums() if state.sums is None else _load_sums(checkpoint.step, state.sums, checkpoint.weights),
         kept=(checkpoint.step,) if checkpoint.step else (),
     )
 
@@ -100,11 +101,14 @@ def _dump_sums(sums: EpochSums) -> dict[str, Any]:
     }
 
 
-def _load_sums(steps: int, sums: _Sums) -> EpochSums:
+def _load_sums(steps: int, sums: _Sums, place: Path) -> EpochSums:
     norms = None
     if sums.gradient_norms is not None:
-        norms = np.frombuffer(base64.b64decode(sums.gradient_norms), dtype="<f4").astype(np.float32)
-        norms = norms.reshape(steps, -1)
+        try:
+            norms = np.frombuffer(base64.b64decode(sums.gradient_norms), dtype="<f4").astype(np.float32)
+            norms = norms.reshape(steps, -1)
+        except ValueError as error:
+            raise RunError(f"{place} is not as tiedexp writes it: its gradient norms: {error}") from error
     return EpochSums(
         steps, sums.loss, sums.hits, sums.seconds, sums.timed_steps, sums.timed_seconds, gradient_norms=norms
     )

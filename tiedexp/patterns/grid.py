@@ -23,6 +23,7 @@ from tiedexp.errors import PatternError
 from tiedexp.patterns import presets
 
 MAX_SIDE = 127
+_MAX_TEXT = 2**18  # characters
 
 # Each transform maps the kernel grid as `numpy` does; "flip_h" mirrors left and right, "rot90" is anticlockwise.
 TRANSFORMS: dict[str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
@@ -90,6 +91,8 @@ class Pattern:
         Raises:
             PatternError: an empty grid or row, rows of unequal length or a malformed cell; says which row and cell.
         """
+        if len(text) > _MAX_TEXT:
+            raise PatternError(f"a grid has at most {_MAX_TEXT:,} characters. Received: {len(text):,}")
         lines = [line.strip() for line in re.split(r"[/\n]", text.strip())]
         spaced = any(len(line.split()) > 1 for line in lines)
         rows = [_parse_row(line, number, spaced) for number, line in enumerate(lines, start=1)]

@@ -57,14 +57,14 @@ class RunDirectory:
         Raises:
             RunError: there is no run at that path; says what was expected.
         """
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112 (pathlib's raises where the name is too long)
             raise RunError(f"{path} is not a directory; a run is one like runs/mnist-block-1a2b3c4d5e/seed-0")
-        if not (path / "manifest.json").is_file():
-            inside = sorted(file.parent for depth in ("*", "*/*") for file in path.glob(f"{depth}/manifest.json"))
-            hint = f"; did you mean {inside[0]}?" if inside else ", for it has no manifest.json"
-            raise RunError(f"{path} is not a run{hint}")
         run = cls(path)
         run.check_entries()
+        if not (path / "manifest.json").is_file():
+            below = _find_runs_below(path)
+            hint = f"; did you mean {below[0]}?" if below else ", for it has no manifest.json"
+            raise RunError(f"{path} is not a run{hint}")
         return run
 
     # Paths
@@ -90,8 +90,10 @@ class RunDirectory:
         return self.inside("result.json").is_file()
 
     def inside(self, name: str) -> Path:
-        """The path of a name in this run; RunError if it leads out of the run."""
+        """The path of a name in this run; RunError if it leads out of the run, or nowhere."""
         path = self.path / name
+        if path.is_symlink() and not os.path.exists(path):  # noqa: PTH110 (pathlib's raises where links go in a circle)
+            raise RunError(f"{path} is a link that leads nowhere")
         if not path.resolve().is_relative_to(self.path.resolve()):
             raise RunError(f"{path} leads out of the run directory; it is not read or written")
         return path
@@ -237,3 +239,10 @@ class RunDirectory:
             check_record(EpochLine, content, f"{path}, line {number},")
             epochs.append(content)
         return epochs
+
+
+def _find_runs_below(path: Path) -> list[Path]:
+    try:
+        return sorted(file.parent for depth in ("*", "*/*") for file in path.glob(f"{depth}/manifest.json"))
+    except OSError:  # an entry that cannot be looked at
+        return []

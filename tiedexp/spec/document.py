@@ -20,6 +20,8 @@ from tiedexp.errors import SpecError
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
+MAX_VALUES = 10_000
+MAX_PROBLEMS = 100
 
 Scalar = str | int | float | bool | None
 PathToValue = tuple[str | int, ...]
@@ -133,8 +135,16 @@ def parse_value(text: str, place: Place) -> Node:
     composer = _Composer(text, "", at=place)
     node = composer.compose_document() or Node(None, place)
     if composer.problems:
-        raise SpecError([str(problem) for problem in composer.problems])
+        raise as_error(composer.problems)
     return replace(node, key=place)
+
+
+def as_error(problems: Sequence[Problem]) -> SpecError:
+    """One error that tells all problems, or the first hundred."""
+    lines = [str(problem) for problem in problems[:MAX_PROBLEMS]]
+    if len(problems) > MAX_PROBLEMS:
+        lines.append(f"and more problems; these are the first {MAX_PROBLEMS}")
+    return SpecError(lines)
 
 
 def merge(base: Node, heir: Node, key: str = "") -> Node:
@@ -221,6 +231,7 @@ class _Composer:
         self.problems: list[Problem] = []
         self._source = source
         self._at = at
+        self._values = 0
         try:
             self._loader = yaml.SafeLoader(text)
         except yaml.reader.ReaderError as error:
@@ -257,11 +268,14 @@ class _Composer:
         return self._at or Place(self._source, mark.line + 1, mark.column + 1)
 
     def _refusal(self, mark: Any, text: str) -> SpecError:
-        return SpecError([str(problem) for problem in (*self.problems, Problem(self._place(mark), text))])
+        return as_error([*self.problems, Problem(self._place(mark), text)])
 
     def _compose(self, event: yaml.Event, depth: int) -> Node:
         self._check_plain(event)
         place = self._place(event.start_mark)
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise self._refusal(event.start_mark, f"there are more than {MAX_VALUES:,} keys and values")
         if depth > MAX_DEPTH:
             raise self._refusal(event.start_mark, f"lists and mappings are nested deeper than {MAX_DEPTH} levels")
         if isinstance(event, yaml.MappingStartEvent):

@@ -21,10 +21,12 @@ from pydantic_core import ErrorDetails
 from tiedexp.errors import SpecError
 from tiedexp.spec.document import (
     MAX_DEPTH,
+    MAX_PROBLEMS,
     Node,
     PathToValue,
     Place,
     Problem,
+    as_error,
     assign,
     merge,
     parse_value,
@@ -35,6 +37,8 @@ from tiedexp.spec.document import (
 from tiedexp.spec.schema import ExperimentSpec
 
 MAX_EXTENDS = 16
+_MAX_PATH = 1000  # characters that a message shows
+_MAX_DETAILS = 3 * MAX_PROBLEMS  # of pydantic's errors, of which several may be one problem
 
 Shape = Mapping[str, Any]  # a node of the JSON schema
 
@@ -65,7 +69,7 @@ def load_spec(
         problems += _explain(error, root)
     if problems:
         sources = [str(Path(path)), *(_override_place(override).source for override in overrides)]
-        raise SpecError([str(problem) for problem in _in_order(problems, sources)])
+        raise as_error(_in_order(problems, sources))
     return spec
 
 
@@ -151,7 +155,7 @@ def _load_tree(path: Path, problems: list[Problem], allow_extends: bool, heirs: 
     refusal = _refused_base(base, heirs) if allow_extends else "a spec in this place must stand alone"
     if refusal:
         problems.append(Problem(base.place, f"extends: {refusal}"))
-        raise SpecError([str(problem) for problem in problems])
+        raise as_error(problems)
     return merge(_load_tree(path.parent / str(base.value), problems, True, heirs), root)
 
 
@@ -161,7 +165,7 @@ def _refused_base(base: Node, heirs: tuple[Path, ...]) -> str:
         return f"must be the path of another spec. Received: {show(base.plain())}"
     path = heirs[-1].parent / base.value
     if not os.path.isfile(path):  # noqa: PTH113 (pathlib's raises where the name is too long)
-        return f"there is no file {path}"
+        return f"there is no file {path if len(str(path)) <= _MAX_PATH else str(path)[:_MAX_PATH] + ' ...'}"
     if os.path.realpath(path) in map(os.path.realpath, heirs):
         return f"goes in a circle: {' -> '.join(map(str, (*heirs, path)))}"
     return f"the chain is longer than {MAX_EXTENDS} files" if len(heirs) > MAX_EXTENDS else ""
@@ -218,8 +222,8 @@ def _in_order(problems: Sequence[Problem], sources: Sequence[str]) -> list[Probl
 
 def _explain(error: ValidationError, root: Node) -> Iterator[Problem]:
     """One problem for each place that is wrong."""
-    located = [(details, *_locate(details["loc"], root)) for details in error.errors(include_url=False)]
-    paths = {path for _, path, _ in located}
+    located = [(details, *_locate(details["loc"], root)) for details in error.errors(include_url=False)[:_MAX_DETAILS]]
+    above = {path[:length] for _, path, _ in located for length in range(len(path))}
     named: set[PathToValue] = set()  # places whose key seems to be there, misspelt
     problems: dict[PathToValue, Problem] = {}
     for details, path, _ in located:
@@ -232,7 +236,7 @@ def _explain(error: ValidationError, root: Node) -> Iterator[Problem]:
     for details, path, shape in located:
         if details["type"] == "extra_forbidden" or path in problems:
             continue
-        if any(len(other) > len(path) and other[: len(path)] == path for other in paths):
+        if path in above:
             continue  # another branch of a union, whose right branch has its errors further down
         if details["type"] == "missing" or (details["type"] == "union_tag_not_found" and not _is_null(root, path)):
             if "discriminator" in shape:

@@ -61,10 +61,19 @@ class PatternOptions(_Strict):
 
 PatternValue = str | PatternOptions
 
+MAX_CELLS = 2**17  # of all different patterns of a model: a third of a second to make
+
 
 def build_pattern(value: PatternValue, kernel_size: int | tuple[int, int]) -> Pattern:
     """The pattern that a spec's `tying.pattern` means at a kernel size; PatternError if there is none."""
     return Pattern.of(value if isinstance(value, str) else value.options(), kernel_size)
+
+
+def _count_cells(value: PatternValue, kernel_size: int | tuple[int, int]) -> int:
+    """Cells that are made for a pattern, those of the patterns in it too."""
+    rows, cols = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+    inner = 0 if isinstance(value, str) or value.of is None else _count_cells(value.of, kernel_size)
+    return rows * cols + inner
 
 
 class TyingSpec(_Strict):
@@ -105,20 +114,31 @@ class TyingSpec(_Strict):
         convs = self.tied_convs(depth)
         values = self.pattern if isinstance(self.pattern, tuple) else (self.pattern,) * len(convs)
         problems: list[tuple[PathToField, str, Any]] = []
+        named: set[int] = set()
         for at, conv in enumerate(convs):
             if not 1 <= conv <= depth:
                 problems.append((("layers", at), f"the model has convs 1 to {depth}", conv))
-            elif conv in convs[:at]:
+            elif conv in named:
                 problems.append((("layers", at), "this conv is named twice", conv))
+            named.add(conv)
         if not convs:
             problems.append((("layers",), "no conv is named; for a model without tied convs leave out `tying`", []))
         if len(values) != len(convs):
             text = f"{len(values)} patterns for {len(convs)} tied convs; give one for each, or a single one for all"
             problems.append((("pattern",), text, len(values)))
         patterns: dict[int, Pattern] = {}
+        built: dict[PatternValue, Pattern] = {}
+        cells = 0
         for at, value in enumerate(values):
             try:
-                patterns[at] = build_pattern(value, kernel_size)
+                if value not in built:
+                    cells += _count_cells(value, kernel_size)
+                    if cells > MAX_CELLS:
+                        text = f"the different patterns of a model have at most {MAX_CELLS:,} cells in all"
+                        problems.append((("pattern",), text, len(values)))
+                        break
+                    built[value] = build_pattern(value, kernel_size)
+                patterns[at] = built[value]
             except PatternError as error:
                 path: PathToField = ("pattern", at) if isinstance(self.pattern, tuple) else ("pattern",)
                 problems.append((path, str(error), value if isinstance(value, str) else value.options()))

@@ -1,0 +1,490 @@
+"""Whatever is read ends in a value or in one of our errors, within a second.
+
+Here each test takes a few dozen inputs, the same every time; `python tests/fuzz/run.py --inputs 20000` takes many, and
+new ones every time.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tiedexp.data.npz import describe_npz, load_npz
+from tiedexp.errors import TiedexpError
+from tiedexp.patterns.grid import Pattern
+from tiedexp.patterns.presets import PRESETS
+from tiedexp.runs.directory import RunDirectory
+from tiedexp.spec.document import Place, parse_value, read_document
+from tiedexp.spec.loading import dump_spec, load_spec
+from tiedexp.spec.schema import ExperimentSpec
+
+MAX_SECONDS = 1.0
+INPUTS = int(os.environ.get("TIEDEXP_FUZZ_INPUTS", "0"))  # of each test; 0 for the few of the default
+COUNTS: Counter[str] = Counter()
+
+fuzzed = settings(
+    max_examples=INPUTS or 60,
+    derandomize=not INPUTS,
+    database=None,
+    deadline=None,  # the clock of `ends` does not count what else the machine does
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
+)
+
+
+def ends(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the function gives, or None if it raises an error of ours; anything else fails."""
+    begin = time.process_time()
+    try:
+        value = function(*arguments)
+    except TiedexpError as error:
+        value, text = None, str(error)
+    else:
+        text = "no error"
+    taken = time.process_time() - begin
+    assert text.strip(), "an error that says nothing"
+    assert taken < MAX_SECONDS, f"{taken:.1f} seconds"
+    COUNTS[name] += 1
+    return value
+
+
+# Text that is nearly right
+
+SPEC = """\
+name: mnist-block
+dataset: {name: mnist, validation: 5000}
+model:
+  family: plain            # plain | resnet
+  depth: 4
+  width: 16
+  kernel_size: [5, 5]
+  tying:
+    pattern: |
+      A A B C C
+      A A B C C
+      D D E -F F
+      G G . I I
+      G G H I I
+    layers: [1, 2]
+training:
+  epochs: 3
+  optimizer: {name: adamw, learning_rate: 1e-3, weight_decay: 1e-4}
+  schedule: {name: step, warmup_epochs: 1, epochs: [1, 2]}
+  augmentation: {pad_crop: 4, flip: horizontal}
+  early_stopping: {metric: loss}
+seed: 0
+"""
+TOKENS = [
+    *""":-,[]{}#&*!|>'"%@`?~./\\=<\n\t\0\x7f\x85\u2028\ufeff\U0001f600\ud800é٣""",
+    *("\n", " ", "  ", "\n  ", ": ", "- ", "---\n", "...\n", "<<: ", "&a ", "*a", "!!python/object:os.system ", "!x "),
+    *(
+        "null",
+        "true",
+        ".nan",
+        ".inf",
+        "-0",
+        "1e999",
+        "0x",
+        "0o8",
+        "1_0",
+        "9" * 99,
+        "9" * 5000,
+        "2147483648",
+        "-1",
+        "1.5",
+    ),
+    *("name: x\n", "extends: doc.yaml\n", "extends: .\n", "preset", "of", "{preset: hashed, groups: 9}", "{}", "[]"),
+    *("random_like", "block", "folder", "npz", "path: ..", "resnet", "depth", "kernel_size: 127", "layers: all"),
+    *('{"a":', "[1,", '"', "Infinity", "NaN", "\\ud800", "\\u0000", "]" * 50, "[" * 50, "{" * 50, "../..", "%s", "{0}"),
+]
+
+
+@st.composite
+def nearly(draw: st.DrawFn, text: str) -> str:
+    """A text in which something was cut out, doubled, put in or replaced, a few times."""
+    for _ in range(draw(st.integers(1, 4))):
+        begin = draw(st.integers(0, len(text)))
+        end = min(len(text), begin + draw(st.integers(0, 40)))
+        kind = draw(st.sampled_from(("cut", "double", "token", "token", "replace", "text")))
+        if kind == "cut":
+            text = text[:begin] + text[end:]
+        elif kind == "double":
+            text = text[:end] + text[begin:]
+        else:
+            new = draw(st.text(max_size=8)) if kind == "text" else draw(st.sampled_from(TOKENS))
+            text = text[:begin] + new + text[end if kind == "replace" else begin :]
+    return text
+
+
+def encode(text: str) -> bytes:
+    return text.encode("utf-8", errors="surrogatepass")
+
+
+soup = st.lists(st.sampled_from(TOKENS) | st.text(max_size=3), max_size=30).map("".join)
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10) | st.sampled_from(TOKENS)
+    | st.sampled_from([*PRESETS, "all", "plain", "resnet", "adamw", "step", "digits", "AB/BA", 1, 3, 8, 20, 0.5])
+)  # fmt: skip
+
+
+def keys_of(schema: dict[str, Any]) -> list[str]:
+    """Every key of a JSON schema's objects."""
+    keys = set()
+    for definition in (schema, *schema.get("$defs", {}).values()):
+        keys |= definition.get("properties", {}).keys()
+    return sorted(keys)
+
+
+KEYS = keys_of(ExperimentSpec.model_json_schema())
+keys = st.sampled_from(KEYS) | st.text(max_size=4)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4), max_leaves=12
+)
+
+
+def paths_of(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The place of every value in a tree of dicts and lists."""
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    return [path, *(place for key, value in items for place in paths_of(value, (*path, key)))]
+
+
+def put(tree: Any, path: tuple[Any, ...], new: Any) -> Any:
+    """The tree with something else at a place."""
+    if not path:
+        return new
+    copy = dict(tree) if isinstance(tree, dict) else list(tree)
+    copy[path[0]] = put(copy[path[0]], path[1:], new)
+    return copy
+
+
+@st.composite
+def changed(draw: st.DrawFn, tree: Any) -> Any:
+    """A tree in which one to three values are others, or have another key beside them."""
+    for _ in range(draw(st.integers(1, 3))):
+        path = draw(st.sampled_from(paths_of(tree)))
+        new = draw(values)
+        at = tree
+        for step in path:
+            at = at[step]
+        if isinstance(at, dict) and draw(st.booleans()):
+            new = {**at, draw(keys): new}
+        tree = put(tree, path, new)
+    return tree
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzz")
+
+
+# YAML and specs
+
+
+@fuzzed
+@given(st.binary(max_size=300) | (soup | nearly(SPEC) | st.text(max_size=200)).map(encode))
+def test_yaml(folder, content):
+    path = folder / "doc.yaml"
+    path.write_bytes(content)
+    ends("yaml", read_document, path)
+
+
+@fuzzed
+@given(soup | st.text(max_size=60))
+def test_yaml_values(text):
+    ends("yaml", parse_value, text, Place("here"))
+
+
+def check_spec(name: str, path: Path, overrides: list[str] = []) -> None:  # noqa: B006
+    spec = ends(name, load_spec, path, overrides)
+    if spec is not None:
+        path.with_name("again.yaml").write_text(dump_spec(spec), encoding="utf-8")
+        assert load_spec(path.with_name("again.yaml")) == spec
+
+
+@fuzzed
+@given(nearly(SPEC).map(encode))
+def test_specs_of_damaged_text(folder, content):
+    path = folder / "spec.yaml"
+    path.write_bytes(content)
+    check_spec("spec", path)
+
+
+TREE = {
+    "name": "small",
+    "dataset": {"name": "digits", "validation": 0.1, "limit": 300},
+    "model": {"family": "plain", "depth": 3, "width": 4, "kernel_size": [3, 3], "tying": {"pattern": ["point"]}},
+    "training": {
+        "epochs": 3,
+        "optimizer": {"name": "adam", "learning_rate": 0.01},
+        "schedule": {"name": "step", "epochs": [1, 2]},
+        "early_stopping": {"patience": 3},
+        "augmentation": {"pad_crop": 1, "flip": "both"},
+    },
+    "tensorboard": {"kernels": True},
+}
+
+
+@fuzzed
+@given(changed(TREE))
+def test_specs_of_other_values(folder, tree):
+    path = folder / "spec.yaml"
+    path.write_text(json.dumps(tree))
+    check_spec("spec", path)
+
+
+@fuzzed
+@given(st.lists(st.tuples(st.lists(keys, min_size=1, max_size=4), st.sampled_from(["=", "", "=="]), soup), max_size=3))
+def test_overrides(folder, overrides):
+    path = folder / "base.yaml"
+    path.write_text(SPEC)
+    check_spec("overrides", path, [".".join(path) + equals + text for path, equals, text in overrides])
+
+
+dotted = st.sampled_from([".".join(map(str, path)) for path in paths_of(TREE) if path])
+
+
+@fuzzed
+@given(st.lists(st.tuples(dotted, values), min_size=1, max_size=3))
+def test_overrides_of_keys_that_are_there(folder, overrides):
+    path = folder / "tree.yaml"
+    path.write_text(json.dumps(TREE))
+    check_spec("overrides", path, [f"{key}={json.dumps(value)}" for key, value in overrides])
+
+
+# Patterns
+
+GRID_PARTS = [
+    "A",
+    "B",
+    "b1",
+    "-A",
+    "-",
+    ".",
+    " ",
+    "/",
+    "\n",
+    "A1",
+    "left",
+    "_",
+    "0",
+    "é",
+    "\r",
+    "\u2028",
+    "\t",
+    "-.",
+    "AB",
+]
+grids = st.lists(st.sampled_from(GRID_PARTS), max_size=60).map("".join) | nearly("AABCC/AABCC/DDE-FF/GG.II/GGHII")
+
+
+@fuzzed
+@given(grids | st.text(max_size=40))
+def test_grids(text):
+    pattern = ends("pattern", Pattern.parse, text)
+    if pattern is not None:
+        assert Pattern.parse(str(pattern)) == pattern
+
+
+options = st.sampled_from(["blocks", "tile", "radius", "rate", "centre", "groups", "seed", "of", "x"])
+pattern_values = st.deferred(
+    lambda: (
+        st.sampled_from([*PRESETS])
+        | grids
+        | st.builds(
+            lambda name, rest: {"preset": name, **rest},
+            st.sampled_from([*PRESETS]),
+            st.dictionaries(
+                options, st.integers(-2, 30) | scalars | st.lists(st.integers(0, 9), max_size=3), max_size=3
+            ),
+        )
+        | st.builds(
+            lambda of, seed: {"preset": "random_like", "of": of, "seed": seed}, pattern_values, st.integers(0, 3)
+        )
+        | st.dictionaries(options, scalars, max_size=3)
+        | scalars
+    )
+)
+sizes = (
+    st.integers(-1, 12)
+    | st.tuples(st.integers(0, 9), st.integers(0, 9))
+    | st.sampled_from([127, 128, (127, 1)])
+    | scalars
+)
+
+
+@fuzzed
+@given(pattern_values, sizes)
+def test_patterns(value, size):
+    pattern = ends("pattern", Pattern.of, value, size)
+    if pattern is not None:
+        assert Pattern.parse(str(pattern)) == pattern
+
+
+# Run directories
+
+SPLIT = {"loss": 1.0, "accuracy": 0.5, "images_per_second": 9.0}
+LINE = {"epoch": 1, "step": 5, "learning_rate": 0.1, "train": SPLIT, "validation": SPLIT, "seconds": 1.0}
+MANIFEST = {
+    "format": 1, "versions": {"python": "3.12"}, "commit": None, "processor": "", "device": "CPU", "replicas": 1,
+    "threads": 1, "deterministic": True,
+    "data": {"name": "digits", "fingerprint": "0", "data_dir": None, "image_shape": [8, 8, 1], "class_names": ["a"],
+             "mean": [0.5], "std": [0.2]},
+}  # fmt: skip
+RESULT = {
+    "test": {"images": 5, "loss": 1.0, "accuracy": 0.5, "accuracy_interval": [0.1, 0.9]},
+    "best_epoch": 1, "epochs": 1, "stopped_early": False, "seconds": 1.0,
+}  # fmt: skip
+
+
+def json_of(tree: Any) -> st.SearchStrategy[bytes]:
+    """A JSON file: of a changed tree, of damaged text, or of anything."""
+    return (
+        changed(tree).map(json.dumps)
+        | nearly(json.dumps(tree))
+        | values.map(json.dumps)
+        | soup
+        | st.just(json.dumps(tree))
+    ).map(encode) | st.binary(max_size=40)
+
+
+entries = st.one_of(
+    st.just(("none", b"")),
+    st.sampled_from(
+        [("link", b"/etc/passwd"), ("link", b".."), ("link", b"spec.yaml"), ("link", b"loop"), ("link", b"x" * 300)]
+    ),
+    st.sampled_from([("pipe", b""), ("directory", b"")]),
+)
+
+
+def make_entry(path: Path, kind: str, content: bytes) -> None:
+    """What stands at a name: a file, or something else."""
+    if not path.is_symlink() and path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    if kind == "file":
+        path.write_bytes(content)
+    elif kind == "link":
+        path.symlink_to(os.fsdecode(content))
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+
+
+def read_run(path: Path) -> None:
+    """All that is read of a run without TensorFlow."""
+    run = RunDirectory.open(path)
+    load_spec(run.spec, allow_extends=False)
+    run.read_manifest()
+    run.read_metrics()
+    if run.finished:
+        run.read_result()
+
+
+def as_file(content: st.SearchStrategy[bytes]) -> st.SearchStrategy[tuple[str, bytes]]:
+    return st.tuples(st.just("file"), content)
+
+
+@fuzzed
+@given(
+    st.fixed_dictionaries(
+        {
+            "spec.yaml": as_file(st.just(SPEC.encode()) | nearly(SPEC).map(encode)) | entries,
+            "manifest.json": as_file(json_of(MANIFEST)) | as_file(st.just(json.dumps(MANIFEST).encode())) | entries,
+            "metrics.jsonl": as_file(st.just(json.dumps(LINE).encode()) | json_of(LINE)) | entries,
+            "result.json": as_file(json_of(RESULT)) | entries,
+            "checkpoints": st.just(("directory", b"")) | entries,
+            "tensorboard": st.just(("directory", b"")) | entries,
+        }
+    )
+)
+def test_run_directories(folder, files):
+    path = folder / "run"
+    path.mkdir(exist_ok=True)
+    for name, (kind, content) in files.items():
+        make_entry(path / name, kind, content)
+    ends("run directory", read_run, path)
+
+
+@fuzzed
+@given(st.lists(json_of(LINE), max_size=4), st.sampled_from([b"\n", b"", b"\r\n", b"\n\n", b"\0"]))
+def test_metrics(folder, lines, separator):
+    path = folder / "metrics"
+    path.mkdir(exist_ok=True)
+    (path / "metrics.jsonl").write_bytes(separator.join(lines))
+    ends("metrics", RunDirectory(path).read_metrics)
+
+
+STATE = {
+    "best": {"epoch": 1, "accuracy": 0.5, "loss": 1.0},
+    "stopping": None,
+    "metrics": LINE,
+    "sums": {
+        "loss": 1.0, "hits": 3, "seconds": 1.0, "timed_steps": 1, "timed_seconds": 0.5,
+        "gradient_norms": base64.b64encode(bytes(24)).decode(),
+    },
+}  # fmt: skip
+
+
+@fuzzed
+@given(json_of({"format": 2, "epoch": 1, "step": 3, "seed_generators": [[1, 2]], "state": STATE}), st.booleans())
+def test_checkpoints(folder, content, seal):
+    """`seal` gives the JSON the checksum that it ought to have."""
+    from tiedexp.experiment.state import load_state
+    from tiedexp.training import checkpoint
+
+    def read() -> None:
+        for newest in (store.latest(), store.latest()):
+            if newest is not None:
+                load_state(newest)
+
+    path = folder / "checkpoints"
+    path.mkdir(exist_ok=True)
+    store = checkpoint.CheckpointStore(path)
+    (path / "epoch-0001-step-000003.weights.h5").write_bytes(b"")
+    about = path / "epoch-0001-step-000003.json"
+    about.write_bytes(content)
+    if seal:
+        try:
+            tree = {**json.loads(content), "sha256": checkpoint._hash(about.with_suffix(".weights.h5"))}
+            tree.pop("checksum", None)
+            about.write_text(json.dumps({**tree, "checksum": checkpoint._checksum(tree)}))
+        except (ValueError, TypeError, RecursionError):
+            pass
+    ends("checkpoints", read)
+
+
+# Images
+
+
+@pytest.fixture(scope="module")
+def archive(folder) -> bytes:
+    images, labels = np.zeros((4, 3, 3), np.uint8), np.array([0, 1, 0, 1])
+    np.savez_compressed(folder / "images.npz", x_train=images, y_train=labels, class_names=["a", "b"])
+    return (folder / "images.npz").read_bytes()
+
+
+@fuzzed
+@given(
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=8)), min_size=1, max_size=5)
+)
+def test_archives(folder, archive, changes):
+    content = bytearray(archive)
+    for where, new in changes:
+        at = int(where * len(content))
+        content[at : at + len(new)] = new
+    path = folder / "changed.npz"
+    path.write_bytes(content)
+    for read in (describe_npz, load_npz):
+        ends("archives", read, path)
