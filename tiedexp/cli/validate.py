@@ -50,9 +50,8 @@ def _show(plan: Plan, run: Path) -> None:
     console = Console(highlight=False)
     spec = plan.spec
     image = "x".join(map(str, plan.image_shape))
-    console.print(
-        f"[bold]{escape(spec.name)}[/], seed {spec.seed}: {spec.model.family} on {escape(spec.dataset.name)} ({image})\n"
-    )
+    name, dataset = escape(spec.name), escape(spec.dataset.name)
+    console.print(f"[bold]{name}[/], seed {spec.seed}: {spec.model.family} on {dataset} ({image})\n")
     table = Table(box=None)
     for column in ("layer", "kind", "output", "groups", "weights", "expanded", "MACs", "untied"):
         table.add_column(column, justify="left" if column in ("layer", "kind") else "right")

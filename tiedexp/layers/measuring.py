@@ -38,7 +38,7 @@ from tiedexp.patterns.choosing import (
 from tiedexp.patterns.grid import Pattern
 
 # Ways whose estimates are within this factor of the best are compared by the clock.
-CLOSE = 1.4
+CLOSE = 1.3
 # A way must be this much faster than the expanded kernel to be taken.
 WORTH = 0.97
 # Where a whole step of the dense layer has fewer multiply-adds, no choice matters.
@@ -76,8 +76,8 @@ def choose_implementation(
         return estimated
     forward = [name for name in list_forward(pattern, size) if _is_close(pattern, size, name)]
     backward = [choice for choice in list_backward(pattern, size) if _is_close(pattern, size, choice)][:4]
-    if forward == [EXPAND] and backward == [Choice()]:
-        return Choice()
+    if len(forward) == len(backward) == 1:  # nothing is close
+        return replace(backward[0], forward=forward[0])
     key = _key(convolution, size, dtype)
     with contextlib.suppress(KeyError, TypeError, PatternError):  # not measured yet, or a damaged entry
         return Choice.of(_load_choices()[key], pattern)
@@ -101,7 +101,7 @@ def _is_close(pattern: Pattern, size: ConvSize, way: str | Choice) -> bool:
 def _measure(
     convolution: TiedConvolution, size: ConvSize, forward: list[str], backward: list[Choice], dtype: str
 ) -> Choice:
-    """The fastest of some ways, measured in turns; the expanded kernel unless another is clearly faster."""
+    """The fastest of some ways, the likeliest first, measured in turns."""
     per_image = estimate_forward(convolution.pattern, replace(size, batch=1), EXPAND).multiplications
     batch = max(1, min(size.batch, int(MAX_MULTIPLICATIONS / per_image)))
     with tf.init_scope():
@@ -118,15 +118,18 @@ def _measure(
             ready = replace(convolution, choice=choice)
             return lambda: ready.backward(images, free, upstream)
 
-        name = _fastest({name: run_forward(name) for name in [EXPAND, *forward]}, EXPAND)
-        choice: Choice = _fastest({choice: run_backward(choice) for choice in [Choice(), *backward]}, Choice())
+        name = _fastest({name: run_forward(name) for name in forward}, EXPAND)
+        choice: Choice = _fastest({choice: run_backward(choice) for choice in backward}, Choice())
     return replace(choice, forward=name)
 
 
 def _fastest(ways: dict[Any, Callable[[], Any]], dense: Any) -> Any:
-    """The way with the shortest time, each the best of several rounds in turns."""
+    """The way with the shortest time, each the best of several rounds in turns.
+
+    The dense one, if it is among them, is left only for one that is clearly faster.
+    """
     if len(ways) == 1:
-        return dense
+        return next(iter(ways))
     times = dict.fromkeys(ways, float("inf"))
     began = time.perf_counter()
     for number in range(ROUNDS + 1):
@@ -139,7 +142,7 @@ def _fastest(ways: dict[Any, Callable[[], Any]], dense: Any) -> Any:
         if number and time.perf_counter() - began > MAX_SECONDS:
             break
     best = min(times, key=times.__getitem__)
-    return best if times[best] < WORTH * times[dense] else dense
+    return dense if dense in times and times[best] >= WORTH * times[dense] else best
 
 
 # The cache: one JSON object, from a description of what was measured to the fields of the choice.
