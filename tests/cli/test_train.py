@@ -159,10 +159,11 @@ def test_eval_notices_that_the_data_has_changed(tiedexp_cli, small_spec):
     small_spec.write_text(small_spec.read_text().replace("name: digits", "name: npz, path: mine.npz"))
     run = json.loads(tiedexp_cli("train", small_spec, "--json").out)["run"]
     np.savez("mine.npz", x_train=255 - images, y_train=digits.target[:300])
-    answer = tiedexp_cli("eval", run)
+    answer = tiedexp_cli("eval", run, "--data", "mine.npz")
     assert answer.code == 1
     assert "the data has changed since the run was trained" in answer.err
-    assert tiedexp_cli("eval", run, "--data", "mine.npz").code == 0
+    Path("mine.npz").rename("other.npz")
+    assert tiedexp_cli("eval", run, "--data", "other.npz").code == 0
 
 
 def test_names_and_paths_are_printed_as_they_are(tiedexp_cli, small_spec, tmp_path):
@@ -177,7 +178,7 @@ def test_names_and_paths_are_printed_as_they_are(tiedexp_cli, small_spec, tmp_pa
     assert answer.code == 0, answer.err
     (run,) = Path("[bold]runs").glob("*/seed-0")
     assert f"run        '{run}'" in answer.out
-    out = tiedexp_cli("eval", run).out
+    out = tiedexp_cli("eval", run, "--data", "images").out
     assert out.startswith(f"{run}, epoch 1, test")
     for text in ("[red]zero", "[one]", "[red]z"):
         assert text in out

@@ -69,10 +69,10 @@ def evaluate_run(
         limit=spec.dataset.limit if own else None,
         hold_out_test=own,
     )
-    if data is None and dataset.fingerprint != trained.fingerprint:
+    if own and dataset.fingerprint != trained.fingerprint:
         raise DatasetError(
             f"the data has changed since the run was trained (its fingerprint was {trained.fingerprint} and is "
-            f"{dataset.fingerprint}); --data names what is to be tested on"
+            f"{dataset.fingerprint}); a copy under another name can be tested on with --data"
         )
     expected = trained.image_shape, len(trained.class_names)
     if (dataset.image_shape, dataset.num_classes) != expected:

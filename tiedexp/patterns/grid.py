@@ -94,6 +94,8 @@ class Pattern:
         if len(text) > _MAX_TEXT:
             raise PatternError(f"a grid has at most {_MAX_TEXT:,} characters. Received: {len(text):,}")
         lines = [line.strip() for line in re.split(r"[/\n]", text.strip())]
+        if len(lines) > MAX_SIDE:
+            raise PatternError(f"a pattern has at most {MAX_SIDE} rows and columns. Received: {len(lines):,} rows")
         spaced = any(len(line.split()) > 1 for line in lines)
         rows = [_parse_row(line, number, spaced) for number, line in enumerate(lines, start=1)]
         for number, row in enumerate(rows, start=1):
@@ -297,9 +299,11 @@ def _parse_row(line: str, number: int, spaced: bool) -> list[str]:
         raise PatternError(f"row {number} is empty; a row is a run of letters such as AAB")
     if spaced:
         cells = line.split()
+        _check_width(cells)
         malformed = next((at for at, cell in enumerate(cells) if not _SPACED_CELL.fullmatch(cell)), None)
     else:
         cells = _COMPACT_CELL.findall(line)
+        _check_width(cells)
         matched = re.match(rf"(?:{_COMPACT_CELL.pattern})*", line)
         end = matched.end() if matched else 0
         malformed = None if end == len(line) else len(_COMPACT_CELL.findall(line[:end]))
@@ -310,6 +314,11 @@ def _parse_row(line: str, number: int, spaced: bool) -> list[str]:
             "a cell is a letter or word naming its group, '-' and a name for the negative, or '.' for a fixed zero"
         )
     return cells
+
+
+def _check_width(cells: list[str]) -> None:
+    if len(cells) > MAX_SIDE:
+        raise PatternError(f"a pattern has at most {MAX_SIDE} rows and columns. Received: {len(cells):,} columns")
 
 
 def _canonical(
