@@ -38,14 +38,14 @@ from tiedexp.patterns.choosing import (
 from tiedexp.patterns.grid import Pattern
 
 # Ways whose estimates are within this factor of the best are compared by the clock.
-CLOSE = 1.3
+CLOSE = 1.12
 # A way must be this much faster than the expanded kernel to be taken.
 WORTH = 0.97
 # Where a whole step of the dense layer has fewer multiply-adds, no choice matters.
 MIN_MULTIPLICATIONS = 30_000_000
 # Sizes and times that bound a measurement; the batch is made smaller for layers with more multiply-adds.
 MAX_MULTIPLICATIONS = 2_000_000_000
-MAX_SECONDS = 0.35
+MAX_SECONDS = 0.15
 ROUNDS = 7
 
 
@@ -74,8 +74,8 @@ def choose_implementation(
         return Choice() if tf.config.list_physical_devices("GPU") else estimated
     if estimate_forward(pattern, size, EXPAND).multiplications < MIN_MULTIPLICATIONS:
         return estimated
-    forward = [name for name in list_forward(pattern, size) if _is_close(pattern, size, name)]
-    backward = [choice for choice in list_backward(pattern, size) if _is_close(pattern, size, choice)][:4]
+    forward = [name for name in list_forward(pattern, size) if _is_close(pattern, size, name)][:2]
+    backward = [choice for choice in list_backward(pattern, size) if _is_close(pattern, size, choice)][:2]
     if len(forward) == len(backward) == 1:  # nothing is close
         return replace(backward[0], forward=forward[0])
     key = _key(convolution, size, dtype)
@@ -112,11 +112,11 @@ def _measure(
 
         def run_forward(name: str) -> Callable[[], Any]:
             ready = replace(convolution, choice=Choice(forward=name))
-            return lambda: ready.forward(images, free)
+            return tf.function(lambda: ready.forward(images, free))
 
         def run_backward(choice: Choice) -> Callable[[], Any]:
             ready = replace(convolution, choice=choice)
-            return lambda: ready.backward(images, free, upstream)
+            return tf.function(lambda: ready.backward(images, free, upstream))
 
         name = _fastest({name: run_forward(name) for name in forward}, EXPAND)
         choice: Choice = _fastest({choice: run_backward(choice) for choice in backward}, Choice())
