@@ -1,8 +1,8 @@
 """The implementation of a layer: by the estimate of `tiedexp.patterns.choosing`, where that is close by the clock.
 
-A measurement takes a fraction of a second for a layer and is kept in the user's cache directory, so that it is made
-once for a pattern, sizes, dtype and device. There is none while TensorFlow's operations are deterministic, since
-another choice rounds differently, and none with the environment variable TIEDEXP_MEASURE=0.
+A measurement takes a second or two for a layer, most of it to build graphs, and is kept in the user's cache directory,
+so that it is made once for a pattern, sizes, dtype and device. There is none while TensorFlow's operations are
+deterministic, since another choice rounds differently, and none with the environment variable TIEDEXP_MEASURE=0.
 """
 
 from __future__ import annotations
@@ -110,11 +110,11 @@ def _measure(
         weights = (convolution.pattern.num_groups, size.in_channels, size.filters)
         free = tf.random.stateless_normal(weights, (0, 3), dtype=dtype)
 
-        def run_forward(name: str) -> Callable[[], Any]:
+        def run_forward(name: str) -> Any:
             ready = replace(convolution, choice=Choice(forward=name))
             return tf.function(lambda: ready.forward(images, free))
 
-        def run_backward(choice: Choice) -> Callable[[], Any]:
+        def run_backward(choice: Choice) -> Any:
             ready = replace(convolution, choice=choice)
             return tf.function(lambda: ready.backward(images, free, upstream))
 

@@ -1,0 +1,64 @@
+"""How each conv is computed is chosen once, kept in the manifest, and the same when a run goes on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import tiedexp.experiment.run
+from tiedexp.errors import RunInterruptedError
+from tiedexp.experiment.build import build_model
+from tiedexp.experiment.observer import Observer
+from tiedexp.experiment.plan import locate_run
+from tiedexp.experiment.run import run_experiment
+from tiedexp.patterns.choosing import Choice
+
+pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
+
+
+class StopsInTheSecondEpoch(Observer):
+    def epoch_begins(self, epoch, num_steps):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def choices(monkeypatch):
+    """What the models that are built were told, and what their layers came to."""
+    seen = []
+
+    def build(plan, implementations=None):
+        model = build_model(plan, implementations)
+        seen.append([layer.choice for layer in model.layers if hasattr(layer, "choice")])
+        return model
+
+    monkeypatch.setattr(tiedexp.experiment.run, "build_model", build)
+    return seen
+
+
+def test_goes_on_as_it_began(make_spec, tmp_path, choices):
+    spec = make_spec(model={"tying": {"pattern": "row"}})
+    with pytest.raises((RunInterruptedError, KeyboardInterrupt)):
+        run_experiment(spec, root=tmp_path, observer=StopsInTheSecondEpoch())
+    path = locate_run(spec, tmp_path).path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest["implementations"] == {
+        f"conv_{number}": choice.as_dict() for number, choice in enumerate(choices[0], start=1)
+    }
+    # As if another version had estimated, or another machine measured, something else.
+    other = Choice("sums", "boxes", "boxes", "output")
+    manifest["implementations"] = {"conv_1": other.as_dict(), "conv_2": other.as_dict()}
+    path.write_text(json.dumps(manifest))
+    run_experiment(spec, root=tmp_path)
+    assert choices[1] == [other, other]
+    run_experiment(spec, root=tmp_path, fresh=True)
+    assert choices[2] == choices[0]
+
+
+@pytest.mark.parametrize("implementation", ["expand", "factored"])
+def test_the_spec_decides(implementation, make_spec, tmp_path, choices):
+    spec = make_spec(model={"tying": {"pattern": "row", "implementation": implementation}}, training={"epochs": 1})
+    run = run_experiment(spec, root=tmp_path)
+    assert all(choice.is_expanded == (implementation == "expand") for choice in choices[0])
+    assert run.read_result()["epochs"] == 1
