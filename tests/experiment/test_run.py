@@ -408,7 +408,10 @@ def test_the_directory_of_prepared_data_is_in_the_manifest(make_spec, tmp_path, 
     run = run_experiment(spec, root=tmp_path / "runs")
     assert run.read_manifest().data.data_dir == str((shared_data / "tfds").resolve())
     monkeypatch.delenv("TFDS_DATA_DIR")
-    assert evaluate_run(run)[0].images == 300
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(DatasetError, match="trained on data in .*tfds; --data-dir reads it"):
+        evaluate_run(run)  # a run's directory is told, not opened
+    assert evaluate_run(run, data_dir=shared_data / "tfds")[0].images == 300
 
 
 def test_embedded_data_comes_from_no_directory(make_spec, tmp_path):

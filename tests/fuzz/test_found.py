@@ -53,10 +53,10 @@ SLOW = {
 def test_specs_that_took_seconds(tmp_path, text):
     path = tmp_path / "spec.yaml"
     path.write_text(text)
-    begin = time.process_time()
+    begin = time.thread_time()
     with pytest.raises(SpecError) as caught:
         load_spec(path)
-    assert time.process_time() - begin < 1.0
+    assert time.thread_time() - begin < 1.0
     assert len(caught.value.problems) <= 101
     assert len(str(caught.value)) < 50_000
 
@@ -64,9 +64,9 @@ def test_specs_that_took_seconds(tmp_path, text):
 def test_one_large_pattern_for_very_many_layers_is_made_once(tmp_path):
     path = tmp_path / "spec.yaml"
     path.write_text(f"{HEAD}{LARGE}hankel}}}}")
-    begin = time.process_time()
+    begin = time.thread_time()
     assert len(load_spec(path).model.conv_patterns()) == 1202
-    assert time.process_time() - begin < 1.0
+    assert time.thread_time() - begin < 1.0
 
 
 def test_a_hundred_problems_are_told_and_that_there_are_more(tmp_path):
@@ -79,10 +79,10 @@ def test_a_hundred_problems_are_told_and_that_there_are_more(tmp_path):
 
 
 def test_a_grid_of_no_end():
-    begin = time.process_time()
+    begin = time.thread_time()
     with pytest.raises(PatternError, match=r"a grid has at most 262,144 characters. Received: 20,000,000"):
         Pattern.parse("A/" * 10**7)
-    assert time.process_time() - begin < 1.0
+    assert time.thread_time() - begin < 1.0
 
 
 @pytest.mark.parametrize("name", ["spec.yaml", "manifest.json", "result.json", "checkpoints", "tensorboard"])
