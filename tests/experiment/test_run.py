@@ -409,7 +409,7 @@ def test_the_directory_of_prepared_data_is_in_the_manifest(make_spec, tmp_path, 
     assert run.read_manifest().data.data_dir == str((shared_data / "tfds").resolve())
     monkeypatch.delenv("TFDS_DATA_DIR")
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(DatasetError, match="trained on data in .*tfds; --data-dir reads it"):
+    with pytest.raises(DatasetError, match=r"trained on data in .*tfds; --data-dir reads it"):
         evaluate_run(run)  # a run's directory is told, not opened
     assert evaluate_run(run, data_dir=shared_data / "tfds")[0].images == 300
 
