@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tiedexp.layers.convolution import TiedConvolution
@@ -99,6 +99,7 @@ def test_every_way(name: str, options: dict[str, object], numpy_conv: Callable[.
 
 
 @settings(max_examples=60, deadline=None)
+@example(seed=5, batch=1, sides=(1, 1), channels=1, options={"padding": "same"})  # a box wholly outside the image
 @given(
     seed=st.integers(0, 10**6),
     batch=st.integers(1, 9),
@@ -122,6 +123,15 @@ def test_random_grids_and_sizes(
         sides = tuple(side + (size - 1) * rate for side, size, rate in zip(sides, pattern.shape, dilation, strict=True))  # type: ignore[arg-type, call-overload]
     all_ways = ways(pattern, **options)
     check(pattern, all_ways[seed % len(all_ways)], numpy_conv, (batch, *sides, channels), **options)
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (1, 2), (2, 1), (3, 9)])
+@pytest.mark.parametrize("name", PATTERNS)
+def test_images_smaller_than_half_the_kernel(
+    name: str, sides: tuple[int, int], numpy_conv: Callable[..., np.ndarray]
+) -> None:
+    for choice in ways(PATTERNS[name], padding="same"):
+        check(PATTERNS[name], choice, numpy_conv, (2, *sides, 3), padding="same")
 
 
 @pytest.mark.parametrize("name", ["boxes", "sums"])

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tiedexp.layers.factored import Window, build_sum_images
+from tiedexp.layers.factored import Window, build_sum_images, find_size, maximum
 from tiedexp.layers.tied_kernel import expand_kernel
 from tiedexp.patterns.choosing import EXPAND, Choice, find_factoring, find_rotated_factoring
 from tiedexp.patterns.factoring import Factoring
@@ -148,12 +148,11 @@ class TiedConvolution:
     def _window(self, images: Any) -> Window:
         before, output = [], []
         for axis in (0, 1):
-            size = images.shape[axis + 1] if images.shape[axis + 1] is not None else tf.shape(images)[axis + 1]
+            size = find_size(images, axis + 1)
             stride, extent = self.strides[axis], self._extent(axis)
             if self.padding == "same":
                 length = (size + stride - 1) // stride
-                missing = (length - 1) * stride + extent - size
-                missing = max(missing, 0) if isinstance(missing, int) else tf.maximum(missing, 0)
+                missing = maximum((length - 1) * stride + extent - size, 0)
                 before.append(missing // 2)
             else:
                 length = (size - extent) // stride + 1
@@ -165,8 +164,7 @@ class TiedConvolution:
         """Where the gradient with respect to the input reads the gradient of the output, at stride 1."""
         window = self._window(images)
         before = [self._extent(axis) - 1 - window.padding[axis] for axis in (0, 1)]
-        sizes = [images.shape[axis] if images.shape[axis] is not None else tf.shape(images)[axis] for axis in (1, 2)]
-        return Window((before[0], before[1]), (sizes[0], sizes[1]), (1, 1), self.dilation)
+        return Window((before[0], before[1]), (find_size(images, 1), find_size(images, 2)), (1, 1), self.dilation)
 
     def _extent(self, axis: int) -> int:
         return (self.pattern.shape[axis] - 1) * self.dilation[axis] + 1

@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,7 @@ class BoxImages(SumImages):
 
     def __init__(self, factoring: Factoring, image: Any, window: Window):
         super().__init__(factoring, image, window)
-        self._read: dict[tuple[Any, ...], Any] = {}
+        self._read: dict[Lattice, Any] = {}
 
     def _lattices(self, dilated: bool) -> list[Lattice]:
         """The lattices of taps; those with holes between the taps in single ones if there is no such convolution."""
@@ -88,6 +88,11 @@ class BoxImages(SumImages):
 
     def _pool(self, lattice: Lattice) -> Any:
         """The image of a lattice where its taps read it, divided by the size of its box."""
+        if lattice not in self._read:
+            self._read[lattice] = self._compute(lattice)
+        return self._read[lattice]
+
+    def _compute(self, lattice: Lattice) -> Any:
         box = Box(1, 1) if lattice.image < 0 else self.factoring.images[lattice.image]
         assert isinstance(box, Box)
         bounds = []
@@ -97,18 +102,15 @@ class BoxImages(SumImages):
             start = first - self.window.padding[axis]
             reach = (self.window.output_size[axis] - 1) * self.window.strides[axis]
             bounds += [start, start + (size - 1) * step + reach + extent]
-        key = (box, *(bound if isinstance(bound, int) else id(bound) for bound in bounds))
-        if key not in self._read:
-            part = _cut(self.image, *bounds)
-            signs = _signs(part, box)
-            if signs is not None:
-                part = part * signs
-            if (box.rows, box.cols) != (1, 1):
-                part = tf.nn.avg_pool2d(part, (box.rows, box.cols), 1, "VALID")
-            if signs is not None:
-                part = part * signs[:, : tf.shape(part)[1], : tf.shape(part)[2]]
-            self._read[key] = part
-        return self._read[key]
+        part = _cut(self.image, *bounds)
+        signs = _signs(part, box)
+        if signs is not None:
+            part = part * signs
+        if (box.rows, box.cols) != (1, 1):
+            part = tf.nn.avg_pool2d(part, (box.rows, box.cols), 1, "VALID")
+        if signs is not None:
+            part = part * signs[:, : tf.shape(part)[1], : tf.shape(part)[2]]
+        return part
 
     def _scale(self, weights: Any) -> Any:
         """The taps' weights times the number of cells of their boxes."""
@@ -157,31 +159,26 @@ class PixelSums(SumImages):
     def __init__(self, factoring: Factoring, image: Any, window: Window):
         super().__init__(factoring, image, window)
         self._plane = self._plane_size()
-        self._images: Any = None
 
     def _plane_size(self) -> tuple[Any, Any]:
         """(rows, cols) of an image with the zeros that keep its pixels apart from the next row's and image's."""
         sides = []
         for axis in (0, 1):
             before = self.window.padding[axis]
-            length = before + _size(self.image, axis + 1)
+            length = before + find_size(self.image, axis + 1)
             extent = (self.factoring.shape[axis] - 1) * self.window.dilation[axis] + 1
             end = (self.window.output_size[axis] - 1) * self.window.strides[axis] + extent
             # The zeros before the next row serve as those after this one.
-            sides.append(_maximum(_maximum(length, end - before), extent))
+            sides.append(maximum(maximum(length, end - before), extent))
         return sides[0], sides[1]
 
+    @cached_property
     def _side_by_side(self) -> Any:
         """The images as their taps read them, (pixels, taps x channels).
 
         The pixels are those of the planes, or with strides those of the output.
         """
-        if self._images is None:
-            self._images = self._compute()
-        return self._images
-
-    def _compute(self) -> Any:
-        batch = _size(self.image, 0)
+        batch = find_size(self.image, 0)
         above, left = self.window.padding
         rows, cols = self._plane
         image = _cut(self.image, -above, rows - above, -left, cols - left, extra_image=True)
@@ -201,7 +198,7 @@ class PixelSums(SumImages):
             ]
             length = None
             for (_, pixels_of), offset, _ in sources:
-                length = pixels_of - offset if length is None else _minimum(length, pixels_of - offset)
+                length = pixels_of - offset if length is None else minimum(length, pixels_of - offset)
             plus = [values[offset : offset + length] for (values, _), offset, sign in sources if sign > 0]
             minus = [values[offset : offset + length] for (values, _), offset, sign in sources if sign < 0]
             total = _add(plus) if plus else None
@@ -226,7 +223,7 @@ class PixelSums(SumImages):
 
     def convolve(self, weights: Any) -> Any:
         taps, channels, filters = weights.shape
-        output = tf.matmul(self._side_by_side(), tf.reshape(weights, (taps * channels, filters)))
+        output = tf.matmul(self._side_by_side, tf.reshape(weights, (taps * channels, filters)))
         if self.window.strides == (1, 1):
             return self._crop(output)
         return tf.reshape(output, (-1, *self.window.output_size, filters))
@@ -236,7 +233,7 @@ class PixelSums(SumImages):
         if self.window.strides == (1, 1):  # what lies outside the output meets zeros
             rows, cols = (self._plane[axis] - self.window.output_size[axis] for axis in (0, 1))
             other = tf.pad(other, [[0, 0], [0, rows], [0, cols], [0, 0]])
-        product = tf.matmul(self._side_by_side(), tf.reshape(other, (-1, filters)), transpose_a=True)
+        product = tf.matmul(self._side_by_side, tf.reshape(other, (-1, filters)), transpose_a=True)
         return tf.reshape(product, (taps, channels, filters))
 
 
@@ -263,32 +260,36 @@ def _add(values: Sequence[Any]) -> Any:
     return values[0] if len(values) == 1 else tf.add_n(list(values))
 
 
-def _size(image: Any, axis: int) -> Any:
+def find_size(image: Any, axis: int) -> Any:
+    """The length of an axis: a number where it is known, else a scalar tensor."""
     return image.shape[axis] if image.shape[axis] is not None else tf.shape(image)[axis]
 
 
-def _maximum(a: Any, b: Any) -> Any:
+def maximum(a: Any, b: Any) -> Any:
+    """Of whole numbers or scalar tensors: a number if both are."""
     return max(a, b) if isinstance(a, int) and isinstance(b, int) else tf.maximum(a, b)
 
 
-def _minimum(a: Any, b: Any) -> Any:
+def minimum(a: Any, b: Any) -> Any:
+    """Of whole numbers or scalar tensors: a number if both are."""
     return min(a, b) if isinstance(a, int) and isinstance(b, int) else tf.minimum(a, b)
 
 
 def _cut(image: Any, top: Any, bottom: Any, left: Any, right: Any, extra_image: bool = False) -> Any:
     """Rows `top` to `bottom` and columns `left` to `right` of images, with zeros where those are outside."""
-    rows, cols = _size(image, 1), _size(image, 2)
-    static = all(isinstance(value, int) for value in (top, bottom, left, right, rows, cols))
-    cropped = image[:, _maximum(top, 0) : _minimum(bottom, rows), _maximum(left, 0) : _minimum(right, cols)]
-    padding = [
-        [0, int(extra_image)],
-        [_maximum(-top, 0), _maximum(bottom - rows, 0)],
-        [_maximum(-left, 0), _maximum(right - cols, 0)],
-        [0, 0],
-    ]
-    if static and not np.any(padding):
+    inside, padding = [slice(None)], [[0, int(extra_image)]]
+    for axis, first, last in ((1, top, bottom), (2, left, right)):
+        size = find_size(image, axis)
+        # All of it may be outside, when the image is smaller than half the kernel.
+        begin, end = (minimum(maximum(bound, 0), size) for bound in (first, last))
+        before = minimum(maximum(-first, 0), last - first)
+        inside.append(slice(begin, end))
+        padding.append([before, (last - first) - (end - begin) - before])
+    cropped = image[tuple(inside)]
+    numbers = [number for pair in padding for number in pair]
+    if all(isinstance(number, int) for number in numbers) and not any(numbers):
         return cropped
-    return tf.pad(cropped, padding)
+    return tf.pad(cropped, [*padding, [0, 0]])
 
 
 def _signs(image: Any, box: Box) -> Any:
