@@ -78,7 +78,6 @@ def _build_subjects(pattern: Pattern, shape: LayerShape, dtype: str) -> dict[str
     subjects = {}
     for method, layer in layers.items():
         layer.build(images.shape)
-        layer.built = True
         subjects[method] = _Subject(_describe(layer), _build_parts(layer, images, upstream))
     if importlib.util.find_spec("torch") is not None:
         subjects["torch Conv2d"] = _build_torch(pattern, shape, images.numpy(), upstream.numpy())

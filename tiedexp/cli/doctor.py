@@ -81,7 +81,7 @@ def _check_devices(console: Console) -> list[str]:
 
     import tensorflow as tf
 
-    from tiedexp.runs.manifest import find_processor
+    from tiedexp.processor import find_processor
     from tiedexp.training.devices import available_threads
 
     gpus = tf.config.list_physical_devices("GPU")

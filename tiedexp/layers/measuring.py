@@ -10,14 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import tensorflow as tf
 from tensorflow.python.framework import config as tf_config
@@ -29,13 +27,14 @@ from tiedexp.patterns.choosing import (
     EXPAND,
     Choice,
     ConvSize,
+    Work,
     choose,
     estimate_backward,
     estimate_forward,
     list_backward,
     list_forward,
 )
-from tiedexp.patterns.grid import Pattern
+from tiedexp.processor import find_processor
 
 # Ways whose estimates are within this factor of the best are compared by the clock.
 CLOSE = 1.12
@@ -47,6 +46,8 @@ MIN_MULTIPLICATIONS = 30_000_000
 MAX_MULTIPLICATIONS = 2_000_000_000
 MAX_SECONDS = 0.15
 ROUNDS = 7
+
+Way = TypeVar("Way")
 
 
 def choose_implementation(
@@ -65,17 +66,18 @@ def choose_implementation(
     """
     pattern = convolution.pattern
     if not isinstance(implementation, str):
-        return Choice.of(implementation, pattern)
+        choice = Choice.of(implementation, pattern)
+        return choice if size.groups == 1 else Choice()
     if size.groups > 1 or implementation != "auto":
-        return choose(pattern, size, EXPAND if size.groups > 1 else implementation)
+        return choose(pattern, size, implementation)
     estimated = choose(pattern, size)
     if not _may_measure():
         # The estimate is of a CPU. Nothing is known of a GPU without measuring.
         return Choice() if tf.config.list_physical_devices("GPU") else estimated
     if estimate_forward(pattern, size, EXPAND).multiplications < MIN_MULTIPLICATIONS:
         return estimated
-    forward = [name for name in list_forward(pattern, size) if _is_close(pattern, size, name)][:2]
-    backward = [choice for choice in list_backward(pattern, size) if _is_close(pattern, size, choice)][:2]
+    forward = _closest(list_forward(pattern, size), lambda name: estimate_forward(pattern, size, name))
+    backward = _closest(list_backward(pattern, size), lambda choice: estimate_backward(pattern, size, choice))
     if len(forward) == len(backward) == 1:  # nothing is close
         return replace(backward[0], forward=forward[0])
     key = _key(convolution, size, dtype)
@@ -90,12 +92,10 @@ def _may_measure() -> bool:
     return not tf_config.is_op_determinism_enabled() and os.environ.get("TIEDEXP_MEASURE", "1") != "0"
 
 
-def _is_close(pattern: Pattern, size: ConvSize, way: str | Choice) -> bool:
-    if isinstance(way, str):
-        best = estimate_forward(pattern, size, list_forward(pattern, size)[0]).cost
-        return estimate_forward(pattern, size, way).cost <= CLOSE * best
-    best = estimate_backward(pattern, size, list_backward(pattern, size)[0]).cost
-    return estimate_backward(pattern, size, way).cost <= CLOSE * best
+def _closest(ways: list[Way], estimate: Callable[[Way], Work]) -> list[Way]:
+    """Of ways, the cheapest first, that one and the next if it is close."""
+    best = estimate(ways[0]).cost
+    return [way for way in ways[:2] if estimate(way).cost <= CLOSE * best]
 
 
 def _measure(
@@ -160,16 +160,11 @@ def _key(convolution: TiedConvolution, size: ConvSize, dtype: str) -> str:
     return f"{versions}, {threads} threads | {convolution.pattern} | {size} {convolution.padding} {dtype}"
 
 
-@lru_cache(maxsize=1)
 def _device() -> str:
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return find_processor()
 
 
 def _load_choices() -> dict[str, dict[str, str]]:

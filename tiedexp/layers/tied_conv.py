@@ -127,7 +127,7 @@ class TiedConv2D(TiedKernel, keras.layers.Conv2D):
 
     def call(self, inputs: Any) -> Any:
         """The output, activation included."""
-        if self.choice.is_expanded or self.groups > 1:
+        if self.choice.is_expanded:
             return super().call(inputs)
         first = self.data_format == "channels_first"
         images = keras.ops.transpose(inputs, (0, 2, 3, 1)) if first else inputs

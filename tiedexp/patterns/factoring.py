@@ -209,6 +209,7 @@ def factor(pattern: Pattern) -> tuple[Factoring, ...]:
     return tuple(factoring for factoring in found if len(factoring.taps) <= MAX_TAPS * pattern.num_cells)
 
 
+@lru_cache(maxsize=512)
 def factor_rotated(pattern: Pattern) -> tuple[Factoring, ...]:
     """The factorings of the kernel turned by 180 degrees, of the same free weights.
 
