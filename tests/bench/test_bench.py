@@ -9,7 +9,6 @@ import pytest
 from tiedexp.bench.handwritten import build_handwritten
 from tiedexp.bench.layers import LayerShape, bench_layers
 from tiedexp.bench.models import bench_model
-from tiedexp.bench.rows import Row, summarize
 from tiedexp.bench.timing import Timing, time_in_turns
 from tiedexp.errors import SpecError
 from tiedexp.experiment.plan import plan_model
@@ -71,14 +70,6 @@ def test_rows() -> None:
     assert all(row.ratio == 1 for row in rows if row.method == "Conv2D")
     (bound,) = {row.computed for row in rows if row.method == "as many weights"}
     assert bound == "1x2"
-
-
-def test_summary_is_a_geometric_mean() -> None:
-    def row(pattern: str, shape: str, method: str, milliseconds: float) -> Row:
-        return Row(pattern, "", 1, 1, shape, method, "", "step", milliseconds, 1, 1, 1, "Conv2D")
-
-    rows = [row("p", "a", "expand", 8), row("p", "a", "auto", 1), row("p", "b", "expand", 2), row("p", "b", "auto", 1)]
-    assert summarize(rows, "step", "auto") == {"p": pytest.approx(4.0)}
 
 
 def make_plan(tying: dict[str, str] | None) -> object:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -72,13 +71,3 @@ def build_rows(
             *timing.times_as_fast_as(timings[reference]),
             reference,
         )
-
-
-def summarize(rows: Sequence[Row], part: str, method: str, reference: str = "expand") -> dict[str, float]:
-    """How many times as fast as a reference a method is: by pattern, the geometric mean over the shapes."""
-    times = {(row.pattern, row.shape, row.method): row.milliseconds for row in rows if row.part == part}
-    logs: dict[str, list[float]] = {}
-    for (pattern, shape, name), milliseconds in times.items():
-        if name == method:
-            logs.setdefault(pattern, []).append(math.log(times[pattern, shape, reference] / milliseconds))
-    return {pattern: math.exp(sum(values) / len(values)) for pattern, values in logs.items()}
