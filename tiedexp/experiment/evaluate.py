@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tiedexp.data.pipeline import evaluation_batches
-from tiedexp.data.sources import Split, describe_dataset, load_dataset, split_validation
+from tiedexp.data.sources import Dataset, Split, describe_dataset, load_dataset, split_validation
 from tiedexp.data.transforms import apply_transform
 from tiedexp.errors import DatasetError, RunError
 from tiedexp.evaluation import Evaluation, Predictor, compute_evaluation
@@ -15,6 +15,7 @@ from tiedexp.experiment.limits import check_fits
 from tiedexp.experiment.plan import evaluation_source, plan_model, training_source
 from tiedexp.experiment.state import load_state
 from tiedexp.runs.directory import RunDirectory
+from tiedexp.runs.records import DataRecord
 from tiedexp.spec.loading import load_spec
 from tiedexp.training.checkpoint import Checkpoint, CheckpointStore, load_weights
 from tiedexp.training.devices import device_failures, set_up_process
@@ -69,17 +70,7 @@ def evaluate_run(
         limit=spec.dataset.limit if own else None,
         hold_out_test=own,
     )
-    if own and dataset.fingerprint != trained.fingerprint:
-        raise DatasetError(
-            f"the data has changed since the run was trained (its fingerprint was {trained.fingerprint} and is "
-            f"{dataset.fingerprint}); a copy under another name can be tested on with --data"
-        )
-    expected = trained.image_shape, len(trained.class_names)
-    if (dataset.image_shape, dataset.num_classes) != expected:
-        raise DatasetError(
-            f"the run was trained on images {expected[0]} of {expected[1]} classes, "
-            f"but {dataset.name} has images {dataset.image_shape} of {dataset.num_classes} classes"
-        )
+    _check_data(dataset, trained, own=own)
     images = dataset.test
     if split != "test":
         train, validation = split_validation(dataset.train, spec.dataset.validation, spec.seed)
@@ -92,6 +83,21 @@ def evaluate_run(
     load_weights(kept, model)
     batches = evaluation_batches(images, batch_size=EVALUATION_BATCH, mean=trained.mean, std=trained.std)
     return compute_evaluation(*Predictor(model)(batches), dataset.class_names), kept.epoch
+
+
+def _check_data(dataset: Dataset, trained: DataRecord, *, own: bool) -> None:
+    """Refuse images that are not as those the run was trained on; its own (`own`) must be the very same."""
+    if own and dataset.fingerprint != trained.fingerprint:
+        raise DatasetError(
+            f"the data has changed since the run was trained (its fingerprint was {trained.fingerprint} and is "
+            f"{dataset.fingerprint}); a copy under another name can be tested on with --data"
+        )
+    expected = trained.image_shape, len(trained.class_names)
+    if (dataset.image_shape, dataset.num_classes) != expected:
+        raise DatasetError(
+            f"the run was trained on images {expected[0]} of {expected[1]} classes, "
+            f"but {dataset.name} has images {dataset.image_shape} of {dataset.num_classes} classes"
+        )
 
 
 def _find_checkpoint(store: CheckpointStore, which: str, warn: Callable[[str], None]) -> Checkpoint:
