@@ -12,7 +12,7 @@ from tiedexp.layers import measuring
 from tiedexp.layers.tied_conv import TiedConv2D
 from tiedexp.patterns.choosing import Choice
 
-SHAPE = (8, 16, 16, 32)  # large enough that a measurement is worth its time
+SHAPE = (16, 16, 16, 64)  # large enough that a measurement is worth its time
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def fastest(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
 
 
 def build(pattern: str = "block", **options: object) -> TiedConv2D:
-    layer = TiedConv2D(32, pattern, 5, padding="same", **options)
+    layer = TiedConv2D(64, pattern, 5, padding="same", **options)
     layer.build(SHAPE)
     return layer
 
@@ -57,8 +57,8 @@ def test_measures_once_and_keeps_it(cache: Path, fastest: list[set[str]]) -> Non
 
 def test_another_size_is_another_measurement(cache: Path, fastest: list[set[str]]) -> None:
     build()
-    TiedConv2D(32, "block", 5, padding="valid").build((None, 24, 24, 32))
-    TiedConv2D(32, "block", 5, padding="same").build((None, 24, 24, 32))
+    TiedConv2D(64, "block", 5, padding="valid").build((None, 24, 24, 64))
+    TiedConv2D(64, "block", 5, padding="same").build((None, 24, 24, 64))
     assert len(json.loads(cache.read_text())) == 3
 
 

@@ -11,6 +11,7 @@ from tiedexp.patterns.choosing import (
     Choice,
     ConvSize,
     choose,
+    count_parts,
     estimate_backward,
     estimate_forward,
     estimate_step,
@@ -58,6 +59,22 @@ def test_few_channels_are_expanded() -> None:
     block = Pattern.preset("block", 5)
     assert not choose(block, SIZE).is_expanded
     assert choose(block, replace(SIZE, in_channels=2, filters=2)).is_expanded
+
+
+def test_small_images_are_expanded() -> None:
+    """Starting an operation costs the same whatever it computes, and there are many."""
+    block = Pattern.preset("block", 5)
+    small = ConvSize(batch=64, input_size=(7, 7), output_size=(7, 7), in_channels=32, filters=64)
+    assert choose(block, small).is_expanded
+    assert not choose(ROW, small).is_expanded
+
+
+@pytest.mark.parametrize(
+    ("batch", "elements", "parts"),
+    [(64, 64 * 16 * 16 * 64, 4), (64, 700_000, 2), (64, 100_000, 1), (3, 10**7, 1), (5, 10**7, 2)],
+)
+def test_parts_of_a_batch(batch: int, elements: int, parts: int) -> None:
+    assert count_parts(batch, elements) == parts
 
 
 def test_factored_is_factored_wherever_it_can_be() -> None:

@@ -22,12 +22,9 @@ import tensorflow as tf
 
 from tiedexp.layers.factored import Window, build_sum_images, find_size, maximum
 from tiedexp.layers.tied_kernel import expand_kernel
-from tiedexp.patterns.choosing import EXPAND, Choice, find_factoring, find_rotated_factoring
+from tiedexp.patterns.choosing import EXPAND, Choice, count_parts, find_factoring, find_rotated_factoring
 from tiedexp.patterns.factoring import Factoring
 from tiedexp.patterns.grid import Pattern
-
-# Parts of a batch whose sum images are in memory together: they bound it, and so few cost hardly any time.
-MAX_PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -173,17 +170,19 @@ class TiedConvolution:
 def _parts(tensors: Sequence[Any], done: list[Any]) -> Iterator[list[Any]]:
     """The tensors in parts of the batch, one after the other, so that one part's sum images are in memory at a time.
 
-    A batch of unknown size stays whole, since it might be too small, and TensorFlow's convolution of no image fails.
+    A small batch stays whole, and so does one of unknown size: it may be too small, and TensorFlow's convolution of no
+    image fails.
 
     Args:
         tensors: of the same batch.
         done: what the parts before came to; the caller adds to it.
     """
-    batch = tensors[0].shape[0]
-    if batch is None or batch < 2 * MAX_PARTS:
+    batch, sizes = tensors[0].shape[0], [tensor.shape.num_elements() for tensor in tensors]
+    count = 1 if batch is None or None in sizes else count_parts(batch, max(sizes))
+    if count == 1:
         yield list(tensors)
         return
-    for first, last in pairwise(batch * part // MAX_PARTS for part in range(MAX_PARTS + 1)):
+    for first, last in pairwise(batch * part // count for part in range(count + 1)):
         with tf.control_dependencies(done[-2:]):
             yield [tf.identity(tensor[first:last]) for tensor in tensors]
 

@@ -31,6 +31,11 @@ MATMUL_COLUMNS = 8.0  # divided by their number
 SMALL_CONVOLUTION = 1.0 / 3.0  # what each of the first four taps of a convolution costs more
 FILTER_GRADIENT = 1.5  # a multiply-add in the filter gradient of a convolution of few taps, which costs besides
 FILTER_GRADIENT_CALL = 0.8  # taps
+CALL = 5_000_000  # starting an operation, once for every part of the batch
+# The batch is computed in parts, so that the sum images of one part are in memory at a time: up to so many, of at least
+# so many elements each.
+MAX_PARTS = 4
+MIN_PART = 250_000
 # An estimate must promise this much before the expanded kernel is left, as it is a little wrong.
 MARGIN = 0.88
 
@@ -149,6 +154,11 @@ class Choice:
     def as_dict(self) -> dict[str, str]:
         """The fields, as text."""
         return asdict(self)
+
+
+def count_parts(batch: int, elements: int) -> int:
+    """In how many parts a batch is computed; `elements` are those of its images, or of its outputs if they are more."""
+    return max(1, min(MAX_PARTS, elements // MIN_PART, batch // 2))
 
 
 def find_factoring(pattern: Pattern, name: str) -> Factoring:
@@ -270,6 +280,12 @@ def _passes(elements: float, additions: float = 0) -> Work:
     return Work(additions=additions, elements_moved=elements, cost=weight * elements + additions)
 
 
+def _calls(count: int, size: ConvSize) -> Work:
+    """What it costs to start so many operations for every part of the batch."""
+    inputs, outputs = _pixels(size.input_size, size) * size.in_channels, _pixels(size.output_size, size) * size.filters
+    return Work(cost=CALL * count * count_parts(size.batch, max(inputs, outputs)))
+
+
 def _convolution(taps: int, size: ConvSize) -> Work:
     outputs = _pixels(size.output_size, size) * size.filters
     inputs = _pixels(size.input_size, size) * size.in_channels
@@ -299,22 +315,24 @@ def _images(factoring: Factoring, size: ConvSize) -> Work:
     """The sum images; for sums with their copy side by side."""
     if _is_boxes(factoring, size):
         pixels = _pixels(size.input_size, size) * size.in_channels
+        sides = [size.input_size[axis] + factoring.shape[axis] - 1 for axis in (0, 1)]
+        padded = _pixels((sides[0], sides[1]), size) * size.in_channels
         work = Work()
         for lattice in factoring.lattices:
             box = _box(factoring, lattice)
             if box is not None:
-                signs = 2 if box.alternate_rows or box.alternate_cols else 0
-                work += _passes((2 + signs) * 2 * pixels)  # padding, signs, pooling
+                passes = 4 if box.alternate_rows or box.alternate_cols else 2  # padding, signs, pooling
+                work += _passes(passes * 2 * (pixels + padded) / 2) + _calls(passes, size)
                 work += Work(additions=(box.rows * box.cols - 1) * pixels)
             elif lattice.size != factoring.shape:
-                work += _passes(pixels)
+                work += _passes(pixels) + _calls(1, size)
         return work
     pixels = _plane(factoring, size) * size.in_channels
     terms = [len(as_terms(image)) for image in factoring.images]
     work = _passes(2 * pixels)
     for count in terms:
         work += _passes((count + 1) * pixels, (count - 1) * pixels)
-    return work + _passes(2 * len(factoring.taps) * pixels)
+    return work + _passes(2 * len(factoring.taps) * pixels) + _calls(len(terms) + 2, size)
 
 
 def _box(factoring: Factoring, lattice: Lattice) -> Box | None:
@@ -331,8 +349,8 @@ def _convolve(factoring: Factoring, size: ConvSize) -> Work:
             work += _convolution(lattice.size[0] * lattice.size[1], size)
             if number:
                 work += _passes(3 * outputs, outputs)
-        return work
-    return _product(factoring, size) + _passes(2 * outputs)
+        return work + _calls(2 * len(factoring.lattices), size)
+    return _product(factoring, size) + _passes(2 * outputs) + _calls(2, size)
 
 
 def _product(factoring: Factoring, size: ConvSize) -> Work:
@@ -349,5 +367,5 @@ def _correlate(factoring: Factoring, size: ConvSize) -> Work:
         per_tap = outputs * size.in_channels
         moved = calls * (outputs + _pixels(size.input_size, size) * size.in_channels)
         cost = (FILTER_GRADIENT * taps + FILTER_GRADIENT_CALL * calls) * per_tap + moved
-        return Work(multiplications=taps * per_tap, elements_moved=moved, cost=cost)
-    return _product(factoring, size) + _passes(2 * outputs)
+        return Work(multiplications=taps * per_tap, elements_moved=moved, cost=cost) + _calls(calls, size)
+    return _product(factoring, size) + _passes(2 * outputs) + _calls(2, size)
