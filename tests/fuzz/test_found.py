@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from pathlib import Path
 
@@ -48,14 +47,6 @@ SLOW = {
     "a base with a long name": f"extends: {repeat('a/')}\n",
     "a grid of many rows": f"{HEAD}model: {{tying: {{pattern: '{repeat('A/')}'}}}}",
 }
-
-
-@pytest.fixture(autouse=True)
-def _nothing_of_other_tests_is_collected():
-    """Else the collector walks all that TensorFlow made in this process, again and again, while the clock runs."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.parametrize("text", SLOW.values(), ids=SLOW)
