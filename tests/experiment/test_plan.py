@@ -50,6 +50,8 @@ def make_run(path: Path, data_dir: str | None = None) -> RunDirectory:
     path.mkdir(exist_ok=True)
     data = {"name": "mnist", "fingerprint": "0", "image_shape": [28, 28, 1], "class_names": [], "mean": [0], "std": [1]}
     machine = {"versions": {}, "commit": None, "processor": "", "device": "CPU", "replicas": 1, "threads": 1}
+    costs = {"unique_weights": 1, "expanded_weights": 1, "macs_dense": 1, "macs_tied": 1}
+    machine.update(spec={}, pattern="none", **costs)
     manifest = {"format": 1, **machine, "deterministic": True, "data": {**data, "data_dir": data_dir}}
     run = RunDirectory(path)
     run.write_json("manifest.json", manifest)

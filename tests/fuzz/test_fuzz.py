@@ -337,7 +337,8 @@ SPLIT = {"loss": 1.0, "accuracy": 0.5, "images_per_second": 9.0}
 LINE = {"epoch": 1, "step": 5, "learning_rate": 0.1, "train": SPLIT, "validation": SPLIT, "seconds": 1.0}
 MANIFEST = {
     "format": 1, "versions": {"python": "3.12"}, "commit": None, "processor": "", "device": "CPU", "replicas": 1,
-    "threads": 1, "deterministic": True,
+    "threads": 1, "deterministic": True, "spec": {"name": "a", "model": {"width": 4}}, "pattern": "block",
+    "unique_weights": 9, "expanded_weights": 25, "macs_dense": 25, "macs_tied": 9,
     "data": {"name": "digits", "fingerprint": "0", "data_dir": None, "image_shape": [8, 8, 1], "class_names": ["a"],
              "mean": [0.5], "std": [0.2]},
 }  # fmt: skip

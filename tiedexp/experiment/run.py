@@ -145,6 +145,7 @@ class _Run:
         """From wherever the run stands to its result."""
         self.run.check_entries()
         self.run.check_format()
+        self.run.inside("failure.json").unlink(missing_ok=True)
         begun = self.run.inside("manifest.json").is_file()
         checkpoint = self.store.latest(self.observer.warned) if begun else None
         if checkpoint is None:
@@ -230,6 +231,7 @@ class _Run:
                 "mean": [float(value) for value in self.mean],
                 "std": [float(value) for value in self.std],
             },
+            "spec": self.spec.model_dump(mode="json", exclude_none=True),
             "pattern": name_pattern(model),
             "patterns": {conv.name: conv.pattern.digest for conv in self.plan.convs if conv.pattern is not None},
             "unique_weights": cost.unique_weights,

@@ -1,9 +1,10 @@
 """A run on disk: where it is, what stands in it, and who may write.
 
     <root>/<name>-<digest>/seed-<n>/
-      spec.yaml  manifest.json  metrics.jsonl  checkpoints/  result.json  tensorboard/
+      spec.yaml  manifest.json  metrics.jsonl  checkpoints/  result.json  tensorboard/  log.txt  failure.json
 
-`result.json` is there if and only if the run finished. Whatever is read from a run directory stays inside it: a name
+`result.json` is there if and only if the run finished; `failure.json` if it failed the last time; `log.txt` has what a
+run of a sweep printed. Whatever is read from a run directory stays inside it: a name
 that leads out, through a link, is refused, since run directories are passed around.
 """
 
@@ -13,11 +14,12 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tiedexp.atomic import remove_unfinished, write_text
 from tiedexp.errors import RunError
@@ -25,9 +27,11 @@ from tiedexp.reading import parse_json, read_json, read_text
 from tiedexp.runs.manifest import MANIFEST_FORMAT
 from tiedexp.runs.records import EpochLine, Manifest, Result, check_record
 
+RunStateName = Literal["finished", "running", "failed", "unfinished", "missing"]
+
 MAX_JSON_BYTES = 16 * 2**20
 MAX_METRICS_BYTES = 64 * 2**20  # a line an epoch, of which there may be 100,000
-_OWN = ("spec.yaml", "manifest.json", "metrics.jsonl", "result.json", "checkpoints", "tensorboard")
+_OWN = ("spec.yaml", "manifest.json", "metrics.jsonl", "result.json", "failure.json", "checkpoints", "tensorboard")
 
 
 def find_runs_root(root: Path | None) -> Path:
@@ -89,6 +93,31 @@ class RunDirectory:
         """Whether the run came to its end."""
         return self.inside("result.json").is_file()
 
+    @property
+    def state(self) -> RunStateName:
+        """Where the run stands, by what is on disk."""
+        if self.finished:
+            return "finished"
+        if self.is_locked():
+            return "running"
+        if self.inside("failure.json").is_file():
+            return "failed"
+        return "unfinished" if self.inside("manifest.json").is_file() else "missing"
+
+    def is_locked(self) -> bool:
+        """Whether a process is in the run now; nothing is made to find out."""
+        try:
+            descriptor = os.open(self.path / ".lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def inside(self, name: str) -> Path:
         """The path of a name in this run; RunError if it leads out of the run, or nowhere."""
         path = self.path / name
@@ -127,7 +156,7 @@ class RunDirectory:
             raise RunError(f"the run directory {self.path} cannot be written: {error.strerror}") from error
         try:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock_exclusively(descriptor)
             except BlockingIOError:
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
                 raise RunError(f"{self.path} is in use by another process ({holder or 'unknown'})") from None
@@ -154,6 +183,14 @@ class RunDirectory:
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write manifest.json or result.json."""
         write_text(self.inside(name), json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def write_failure(self, message: str) -> None:
+        """Say why the run failed; the next attempt takes it away."""
+        self.write_json("failure.json", {"error": message, "time": datetime.now().astimezone().isoformat()})
+
+    def read_failure(self) -> str:
+        """Why the run failed the last time."""
+        return str(self.read_json("failure.json").get("error", "unknown"))
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add an epoch to metrics.jsonl."""
@@ -239,6 +276,15 @@ class RunDirectory:
             check_record(EpochLine, content, f"{path}, line {number},")
             epochs.append(content)
         return epochs
+
+
+def _lock_exclusively(descriptor: int) -> None:
+    """BlockingIOError if another process holds the lock for longer than `is_locked` does to look."""
+    for _ in range(5):
+        with suppress(BlockingIOError):
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.02)
+    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _find_runs_below(path: Path) -> list[Path]:

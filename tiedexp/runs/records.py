@@ -54,7 +54,16 @@ class ParentRecord(_Record):
 
 
 class Manifest(_Record):
-    """manifest.json: what a run was made with."""
+    """manifest.json: what a run was made with.
+
+    Args:
+        spec: the resolved spec, for readers that do not want its YAML; keys without a value are left out.
+        pattern: a short name of the tying, `none` without.
+        unique_weights: trainable weights, each group of tied cells counted once.
+        expanded_weights: the same, every cell counted.
+        macs_dense: multiply-adds of one image, forward, every cell counted.
+        macs_tied: the same, each group of tied cells counted once.
+    """
 
     format: int
     versions: dict[str, str]
@@ -65,6 +74,12 @@ class Manifest(_Record):
     threads: int
     deterministic: bool
     data: DataRecord
+    spec: dict[str, Any]
+    pattern: str
+    unique_weights: int
+    expanded_weights: int
+    macs_dense: int
+    macs_tied: int
     implementations: dict[str, dict[str, str]] = {}
     parent: ParentRecord | None = None
 

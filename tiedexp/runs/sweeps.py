@@ -1,0 +1,141 @@
+"""A sweep on disk: the runs that belong together, and what differs between them.
+
+    <root>/<name>/
+      sweep.yaml          what was asked for
+      sweep.json          the variants and their runs, as they were planned
+      <variant>-<digest>/seed-<n>/      each run, like any other
+
+So the directory of a sweep is a root of runs, which may be moved, sent and compared as one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from tiedexp.atomic import write_text
+from tiedexp.errors import RunError
+from tiedexp.reading import read_json
+from tiedexp.runs.directory import MAX_JSON_BYTES, RunDirectory
+from tiedexp.runs.records import check_record
+
+SWEEP_FORMAT = 1
+SWEEP_FILE = "sweep.json"
+MAX_RUNS = 100_000
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+RunPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,100}/seed-[0-9]{1,10}$")]
+Budget = Literal["weights", "macs", "time"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Variant(_Record):
+    """One experiment of a sweep, whatever its seed.
+
+    Args:
+        name: of its runs' specs, unique in the sweep; letters, digits, `.`, `_` and `-`.
+        label: what differs, for people: `block d4`.
+        settings: what differs, by dotted keys of the spec.
+        width: `model.width`, as the sweep has it or as `match` made it.
+    """
+
+    name: Name
+    label: str
+    settings: dict[str, Any]
+    width: int
+
+
+class PlannedRun(_Record):
+    """A run of a sweep: its variant's name, its seed, and its path below the sweep's directory."""
+
+    variant: Name
+    seed: int
+    path: RunPath
+
+
+class SweepRecord(_Record):
+    """sweep.json.
+
+    Args:
+        format: of this file.
+        name: of the sweep.
+        baseline: the variant that the others are compared with, by its name.
+        match: the budget that `model.width` was adjusted for, so that all variants have as much of it as the baseline.
+        axes: the dotted keys of the spec in which variants differ, the first given first.
+        variants: in the order of the sweep's file.
+        runs: variant by variant.
+    """
+
+    format: int = SWEEP_FORMAT
+    name: Name
+    baseline: Name | None = None
+    match: Budget | None = None
+    axes: tuple[str, ...]
+    variants: tuple[Variant, ...]
+    runs: Annotated[tuple[PlannedRun, ...], Field(max_length=MAX_RUNS)]
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        names = {variant.name for variant in self.variants}
+        unknown = {*(run.variant for run in self.runs), *filter(None, [self.baseline])} - names
+        if unknown:
+            raise ValueError(f"no variant is named {min(unknown)}")
+        return self
+
+
+class SweepDirectory:
+    """One sweep's directory; nothing is made or read until asked for.
+
+    Args:
+        path: the directory, which is the root of its runs too.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @staticmethod
+    def is_at(path: Path) -> bool:
+        """Whether a sweep's directory is at `path`."""
+        return (path / SWEEP_FILE).is_file()
+
+    def read(self) -> SweepRecord:
+        """What sweep.json says.
+
+        Raises:
+            RunError: it cannot be read, is not as tiedexp writes it, or a newer tiedexp wrote it.
+        """
+        place = self.path / SWEEP_FILE
+        content = read_json(place, MAX_JSON_BYTES)
+        found = content.get("format") if isinstance(content, dict) else None
+        if isinstance(found, int) and found > SWEEP_FORMAT:
+            raise RunError(f"{place} was written by a newer tiedexp (format {found}; this one knows {SWEEP_FORMAT})")
+        return check_record(SweepRecord, content, place)
+
+    def write(self, record: SweepRecord, text: str) -> None:
+        """Write sweep.json, and sweep.yaml with the text of the sweep's file."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.path / "sweep.yaml", text)
+        write_text(self.path / SWEEP_FILE, json.dumps(record.model_dump(mode="json"), indent=2) + "\n")
+
+    def run(self, planned: PlannedRun) -> RunDirectory:
+        """The directory of a run of it.
+
+        Raises:
+            RunError: a link leads out of the sweep.
+        """
+        path = self.path / planned.path
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise RunError(f"{path} leads out of the sweep's directory; it is not read or written")
+        return RunDirectory(path)
+
+    def runs(self) -> Iterator[tuple[PlannedRun, RunDirectory]]:
+        """Its planned runs, whether they exist on disk or not."""
+        for planned in self.read().runs:
+            yield planned, self.run(planned)
