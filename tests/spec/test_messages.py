@@ -311,9 +311,9 @@ IN_A_SPEC: list[tuple[str, str, list[str]]] = [
 ]
 
 WHOLE_FILES: list[tuple[str, str | bytes, list[str]]] = [
-    ("empty", "", ["1:1: the file is empty; a spec needs at least `name` and `dataset`"]),
-    ("only comments", "# nothing\n", ["1:1: the file is empty; a spec needs at least `name` and `dataset`"]),
-    ("only null", "~\n", ["1:1: the file is empty; a spec needs at least `name` and `dataset`"]),
+    ("empty", "", ["1:1: the file is empty; it needs at least `name` and `dataset`"]),
+    ("only comments", "# nothing\n", ["1:1: the file is empty; it needs at least `name` and `dataset`"]),
+    ("only null", "~\n", ["1:1: the file is empty; it needs at least `name` and `dataset`"]),
     ("a list", "- name: a\n", ["1:1: a spec is a mapping (lines of `key: value`). Received: [{name: 'a'}]"]),
     ("a word", "name\n", ["1:1: a spec is a mapping (lines of `key: value`). Received: 'name'"]),
     (

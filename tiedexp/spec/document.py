@@ -109,8 +109,12 @@ def resolve_scalar(text: str) -> Scalar:
     return math.nan if text in (".nan", ".NaN", ".NAN") else text
 
 
-def read_document(path: Path) -> tuple[Node, list[Problem]]:
+def read_document(path: Path, needed: str = "`name` and `dataset`") -> tuple[Node, list[Problem]]:
     """The mapping in a YAML file, and the problems that leave the rest of it readable (such as duplicate keys).
+
+    Args:
+        path: the file.
+        needed: the keys that it must have, for a message.
 
     Raises:
         SpecError: no such file, or one that is not a single YAML mapping in UTF-8 within the limits.
@@ -120,7 +124,7 @@ def read_document(path: Path) -> tuple[Node, list[Problem]]:
     composer = _Composer(text, source)
     root = composer.compose_document()
     if root is None or root.value is None:
-        raise SpecError(f"{source}:1:1: the file is empty; a spec needs at least `name` and `dataset`")
+        raise SpecError(f"{source}:1:1: the file is empty; it needs at least {needed}")
     if not isinstance(root.value, Mapping):
         raise SpecError(f"{root.place}: a spec is a mapping (lines of `key: value`). Received: {show(root.plain())}")
     return root, composer.problems

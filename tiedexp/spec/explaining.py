@@ -1,0 +1,291 @@
+"""From pydantic's errors to sentences with places in the file.
+
+pydantic reports each branch of a union by itself and names branches in its paths. The JSON schema of the same models
+knows what a place may hold, so the sentences are made from that; of pydantic's errors only place and kind are used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cached_property
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from tiedexp.spec.document import MAX_PROBLEMS, Node, PathToValue, Place, Problem, show
+
+_MAX_DETAILS = 3 * MAX_PROBLEMS  # of pydantic's errors, of which several may be one problem
+
+Shape = Mapping[str, Any]  # a node of the JSON schema
+
+
+class Explainer:
+    """Says what is wrong with a document that a pydantic model refused.
+
+    Args:
+        model: the model.
+        extra_keys: keys of the document that are gone before the model sees it, such as `extends`.
+    """
+
+    def __init__(self, model: type[BaseModel], extra_keys: Sequence[str] = ()):
+        self._model = model
+        self._extra_keys = extra_keys
+
+    @cached_property
+    def _shape(self) -> Shape:
+        return self._model.model_json_schema()
+
+    def explain(self, error: ValidationError, root: Node) -> Iterator[Problem]:
+        """One problem for each place that is wrong."""
+        located = [
+            (details, *self._locate(details["loc"], root)) for details in error.errors(include_url=False)[:_MAX_DETAILS]
+        ]
+        above = {path[:length] for _, path, _ in located for length in range(len(path))}
+        named: set[PathToValue] = set()  # places whose key seems to be there, misspelt
+        problems: dict[PathToValue, Problem] = {}
+        for details, path, _ in located:
+            for key in self._unknown_keys(details, path, root):
+                text, meant = self._unknown_key_sentence(key, path, root)
+                node = root.find(key)
+                place = node.key if node is not None and node.key is not None else _value_place(root, key)
+                problems[key] = Problem(place, f"{_dotted(key)}: {text}")
+                named.add(meant)
+        for details, path, shape in located:
+            if details["type"] == "extra_forbidden" or path in problems:
+                continue
+            if path in above:
+                continue  # another branch of a union, whose right branch has its errors further down
+            if details["type"] == "missing" or (details["type"] == "union_tag_not_found" and not _is_null(root, path)):
+                if "discriminator" in shape:
+                    path = (*path, shape["discriminator"]["propertyName"])
+                    shape = {"enum": list(shape["discriminator"]["mapping"])}
+                if path not in named:
+                    is_told = "description" in shape and shape.get("type") != "object"
+                    wanted = shape["description"].rstrip(".") if is_told else self._describe(shape)
+                    text = f"{_dotted(path)}: this key is missing; it is {wanted[0].lower()}{wanted[1:]}"
+                    problems[path] = Problem(_value_place(root, path), text)
+            elif details["type"] == "union_tag_invalid":
+                path = (*path, shape["discriminator"]["propertyName"])
+                text = self._wrong_value_sentence({"enum": list(shape["discriminator"]["mapping"])}, root.find(path))
+                problems[path] = Problem(_value_place(root, path), f"{_dotted(path)}: {text}")
+            else:
+                if details["type"] == "tiedexp":
+                    text = _own_sentence(details, path, root)
+                else:
+                    text = self._wrong_value_sentence(shape, root.find(path))
+                problems[path] = Problem(_value_place(root, path), f"{_dotted(path)}: {text}" if path else text)
+        yield from problems.values()
+
+    def _resolved(self, shape: Shape) -> Shape:
+        if "$ref" in shape:
+            definition: Shape = self._shape["$defs"][shape["$ref"].rpartition("/")[2]]
+            return definition
+        return shape
+
+    def _alternatives(self, shape: Shape) -> list[Shape]:
+        """The shapes that a value may have, null left out."""
+        parts = [self._resolved(part) for part in shape.get("oneOf", shape.get("anyOf", [shape]))]
+        return [part for part in parts if part.get("type") != "null"]
+
+    def _fitting(self, shape: Shape, node: Node | None) -> Shape:
+        """Of the alternatives, that with the form (mapping or list) and the name of the value."""
+        alternatives = self._alternatives(shape)
+        if "discriminator" in shape and node is not None and isinstance(node.value, Mapping):
+            chosen = node.value.get(shape["discriminator"]["propertyName"])
+            reference = shape["discriminator"]["mapping"].get(chosen.plain() if chosen else None, "")
+            return self._resolved({"$ref": reference}) if reference else {}
+        if len(alternatives) == 1:
+            return alternatives[0]
+        form = "array" if node is not None and isinstance(node.value, list) else "object"
+        return next((part for part in alternatives if part.get("type") == form), {})
+
+    def _locate(self, loc: PathToValue, root: Node) -> tuple[PathToValue, Shape]:
+        """A path in the data and the shape there, from pydantic's path, which also names branches of unions."""
+        path: PathToValue = ()
+        shape = self._shape
+        was_tag = False
+        for step in loc:
+            node = root.find(path)
+            is_union = "discriminator" in shape or len(self._alternatives(shape)) > 1
+            if is_union and not was_tag and self._is_tag(step, shape, node):
+                was_tag = True
+                continue
+            fitting, was_tag = self._fitting(shape, node), False
+            if isinstance(step, int):
+                items = fitting.get("prefixItems")
+                shape = self._resolved(items[step] if items and step < len(items) else fitting.get("items", {}))
+            else:
+                others = fitting.get("additionalProperties")
+                others = others if isinstance(others, Mapping) else {}
+                shape = self._resolved(fitting.get("properties", {}).get(step, others))
+            path = (*path, step)
+        return path, shape
+
+    def _is_tag(self, step: str | int, shape: Shape, node: Node | None) -> bool:
+        if "discriminator" in shape:
+            return step in shape["discriminator"]["mapping"]
+        return isinstance(step, str)
+
+    def _unknown_keys(self, details: ErrorDetails, path: PathToValue, root: Node) -> list[PathToValue]:
+        if details["type"] == "extra_forbidden":
+            return [path]
+        node = root.find(path)
+        if details["type"] != "union_tag_not_found" or node is None or not isinstance(node.value, Mapping):
+            return []
+        known = self._keys_at(path, root)
+        return [(*path, key) for key in node.value if key not in known]
+
+    def _keys_at(self, path: PathToValue, root: Node) -> list[str]:
+        """The keys that a mapping may have; those of all its kinds when it does not say which it is."""
+        loc: PathToValue = ()
+        shape = self._shape
+        for step in path:
+            fitting = self._fitting(shape, root.find(loc))
+            shape = self._resolved(fitting.get("items", {}) if isinstance(step, int) else fitting["properties"][step])
+            loc = (*loc, step)
+        fitting = self._fitting(shape, root.find(path))
+        parts = [fitting] if fitting else self._alternatives(shape)
+        keys = dict.fromkeys(key for part in parts for key in part.get("properties", {}))
+        return [*keys, *self._extra_keys] if not path else list(keys)
+
+    def _unknown_key_sentence(self, key: PathToValue, path: PathToValue, root: Node) -> tuple[str, PathToValue]:
+        """The sentence, and the place that was meant if it seems clear."""
+        parent, name = key[:-1], str(key[-1])
+        known = self._keys_at(parent, root)
+        elsewhere = [f"'{_dotted(other)}'" for other in self._all_paths if other[-1] == name and other[:-1] != parent]
+        if 1 <= len(elsewhere) <= 2:
+            return f"unknown key here; did you mean {_joined(elsewhere)}?", key
+        if close := get_close_matches(name, known, n=1):
+            return f"unknown key; did you mean '{close[0]}'?", (*parent, close[0])
+        return f"unknown key; there are {', '.join(known)}", key
+
+    @cached_property
+    def _all_paths(self) -> tuple[PathToValue, ...]:
+        """Every key of a spec, by its path."""
+
+        def walk(shape: Shape, path: PathToValue, above: tuple[Shape, ...]) -> Iterator[PathToValue]:
+            for part in self._alternatives(shape):
+                if part not in above:  # a pattern may stand in a pattern, to any depth
+                    for name, below in part.get("properties", {}).items():
+                        yield (*path, name)
+                        yield from walk(self._resolved(below), (*path, name), (*above, part))
+
+        return tuple(dict.fromkeys(walk(self._shape, (), ())))
+
+    def _wrong_value_sentence(self, shape: Shape, node: Node | None) -> str:
+        value = node.plain() if node else None
+        text = f"must be {self._describe(shape)}. Received: {show(value)}"
+        if isinstance(value, str):
+            words = [str(word) for part in self._alternatives(shape) for word in _words(part)]
+            close = get_close_matches(value, words, n=1)
+            return f"{text}; did you mean {close[0]}?" if close else text
+        if value is None:
+            return f"{text}, as is a key with nothing after it"
+        wants_text = any(part.get("type") == "string" and not _words(part) for part in self._alternatives(shape))
+        if wants_text and isinstance(value, int | float):
+            return f'{text}; in quotes it is text: "{show(value)}"'
+        return text
+
+    def _describe(self, shape: Shape) -> str:
+        """What a value of this shape is, to follow "must be"."""
+        if "discriminator" in shape:
+            return f"a mapping with the key '{shape['discriminator']['propertyName']}': {_joined(_words(shape))}"
+        alternatives = self._alternatives(shape)
+        if len(alternatives) > 1:
+            others = [part for part in alternatives if part.get("type") != "array"]
+            described = [self._describe(part) for part in others]
+            for part in alternatives:
+                if part.get("type") == "array":
+                    items = [self._resolved(of) for of in part.get("items", {}).get("anyOf", ())]
+                    described.append("a list of these" if items == others else self._describe(part))
+            return _joined(described)
+        shape = alternatives[0]
+        if words := _words(shape):
+            return _joined(words)
+        match shape.get("type"):
+            case "integer":
+                return "a whole number" + _describe_range(shape)
+            case "number":
+                return "a finite number" + _describe_range(shape)
+            case "boolean":
+                return "true or false"
+            case "array":
+                return self._describe_list(shape)
+            case "object":
+                keys = [f"'{key}'" for key in shape.get("required", ())]
+                return f"a mapping with the key {_joined(keys)}" if keys else "a mapping"
+        if "pattern" in shape:  # its description begins with what the expression means
+            return str(shape["description"]).partition(";")[0]
+        return "text, not empty" if shape.get("minLength") else "text"
+
+    def _describe_list(self, shape: Shape) -> str:
+        items = shape.get("items") or shape["prefixItems"][0]
+        count = str(shape["minItems"]) if shape.get("minItems") == shape.get("maxItems", 0) else ""
+        some = (
+            f"a list of {count} items" if count else "a list of one or more items" if "minItems" in shape else "a list"
+        )
+        return f"{some}, each {'' if count or 'minItems' in shape else 'item '}{self._describe(self._resolved(items))}"
+
+
+def _dotted(path: PathToValue) -> str:
+    return ".".join(map(str, path))
+
+
+def _is_null(root: Node, path: PathToValue) -> bool:
+    node = root.find(path)
+    return node is not None and node.value is None
+
+
+def _value_place(root: Node, path: PathToValue) -> Place:
+    """Where to look for a value: itself; the key of a mapping; the mapping that lacks it."""
+    node = root.find(path)
+    if node is not None and not isinstance(node.value, Mapping):
+        return node.place
+    while node is None:
+        path = path[:-1]
+        node = root.find(path)
+    return node.key or node.place
+
+
+def _own_sentence(details: ErrorDetails, path: PathToValue, root: Node) -> str:
+    """What a validator of ours says, with the value where it does not quote it."""
+    node = root.find(path)
+    value = node.value if node is not None and isinstance(node.value, str | int | float) else details["input"]
+    text = details["msg"]
+    is_quoted = re.search(rf"(?<!\w){re.escape(str(value))}(?!\w)", text)
+    if value is None or isinstance(value, Mapping | list | tuple) or "Received" in text or is_quoted:
+        return text
+    return f"{text}. Received: {show(value)}" + ("" if node else " (the default)")
+
+
+def _words(shape: Shape) -> list[Any]:
+    if "const" in shape:
+        return [shape["const"]]
+    return list(shape.get("enum", shape.get("discriminator", {}).get("mapping", ())))
+
+
+def _describe_range(shape: Shape) -> str:
+    low, high = shape.get("minimum"), shape.get("maximum")
+    above, below = shape.get("exclusiveMinimum"), shape.get("exclusiveMaximum")
+    lower = f" from {low:g}" if low is not None else f" above {above:g}" if above is not None else ""
+    upper = f"{high:.15g}" if high is not None else f"{below:.15g}" if below is not None else ""
+    if low is not None and not upper:
+        return f" of at least {low:g}"
+    if not upper:
+        return lower
+    joint = " to " if high is not None and low is not None else " to below " if low is not None else " and "
+    if above is not None:
+        joint += "at most " if high is not None else "below "
+    return lower + joint + upper
+
+
+def _joined(words: Sequence[Any]) -> str:
+    """One, two or three."""
+    texts = [str(word) for word in words]
+    if len(texts) < 2:
+        return "".join(texts)
+    separator = ", or " if any(" " in text for text in texts) else " or "
+    return ", ".join(texts[:-1]) + separator + texts[-1]
