@@ -6,6 +6,7 @@ TiedexpError                   exit code 1
 ├── DatasetError               exit code 1   data that is missing, unprepared or damaged
 └── RunError                   exit code 1   a run that failed, or a run directory that cannot be used
     ├── DivergenceError        exit code 1   a model whose loss, weights or outputs are no numbers any more
+    ├── RunLockedError         exit code 1   a run that another process is in
     └── RunInterruptedError    exit code 130 a run stopped by a signal, its last checkpoint kept
 """
 
@@ -50,6 +51,10 @@ class RunError(TiedexpError):
 
 class DivergenceError(RunError):
     """A model whose loss, weights or outputs became NaN or infinite; the same training would come to the same."""
+
+
+class RunLockedError(RunError):
+    """A run that another process is in, and only one may be."""
 
 
 class RunInterruptedError(RunError):

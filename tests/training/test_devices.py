@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from tiedexp.errors import RunError
-from tiedexp.training.devices import available_threads, build_strategy, set_up_process
+from tiedexp.processor import count_cores
+from tiedexp.training.devices import build_strategy, set_up_process
 
 
 def run(code):
@@ -31,9 +32,9 @@ def test_threads_cannot_change_once_tensorflow_runs():
     import tensorflow as tf
 
     tf.constant(0.0)
-    assert set_up_process(threads=None, deterministic=False) == available_threads()
-    with pytest.raises(RunError, match=f"another number of threads than {available_threads() + 5}"):
-        set_up_process(threads=available_threads() + 5, deterministic=False)
+    assert set_up_process(threads=None, deterministic=False) == count_cores()
+    with pytest.raises(RunError, match=f"another number of threads than {count_cores() + 5}"):
+        set_up_process(threads=count_cores() + 5, deterministic=False)
 
 
 def test_a_cluster_configuration_is_refused(monkeypatch):

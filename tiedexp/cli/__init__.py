@@ -19,6 +19,7 @@ from tiedexp.cli import (
     pattern,
     reproduce,
     schema,
+    sweep,
     train,
     validate,
 )
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command("init")(init.init)
 app.command("validate")(validate.validate)
 app.command("train")(train.train)
+app.command("sweep")(sweep.sweep)
 app.command("eval")(evaluate.evaluate)
 app.command("extend")(extend.extend)
 app.command("reproduce")(reproduce.reproduce)

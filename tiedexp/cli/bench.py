@@ -33,8 +33,8 @@ def bench(
     json: Json = False,
 ) -> None:
     """Time a tied convolution: each implementation, dense convolutions, layers written by hand."""
-    from tiedexp.cli.process import quiet_tensorflow
     from tiedexp.errors import SpecError
+    from tiedexp.process import quiet_tensorflow
 
     if model is not None and (patterns or shape or plot):
         raise SpecError("--model times the model of a spec: it takes no PATTERN, --shape or --plot")

@@ -54,8 +54,8 @@ def prepare(
     data_dir: DataDir = None,
 ) -> None:
     """Download a dataset and make it ready. The one command that needs the network."""
-    from tiedexp.cli.process import quiet_tensorflow
     from tiedexp.data.archives import prepare_dataset
+    from tiedexp.process import quiet_tensorflow
 
     with quiet_tensorflow():
         prepared = prepare_dataset(name, data_dir)
@@ -69,8 +69,8 @@ def import_(
     data_dir: DataDir = None,
 ) -> None:
     """Make a dataset ready from its original archives, checksums verified, without a network."""
-    from tiedexp.cli.process import quiet_tensorflow
     from tiedexp.data.archives import import_archives
+    from tiedexp.process import quiet_tensorflow
 
     with quiet_tensorflow():
         prepared = import_archives(name, directory, data_dir)
@@ -86,9 +86,9 @@ def show(
     json: Json = False,
 ) -> None:
     """Sizes, images of each class, and a contact sheet."""
-    from tiedexp.cli.process import quiet_tensorflow
     from tiedexp.data.pipeline import normalisation
     from tiedexp.data.sources import check_prepared, load_dataset, parse_source
+    from tiedexp.process import quiet_tensorflow
 
     source, path = parse_source(name)
     check_prepared(source, path=path, data_dir=data_dir)

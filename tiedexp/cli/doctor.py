@@ -21,8 +21,8 @@ def doctor(data_dir: DataDir = None, runs: RunsRoot = None) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    from tiedexp.cli.process import quiet_tensorflow
     from tiedexp.errors import RunError
+    from tiedexp.process import quiet_tensorflow
 
     console = Console(highlight=False)
     problems = _check_versions(console)
@@ -81,12 +81,11 @@ def _check_devices(console: Console) -> list[str]:
 
     import tensorflow as tf
 
-    from tiedexp.processor import find_processor
-    from tiedexp.training.devices import available_threads
+    from tiedexp.processor import count_cores, find_processor
 
     gpus = tf.config.list_physical_devices("GPU")
     names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
-    console.print(f"\nprocessor  {find_processor()}, {available_threads()} threads", markup=False)
+    console.print(f"\nprocessor  {find_processor()}, {count_cores()} threads", markup=False)
     console.print(f"GPUs       {', '.join(names) or 'none'}", markup=False)
     problems = []
     if which("nvidia-smi") and not gpus:

@@ -54,8 +54,8 @@ def evaluate(
 
     Prints loss, accuracy with its interval, top-5, each class, the confusion matrix and the calibration error.
     """
-    from tiedexp.cli.process import quiet_tensorflow
     from tiedexp.experiment.plan import evaluation_source
+    from tiedexp.process import quiet_tensorflow
     from tiedexp.runs.directory import RunDirectory
     from tiedexp.spec.loading import load_spec
 

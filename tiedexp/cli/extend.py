@@ -24,8 +24,8 @@ def extend(
     With a constant, step or exponential schedule the new run is, to the bit, the one that asked for so many epochs at
     first. A cosine depends on the number of epochs, so then it is not, and has another name.
     """
-    from tiedexp.cli.process import quiet_tensorflow, stop_on_signals
     from tiedexp.cli.train_view import JsonView, ResultView, TrainView
+    from tiedexp.process import quiet_tensorflow, stop_on_signals
     from tiedexp.runs.directory import RunDirectory
 
     directory = RunDirectory.open(run)

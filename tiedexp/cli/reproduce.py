@@ -27,8 +27,8 @@ def reproduce(
     The new run is in `reproduced` in the directory of all runs. Exit code 1 if anything differs; then what differs in
     versions and machine is named too.
     """
-    from tiedexp.cli.process import quiet_tensorflow, stop_on_signals
     from tiedexp.cli.train_view import TrainView, View
+    from tiedexp.process import quiet_tensorflow, stop_on_signals
     from tiedexp.runs.directory import RunDirectory
 
     directory = RunDirectory.open(run)

@@ -27,9 +27,9 @@ def train(
     again, one that was cut off goes on where it was, to the same bits. Ctrl-C (or SIGTERM) finishes the step and writes
     a checkpoint; a second one ends at once.
     """
-    from tiedexp.cli.process import quiet_tensorflow, stop_on_signals
     from tiedexp.cli.train_view import JsonView, ResultView, TrainView
     from tiedexp.experiment.plan import locate_run, training_source
+    from tiedexp.process import quiet_tensorflow, stop_on_signals
     from tiedexp.runs.directory import find_runs_root
     from tiedexp.spec.loading import load_spec
 

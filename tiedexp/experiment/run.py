@@ -59,6 +59,7 @@ def run_experiment(
     data_dir: Path | None = None,
     fresh: bool = False,
     allow_inexact: bool = False,
+    threads: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     observer: Observer | None = None,
 ) -> RunDirectory:
@@ -72,6 +73,7 @@ def run_experiment(
         data_dir: TFDS data directory; None for $TFDS_DATA_DIR or the default of TFDS.
         fresh: begin again even so.
         allow_inexact: go on with a run that was begun on another machine or with other versions.
+        threads: CPU threads within an operation where the spec leaves them open; None for all cores.
         should_stop: asked several times a second; once it says yes, a checkpoint is written and the run ends.
         observer: is told what happens.
 
@@ -91,7 +93,7 @@ def run_experiment(
         begun = run.inside("manifest.json").is_file() and not fresh
         implementations = run.read_manifest().implementations if begun else None
         # Before anything is made on disk: this may fail.
-        parts = _Run(spec, run, data_dir, observer, should_stop, implementations)
+        parts = ExperimentRun(spec, run, data_dir, threads, observer, should_stop, implementations)
         with run.lock():
             if fresh:
                 run.clear()
@@ -101,7 +103,7 @@ def run_experiment(
     return run
 
 
-class _Run:
+class ExperimentRun:
     """One run while it happens: the parts of the experiment, and where each goes."""
 
     def __init__(
@@ -109,6 +111,7 @@ class _Run:
         spec: ExperimentSpec,
         run: RunDirectory,
         data_dir: Path | None,
+        threads: int | None,
         observer: Observer,
         should_stop: Callable[[], bool],
         implementations: Mapping[str, Mapping[str, str]] | None = None,
@@ -116,7 +119,7 @@ class _Run:
         self.spec, self.run, self.observer, self.should_stop = spec, run, observer, should_stop
         self.data_dir = resolve_data_dir(spec, data_dir)
         training = spec.training
-        self.threads = set_up_process(threads=training.threads, deterministic=training.deterministic)
+        self.threads = set_up_process(threads=training.threads or threads, deterministic=training.deterministic)
         self.dataset, self.train, self.validation = load_splits(spec, self.data_dir)
         self.plan = plan_model(spec, self.dataset.image_shape, self.dataset.num_classes)
         self.mean, self.std = normalisation(self.train)

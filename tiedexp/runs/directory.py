@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tiedexp.atomic import remove_unfinished, write_text
-from tiedexp.errors import RunError
+from tiedexp.errors import RunError, RunLockedError
 from tiedexp.reading import parse_json, read_json, read_text
 from tiedexp.runs.manifest import MANIFEST_FORMAT
 from tiedexp.runs.records import EpochLine, Manifest, Result, check_record
@@ -159,7 +159,7 @@ class RunDirectory:
                 _lock_exclusively(descriptor)
             except BlockingIOError:
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-                raise RunError(f"{self.path} is in use by another process ({holder or 'unknown'})") from None
+                raise RunLockedError(f"{self.path} is in use by another process ({holder or 'unknown'})") from None
             os.ftruncate(descriptor, 0)
             since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
             os.pwrite(descriptor, f"pid {os.getpid()} on {os.uname().nodename} since {since}\n".encode(), 0)
@@ -183,6 +183,11 @@ class RunDirectory:
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write manifest.json or result.json."""
         write_text(self.inside(name), json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def open_log(self) -> int:
+        """Make the directory, and open log.txt in it to be added to; gives the file's descriptor."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        return os.open(self.path / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
 
     def write_failure(self, message: str) -> None:
         """Say why the run failed; the next attempt takes it away."""

@@ -19,6 +19,9 @@ from tiedexp.patterns.grid import MAX_SIDE, Pattern
 
 PathToField = tuple[str | int, ...]
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+NAME_RULE = "1 to 80 letters, digits, '.', '_' and '-', the first a letter or digit"
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -33,12 +36,13 @@ def _refusal(problems: Iterable[tuple[PathToField, str, Any]]) -> ValidationErro
     return ValidationError.from_exception_data("spec", details)
 
 
-def _list_to_tuple(value: Any) -> Any:
+def list_to_tuple(value: Any) -> Any:
+    """What pydantic calls a tuple is a list in YAML."""
     return tuple(value) if isinstance(value, list) else value
 
 
 Size = Annotated[int, Field(ge=1, le=MAX_SIDE)]
-KernelSize = Size | Annotated[tuple[Size, Size], BeforeValidator(_list_to_tuple)]
+KernelSize = Size | Annotated[tuple[Size, Size], BeforeValidator(list_to_tuple)]
 
 
 class PatternOptions(_Strict):
@@ -79,12 +83,12 @@ def _count_cells(value: PatternValue, kernel_size: int | tuple[int, int]) -> int
 class TyingSpec(_Strict):
     """Which convolutions are tied, and how."""
 
-    pattern: PatternValue | Annotated[tuple[PatternValue, ...], BeforeValidator(_list_to_tuple)] = Field(
+    pattern: PatternValue | Annotated[tuple[PatternValue, ...], BeforeValidator(list_to_tuple)] = Field(
         description="A preset's name, a preset with options, a grid (rows by / or on lines of their own), or a list "
         "of these: one for each tied conv, from the input on."
     )
     layers: (
-        Literal["all", "first", "last", "alternate"] | Annotated[tuple[int, ...], BeforeValidator(_list_to_tuple)]
+        Literal["all", "first", "last", "alternate"] | Annotated[tuple[int, ...], BeforeValidator(list_to_tuple)]
     ) = Field("all", description="Which convs are tied; a list has conv numbers from 1. The rest are standard convs.")
     gradient: Literal["sum", "mean"] = Field(
         "sum", description="The gradient of a weight: the sum over its cells (the chain rule), or their mean."
@@ -301,7 +305,7 @@ class StepSpec(_ScheduleSpec):
     """Multiplied by `factor` at each of `epochs`."""
 
     name: Literal["step"] = Field(description="Multiplied by `factor` at each of `epochs`.")
-    epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_list_to_tuple)] = Field(
+    epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(list_to_tuple)] = Field(
         min_length=1, description="Epochs after which the rate drops, rising."
     )
     factor: float = Field(0.1, gt=0.0, lt=1.0, description="What the rate is multiplied by at each drop.")
@@ -415,8 +419,8 @@ class ExperimentSpec(_Strict):
     """One experiment: the whole of what `tiedexp train` needs to know."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$",
-        description="1 to 80 letters, digits, '.', '_' and '-', the first a letter or digit; names the run.",
+        pattern=NAME,
+        description=f"{NAME_RULE}; names the run.",
     )
     dataset: DatasetSpec = Field(description="The images.")
     model: ModelSpec = Field(default_factory=ModelSpec, description="The network: a family and its sizes.")

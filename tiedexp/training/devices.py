@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import tensorflow as tf
 
 from tiedexp.errors import RunError
+from tiedexp.processor import count_cores
 
 
 def set_up_process(*, threads: int | None, deterministic: bool) -> int:
@@ -23,14 +24,14 @@ def set_up_process(*, threads: int | None, deterministic: bool) -> int:
     Raises:
         RunError: TensorFlow already runs with another number of threads.
     """
-    count = threads or available_threads()
+    count = threads or count_cores()
     current = tf.config.threading.get_intra_op_parallelism_threads()
     if current != count:
         try:
             tf.config.threading.set_intra_op_parallelism_threads(count)
         except RuntimeError:
             # 0 is TensorFlow's own choice: all cores.
-            if (current or available_threads()) != count:
+            if (current or count_cores()) != count:
                 text = f"TensorFlow already runs in this process, with another number of threads than {count}"
                 raise RunError(text) from None
     for gpu in tf.config.list_physical_devices("GPU"):
@@ -60,11 +61,6 @@ def device_failures() -> Iterator[None]:
         if "determinis" in reason.lower():
             reason += "; training.deterministic=false does without"
         raise RunError(f"TensorFlow cannot go on: {reason}") from error
-
-
-def available_threads() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def build_strategy(devices: int | str) -> tf.distribute.Strategy:

@@ -1,0 +1,1 @@
+"""Sweeps: many experiments and seeds from one file, and who runs them."""

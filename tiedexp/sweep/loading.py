@@ -1,0 +1,263 @@
+"""A sweep's file to its variants, every one of them validated before anything runs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from tiedexp.errors import SpecError
+from tiedexp.spec.document import Node, Place, Problem, as_error, assign, read_document, show
+from tiedexp.spec.explaining import Explainer
+from tiedexp.spec.loading import check_tree, in_order, load_tree, override_place, with_absolute_path, with_overrides
+from tiedexp.spec.schema import ExperimentSpec
+from tiedexp.sweep.naming import make_label, make_name
+from tiedexp.sweep.schema import SweepSpec
+
+MAX_VARIANTS = 10_000
+
+Settings = Mapping[str, Node]  # values with their places, by dotted keys of the spec
+
+_EXPLAINER = Explainer(SweepSpec)
+_RESERVED = {"name": "variants are named by `list`", "seed": "the seeds are those of `seeds`", "extends": "use `base`"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One experiment of a sweep, whatever its seed.
+
+    Args:
+        name: that of its spec.
+        label: what differs, for people.
+        settings: the same as dotted keys and plain values.
+        spec: the experiment.
+    """
+
+    name: str
+    label: str
+    settings: Mapping[str, Any]
+    spec: ExperimentSpec
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep's file asks for.
+
+    Args:
+        name: of the sweep.
+        text: of its file, with the overrides as comments on top.
+        seeds: every variant is run with each.
+        baseline: the name of a variant, or None.
+        match: what `model.width` is adjusted to, or None.
+        axes: the keys that the variants change.
+        variants: in the order of the file.
+    """
+
+    name: str
+    text: str
+    seeds: tuple[int, ...]
+    baseline: str | None
+    match: Literal["weights", "macs", "time"] | None
+    axes: tuple[str, ...]
+    variants: tuple[Variant, ...]
+
+
+def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """Read a sweep's file.
+
+    Args:
+        path: the file.
+        overrides: `key=value`; those whose first key is one of the sweep's (`seeds`, `baseline`, ...) change the sweep,
+            the others the base experiment.
+
+    Raises:
+        SpecError: all that is wrong with the sweep and with each of its variants, a line a problem.
+    """
+    root, problems = read_document(path, needed="`name` and `base`")
+    own = [text for text in overrides if re.split(r"[.=]", text)[0].strip() in SweepSpec.model_fields]
+    root = with_overrides(root, own, problems)
+    try:
+        spec = SweepSpec.model_validate(root.plain())
+    except ValidationError as error:
+        raise as_error([*problems, *_EXPLAINER.explain(error, root)]) from None
+    base = _load_base(root, path, problems)
+    base = with_overrides(base, [text for text in overrides if text not in own], problems)
+    named = list(_list_settings(root, problems))
+    variants, found = _build_variants(base, named, path)
+    problems += [*found, *_check_baseline(spec, variants, root)]
+    if problems:
+        sources = [str(path), *(override_place(override).source for override in overrides)]
+        raise as_error(in_order(problems, sources))
+    changes = "".join(f"# {override}\n" for override in overrides)
+    return Sweep(
+        name=spec.name,
+        text=changes + path.read_text(encoding="utf-8"),
+        seeds=spec.list_seeds(),
+        baseline=spec.baseline,
+        match=spec.match,
+        axes=tuple(dict.fromkeys(key for _, settings in named for key in settings)),
+        variants=tuple(variants),
+    )
+
+
+def _load_base(root: Node, path: Path, problems: list[Problem]) -> Node:
+    """The tree of the base experiment."""
+    node = root.find(("base",))
+    assert node is not None
+    if isinstance(node.value, Mapping):
+        return with_absolute_path(node, path.parent)
+    base = path.parent / str(node.value)
+    if not base.is_file():
+        raise as_error([*problems, Problem(node.place, f"base: there is no file {base}")])
+    return load_tree(base, problems)
+
+
+def _list_settings(root: Node, problems: list[Problem]) -> Iterator[tuple[Node | None, Settings]]:
+    """The name, if one is given, and the settings of each variant that is not excluded."""
+    rules = _items(root.find(("exclude",)))
+    unused = dict(enumerate(rules))
+    for name, settings in [*_combine(root, problems), *_list_named(root, problems)] or [(None, {})]:
+        plain = {key: node.plain() for key, node in settings.items()}
+        hits = [at for at, rule in enumerate(rules) if all(item in plain.items() for item in rule.plain().items())]
+        for at in hits:
+            unused.pop(at, None)
+        if not hits:
+            yield name, settings
+    problems += [Problem(rule.place, f"exclude: no variant has {show(rule.plain())}") for rule in unused.values()]
+
+
+def _combine(root: Node, problems: list[Problem]) -> Iterator[tuple[None, Settings]]:
+    """Every combination of the grid with a row of the zipped lists."""
+    grid, zipped = _mapping(root.find(("grid",))), _mapping(root.find(("zip",)))
+    for key, node in (*grid.items(), *zipped.items()):
+        _check_key(key, node, problems)
+    problems += [
+        Problem(node.key or node.place, f"zip: {key} is in `grid` too") for key, node in zipped.items() if key in grid
+    ]
+    if not grid and not zipped:
+        return
+    columns = [[replace(item, key=node.key) for item in _items(node)] for node in zipped.values()]
+    rows = [dict(zip(zipped, row, strict=True)) for row in zip(*columns, strict=True)] or [{}]
+    if math.prod(len(_items(node)) for node in grid.values()) * len(rows) > MAX_VARIANTS:
+        raise SpecError(f"{root.place}: there are more than {MAX_VARIANTS:,} variants")
+    for values in product(*([replace(item, key=node.key) for item in _items(node)] for node in grid.values())):
+        for row in rows:
+            yield None, dict(zip(grid, values, strict=True)) | row
+
+
+def _list_named(root: Node, problems: list[Problem]) -> Iterator[tuple[Node, Settings]]:
+    """The variants that are written out."""
+    for item in _items(root.find(("list",))):
+        settings = dict(_mapping(item))
+        name = settings.pop("name", Node(None, item.place))
+        if not isinstance(name.value, str) or not name.value:
+            problems.append(Problem(name.place, "list: a variant needs a `name`, which is text"))
+        for key, node in settings.items():
+            _check_key(key, node, problems)
+        yield name, settings
+
+
+def _check_key(key: str, node: Node, problems: list[Problem]) -> None:
+    first = key.partition(".")[0]
+    if not all(key.split(".")):
+        problems.append(Problem(node.key or node.place, f"{key}: keys are dotted, as training.batch_size"))
+    elif first in _RESERVED:
+        problems.append(Problem(node.key or node.place, f"{key}: cannot be varied; {_RESERVED[first]}"))
+
+
+def _mapping(node: Node | None) -> Mapping[str, Node]:
+    return node.value if node is not None and isinstance(node.value, Mapping) else {}
+
+
+def _items(node: Node | None) -> list[Node]:
+    return node.value if node is not None and isinstance(node.value, list) else []
+
+
+def _build_variants(
+    base: Node, named: Sequence[tuple[Node | None, Settings]], path: Path
+) -> tuple[list[Variant], list[Problem]]:
+    """The variants, and what is wrong with those that are no experiments; what is wrong with all is said once."""
+    differing = {key for _, settings in named for key in settings if len(_values_of(key, named)) > 1}
+    variants: list[Variant] = []
+    found: dict[Problem, list[str]] = {}
+    taken: Counter[str] = Counter()
+    for given, settings in named:
+        tree, problems = _apply(base, settings)
+        place = given.place if given is not None else Place(str(path))
+        # The name is the file's or made from the spec, which needs one to be checked.
+        wanted = str(given.value) if given is not None else "variant"
+        spec, more = check_tree(assign(tree, ["name"], Node(wanted, place)))
+        problems += more
+        shown = (
+            wanted if given is not None else ", ".join(f"{key}={show(node.plain())}" for key, node in settings.items())
+        )
+        for problem in problems:
+            found.setdefault(problem, []).append(shown)
+        if spec is None:
+            continue
+        plain = {key: node.plain() for key, node in settings.items()}
+        label = wanted if given is not None else make_label(spec, [key for key in settings if key in differing])
+        name = label if given is not None else make_name(label)
+        taken[name] += 1
+        if taken[name] > 1 and given is not None:
+            found[Problem(place, f"list: two variants are named {name}")] = []
+        if taken[name] > 1:
+            name, label = f"{name}-{taken[name]}", f"{label} ({taken[name]})"
+        variants.append(Variant(name, label, plain, spec.model_copy(update={"name": name, "seed": 0})))
+    described = [
+        problem if problem.place.source == str(path) or len(names) == len(named) else _in_variant(problem, names)
+        for problem, names in found.items()
+    ]
+    return variants, [*described, *_find_twins(variants, path)]
+
+
+def _in_variant(problem: Problem, names: Sequence[str]) -> Problem:
+    """What is wrong with the base, but only together with what some variants change."""
+    return replace(problem, text=f"{problem.text} (in the variant {_some(names, 1)})")
+
+
+def _apply(base: Node, settings: Settings) -> tuple[Node, list[Problem]]:
+    tree, problems = base, []
+    for key, node in settings.items():
+        try:
+            tree = assign(tree, key.split("."), replace(node, key=node.key or node.place))
+        except SpecError as error:
+            problems += [Problem(node.place, text.removeprefix(f"{node.place}: ")) for text in error.problems]
+    return tree, problems
+
+
+def _values_of(key: str, named: Sequence[tuple[Node | None, Settings]]) -> set[str]:
+    return {show(settings[key].plain()) if key in settings else "" for _, settings in named}
+
+
+def _find_twins(variants: Sequence[Variant], path: Path) -> Iterator[Problem]:
+    first: dict[str, str] = {}
+    for variant in variants:
+        other = first.setdefault(variant.spec.digest, variant.name)
+        if other != variant.name:
+            text = f"the variants {other} and {variant.name} are the same experiment; leave one out"
+            yield Problem(Place(str(path), 1, 1), text)
+
+
+def _check_baseline(spec: SweepSpec, variants: Sequence[Variant], root: Node) -> Iterator[Problem]:
+    node = root.find(("baseline",))
+    names = [variant.name for variant in variants]
+    if node is not None and variants and spec.baseline is not None and spec.baseline not in names:
+        yield Problem(node.place, f"baseline: no variant is named {show(spec.baseline)}; there are {_some(names, 20)}")
+    if spec.match is not None and (node := root.find(("match",))) is not None:
+        changed = [variant.name for variant in variants if "model.width" in variant.settings]
+        if changed:
+            text = f"match: adjusts model.width, which {_some(changed)} {'sets' if len(changed) == 1 else 'set'} too"
+            yield Problem(node.place, text)
+
+
+def _some(names: Sequence[str], count: int = 3) -> str:
+    more = len(names) - count
+    return ", ".join(names[:count]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,248 @@
+"""A sweep on this machine: a process a run, forked from one that has TensorFlow imported."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from multiprocessing import connection, forkserver, get_context
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING, Any
+
+from tiedexp.errors import RunError
+from tiedexp.processor import count_cores
+from tiedexp.sweep.plan import SweepPlan, SweepRun
+from tiedexp.sweep.watching import Results, Watcher
+from tiedexp.sweep.worker import Outcome, Progress, Task, run_in_process, time_in_process
+
+if TYPE_CHECKING:
+    from tiedexp.experiment.timing import StepTime
+
+LOOK_SECONDS = 0.25  # how often runs that another process is in are looked at, and the view is refreshed
+WORKER_BYTES = 1 << 30  # about what a worker with a small model takes
+
+
+def find_gpus() -> tuple[str, ...]:
+    """The GPUs of this machine, as $CUDA_VISIBLE_DEVICES or else nvidia-smi lists them; without TensorFlow."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return tuple(name.strip() for name in visible.split(",") if name.strip() not in ("", "-1"))
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=30, check=False)
+    return tuple(str(number) for number, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU"))
+
+
+def choose_jobs(num_runs: int) -> int:
+    """Runs at a time: one a GPU, or else one a core, so long as they fit into the memory that is free."""
+    gpus = find_gpus()
+    if gpus:
+        return min(num_runs, len(gpus))
+    fitting = count_cores()
+    with suppress(ValueError, OSError):
+        fitting = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // WORKER_BYTES
+    return max(1, min(num_runs, count_cores(), fitting))
+
+
+def deal_gpus(gpus: Sequence[str], jobs: int) -> list[tuple[str, ...] | None]:
+    """The GPUs of each of so many slots: each GPU in one slot, or slots in turn where there are more of them."""
+    if not gpus:
+        return [None] * jobs
+    return [tuple(gpus[slot::jobs]) or (gpus[slot % len(gpus)],) for slot in range(jobs)]
+
+
+@dataclass
+class _Worker:
+    """A process and what it answers."""
+
+    run: SweepRun
+    slot: int
+    process: BaseProcess
+    answers: connection.Connection
+    outcome: Outcome | None = None
+
+
+class LocalExecutor:
+    """Does runs, some at a time.
+
+    Args:
+        jobs: runs at a time, among which the cores are divided; None chooses.
+        task: what each run is, but for its spec.
+        retries: further attempts of a run that failed; each goes on from its last checkpoint.
+        fail_fast: stop all others once a run has failed for good.
+        watcher: is told what happens.
+    """
+
+    def __init__(self, jobs: int | None, task: Task, *, retries: int, fail_fast: bool, watcher: Watcher):
+        self._jobs, self._task, self._retries, self._fail_fast = jobs, task, retries, fail_fast
+        self._watcher = watcher
+        self._gpus: list[tuple[str, ...] | None] = []
+        self._queue: deque[SweepRun] = deque()
+        self._active: list[_Worker] = []
+        self._free: list[int] = []
+        self._failures: Counter[str] = Counter()
+        self._results = Results()
+        self._stopping = False
+
+    def run(self, plan: SweepPlan, runs: Sequence[SweepRun], should_stop: Callable[[], bool]) -> Results:
+        """Do runs of a plan; once asked to stop, those that are going on write a checkpoint and end."""
+        jobs = self._jobs or choose_jobs(max(1, len(runs)))
+        threads = max(1, count_cores() // jobs)
+        self._task = replace(self._task, threads=threads)
+        self._gpus, self._free = deal_gpus(find_gpus(), jobs), list(range(jobs))
+        self._queue.extend(runs)
+        each = f"{threads} thread{'s' * (threads > 1)} each"
+        self._watcher.begins(plan, runs, f"{jobs} at a time, {each}" if jobs > 1 else f"one at a time, {each}")
+        try:
+            while self._queue or self._active:
+                if should_stop():
+                    self._results.interrupted = True
+                    self._stop()
+                self._start_some()
+                self._listen()
+                self._watcher.refresh()
+        finally:  # also when what watches us raises
+            self._stop()
+            for worker in self._active:
+                worker.process.join()
+        return self._results
+
+    def _start_some(self) -> None:
+        for _ in range(len(self._queue)):
+            if not self._free:
+                return
+            run = self._queue.popleft()
+            if run.directory.is_locked():
+                self._watcher.waits(run)
+                self._queue.append(run)
+                continue
+            slot = self._free.pop(0)
+            task = replace(self._task, spec=run.spec, gpus=self._gpus[slot])
+            self._active.append(_Worker(run, slot, *start_worker(run_in_process, task)))
+            self._watcher.started(run)
+
+    def _listen(self) -> None:
+        if not self._active:
+            time.sleep(LOOK_SECONDS if self._queue else 0)
+            return
+        handles: list[Any] = [worker.process.sentinel for worker in self._active]
+        connection.wait([*handles, *(worker.answers for worker in self._active)], timeout=LOOK_SECONDS)
+        for worker in list(self._active):
+            ended = not worker.process.is_alive()  # before the answers are read, so that none is missed
+            for answer in _read_answers(worker.answers):
+                if isinstance(answer, Outcome):
+                    worker.outcome = answer
+                else:
+                    assert isinstance(answer, Progress)
+                    self._watcher.progressed(worker.run, answer)
+            if ended or worker.answers.closed:
+                worker.process.join()
+                self._active.remove(worker)
+                self._free.append(worker.slot)
+                self._conclude(worker)
+
+    def _conclude(self, worker: _Worker) -> None:
+        run, outcome = worker.run, worker.outcome or _explain_death(worker)
+        if outcome.kind == "finished":
+            self._results.finished.append(run.path)
+            self._watcher.finished(run, outcome.accuracy)
+        elif outcome.kind == "locked":
+            self._queue.append(run)
+        elif not self._stopping:
+            self._failures[run.path] += 1
+            if outcome.may_retry and self._failures[run.path] <= self._retries:
+                self._watcher.retries(run, outcome.message)
+                self._queue.append(run)
+                return
+            with suppress(OSError):  # a disk that is full is perhaps why
+                run.directory.write_failure(outcome.message)
+            self._results.failed[run.path] = outcome.message
+            self._watcher.failed(run, outcome.message)
+            if self._fail_fast:
+                self._stop()
+
+    def _stop(self) -> None:
+        self._queue.clear()
+        if not self._stopping:
+            for worker in self._active:
+                worker.process.terminate()
+        self._stopping = True
+
+
+def time_steps_of(tasks: Sequence[Task], jobs: int) -> list[StepTime]:
+    """Time some training steps of each task, so many at a time.
+
+    Raises:
+        RunError: one of them cannot be trained.
+    """
+    times: list[StepTime] = []
+    for at in range(0, len(tasks), jobs):
+        started = [(task, *start_worker(time_in_process, task)) for task in tasks[at : at + jobs]]
+        for task, process, answers in started:
+            try:
+                answer = answers.recv()
+            except EOFError:
+                answer = None
+            process.join()
+            if answer is None or isinstance(answer, Outcome):
+                reason = answer.message if answer else _describe_exit(process)
+                raise RunError(f"the steps of {task.spec.name} cannot be timed: {reason}")
+            times.append(answer)
+    return times
+
+
+def start_worker(target: Callable[..., None], task: Task) -> tuple[BaseProcess, connection.Connection]:
+    """Fork a process that runs `target(task, connection)` from the one that has TensorFlow imported."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["tiedexp.sweep.preload"])
+    with _stderr_to_nowhere():
+        forkserver.ensure_running()
+    reader, writer = context.Pipe(duplex=False)
+    process = context.Process(target=target, args=(task, writer))
+    process.start()
+    writer.close()  # so that the reader notices when the worker is gone
+    return process, reader
+
+
+@contextmanager
+def _stderr_to_nowhere() -> Iterator[None]:
+    """For the process that is started here, in which TensorFlow would print its notices."""
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
+def _read_answers(answers: connection.Connection) -> Iterator[Any]:
+    """What a worker has sent; closes the connection once it is gone."""
+    try:
+        while answers.poll():
+            yield answers.recv()
+    except (EOFError, OSError):
+        answers.close()
+
+
+def _explain_death(worker: _Worker) -> Outcome:
+    """The outcome of a worker that did not say it."""
+    log = worker.run.directory.path / "log.txt"
+    return Outcome("failed", f"{_describe_exit(worker.process)}; its log is {log}", may_retry=True)
+
+
+def _describe_exit(process: BaseProcess) -> str:
+    code = process.exitcode or 0
+    if code >= 0:
+        return f"its process ended by itself (exit code {code})"
+    hint = ", perhaps because memory ran out" if -code in (signal.SIGKILL, signal.SIGABRT) else ""
+    return f"its process was killed by {signal.Signals(-code).name}{hint}"

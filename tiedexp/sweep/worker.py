@@ -1,0 +1,186 @@
+"""One run of a sweep, in a process of its own or on another machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from multiprocessing import connection, parent_process
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tiedexp.errors import DivergenceError, RunInterruptedError, RunLockedError, SpecError, TiedexpError
+from tiedexp.experiment.observer import Observer
+from tiedexp.experiment.plan import locate_run
+from tiedexp.process import quiet_tensorflow, stop_on_signals
+from tiedexp.spec.schema import ExperimentSpec
+
+if TYPE_CHECKING:
+    from tiedexp.experiment.timing import StepTime
+    from tiedexp.training.trainer import Progress as TrainingProgress
+
+REPORT_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is to do.
+
+    Args:
+        spec: the experiment.
+        root: the sweep's directory, the root of its runs.
+        data_dir: TFDS data directory.
+        fresh: begin again.
+        allow_inexact: go on even on another machine.
+        threads: CPU threads within an operation, unless spec or the run's beginning say otherwise.
+        gpus: the GPUs it may use, by their numbers; None for all.
+    """
+
+    spec: ExperimentSpec
+    root: Path
+    data_dir: Path | None = None
+    fresh: bool = False
+    allow_inexact: bool = False
+    threads: int | None = None
+    gpus: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: epochs done, of how many, the share of all steps, and the accuracy last seen."""
+
+    epoch: int
+    epochs: int
+    share: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Args:
+        kind: finished; failed; stopped, with a checkpoint; locked by another process, and nothing done.
+        message: of a failure.
+        may_retry: whether another attempt may go better.
+        accuracy: of the test.
+    """
+
+    kind: Literal["finished", "failed", "stopped", "locked"]
+    message: str = ""
+    may_retry: bool = False
+    accuracy: float | None = None
+
+
+class _Reporter(Observer):
+    """Tells a function where the run stands, a few times a second."""
+
+    def __init__(self, epochs: int, report: Callable[[Progress], None]):
+        self._epochs, self._report = epochs, report
+        self._done, self._steps, self._last = 0, 1, 0.0
+        self._accuracy: float | None = None
+
+    def resumed(self, epochs_done: int, steps_done: int) -> None:
+        self._done = epochs_done
+
+    def warned(self, text: str) -> None:
+        print(f"warning: {text}", flush=True)
+
+    def epoch_begins(self, epoch: int, num_steps: int) -> None:
+        self._steps = num_steps
+
+    def progressed(self, progress: TrainingProgress) -> None:
+        now = time.monotonic()
+        if now - self._last >= REPORT_SECONDS:
+            self._last = now
+            self._tell(progress.step / self._steps)
+
+    def epoch_ends(self, line: Mapping[str, Any]) -> None:
+        self._done = line["epoch"]
+        self._accuracy = (line["validation"] or line["train"])["accuracy"]
+        print(f"epoch {line['epoch']}: accuracy {self._accuracy:.4f}", flush=True)
+        self._tell(0.0)
+
+    def _tell(self, share_of_epoch: float) -> None:
+        share = (self._done + share_of_epoch) / self._epochs
+        self._report(Progress(self._done, self._epochs, share, self._accuracy))
+
+
+def execute(
+    task: Task,
+    report: Callable[[Progress], None] = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Do the run, from wherever it stands; what tiedexp raises on purpose becomes the outcome."""
+    from tiedexp.experiment.run import run_experiment
+
+    run = locate_run(task.spec, task.root)
+    try:
+        # As many threads as the run was begun with: with more or fewer it would not end with the same bits.
+        begun = run.inside("manifest.json").is_file() and not task.fresh
+        done = run_experiment(
+            task.spec,
+            root=task.root,
+            data_dir=task.data_dir,
+            fresh=task.fresh,
+            allow_inexact=task.allow_inexact,
+            threads=run.read_manifest().threads if begun else task.threads,
+            should_stop=should_stop,
+            observer=_Reporter(task.spec.training.epochs, report),
+        )
+        return Outcome("finished", accuracy=done.read_result()["test"]["accuracy"])
+    except RunLockedError as error:
+        return Outcome("locked", str(error))
+    except RunInterruptedError as error:
+        return Outcome("stopped", str(error))
+    except TiedexpError as error:
+        return Outcome("failed", str(error), may_retry=not isinstance(error, DivergenceError | SpecError))
+
+
+def run_in_process(task: Task, answers: connection.Connection) -> None:
+    """The whole life of a worker process: its progress and its outcome go to `answers`, what it prints to log.txt."""
+    _become_worker(task)
+    run = locate_run(task.spec, task.root)
+    log = run.open_log()
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    print(f"--- {datetime.now().astimezone().isoformat(timespec='seconds')}, process {os.getpid()}", flush=True)
+    with stop_on_signals() as should_stop, quiet_tensorflow():
+        outcome = execute(task, answers.send, should_stop)
+    print(outcome.kind + (f": {outcome.message}" if outcome.message else ""), flush=True)
+    answers.send(outcome)
+
+
+def time_in_process(task: Task, answers: connection.Connection) -> None:
+    """Time a few steps of the task's experiment, and send the `StepTime`, or an `Outcome` if it fails."""
+    _become_worker(task)
+    answer: StepTime | Outcome
+    with quiet_tensorflow():
+        from tiedexp.experiment.timing import time_steps
+
+        try:
+            answer = time_steps(task.spec, data_dir=task.data_dir, threads=task.threads)
+        except TiedexpError as error:
+            answer = Outcome("failed", str(error))
+    answers.send(answer)
+
+
+def _become_worker(task: Task) -> None:
+    # Ctrl-C in the terminal is the parent's to pass on: of two signals the second would end the run at once.
+    os.setpgid(0, 0)
+    if task.gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(task.gpus)
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+
+
+def _stop_with_parent() -> None:
+    """If the parent is killed, stop as if it had asked to: its next process then finds the run free."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
