@@ -91,7 +91,9 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     base = with_overrides(base, [text for text in overrides if text not in own], problems)
     named = list(_list_settings(root, problems))
     variants, found = _build_variants(base, named, path)
-    problems += [*found, *_check_baseline(spec, variants, root)]
+    problems += found
+    if not problems:  # else some variants are not what they were meant to be
+        problems += [*_find_twins(variants, path), *_check_baseline(spec, variants, root)]
     if problems:
         sources = [str(path), *(override_place(override).source for override in overrides)]
         raise as_error(in_order(problems, sources))
@@ -211,11 +213,19 @@ def _build_variants(
         if taken[name] > 1:
             name, label = f"{name}-{taken[name]}", f"{label} ({taken[name]})"
         variants.append(Variant(name, label, plain, spec.model_copy(update={"name": name, "seed": 0})))
+    in_base = set(_places(base))
     described = [
-        problem if problem.place.source == str(path) or len(names) == len(named) else _in_variant(problem, names)
+        _in_variant(problem, names) if problem.place in in_base and len(names) < len(named) else problem
         for problem, names in found.items()
     ]
-    return variants, [*described, *_find_twins(variants, path)]
+    return variants, described
+
+
+def _places(node: Node) -> Iterator[Place]:
+    """The places of all keys and values of a tree."""
+    yield from (node.place, *([node.key] if node.key else []))
+    for below in node.value.values() if isinstance(node.value, Mapping) else _items(node):
+        yield from _places(below)
 
 
 def _in_variant(problem: Problem, names: Sequence[str]) -> Problem:
