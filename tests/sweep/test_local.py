@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import pytest
 
-from tiedexp.processor import count_cores
 from tiedexp.sweep import local
 from tiedexp.sweep.estimate import estimate_runs
 from tiedexp.sweep.loading import load_sweep
