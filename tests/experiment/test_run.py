@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -315,6 +316,27 @@ def test_a_run_of_a_newer_tiedexp_is_left_alone(cut_off, tmp_path):
     with pytest.raises(RunError, match="was written by a newer tiedexp"):
         run_experiment(spec, root=tmp_path)
     assert run.read_json("manifest.json")["format"] == 99
+
+
+def test_the_events_of_an_epoch_are_on_disk_before_its_checkpoint(make_spec, tmp_path, monkeypatch):
+    order, fsync, replace = [], os.fsync, os.replace
+
+    def note_sync(descriptor):
+        order.append(Path(f"/proc/self/fd/{descriptor}").readlink().parent.name)
+        fsync(descriptor)
+
+    def note_rename(source, target):
+        order.append(Path(target).name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_rename)
+    run_experiment(make_spec(training={"epochs": 2}), root=tmp_path)
+    first, second = order.index("epoch-0001.weights.h5"), order.index("epoch-0002.weights.h5")
+    end = order.index("result.json")
+    assert {"train", "validation"} <= set(order[:first])
+    assert {"train", "validation"} <= set(order[first:second])
+    assert {"test"} <= set(order[second:end])
 
 
 def test_lost_metrics_are_told(cut_off, tmp_path):
