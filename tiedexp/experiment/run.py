@@ -150,7 +150,7 @@ class ExperimentRun:
         self.run.check_format()
         self.run.inside("failure.json").unlink(missing_ok=True)
         begun = self.run.inside("manifest.json").is_file()
-        checkpoint = self.store.latest(self.observer.warned) if begun else None
+        checkpoint = self._find_checkpoint() if begun else None
         if checkpoint is None:
             self.run.clear()
             self.run.write_spec(dump_spec(self.spec))
@@ -174,6 +174,27 @@ class ExperimentRun:
                 raise RunInterruptedError(f"interrupted in the test; {self._what_is_kept()}") from None
             except DivergenceError as error:
                 raise DivergenceError(f"the test of epoch {state.best.epoch}: {error}; {REMEDY}") from None
+
+    def _find_checkpoint(self) -> Checkpoint | None:
+        """The newest checkpoint whose best epoch can still be tested; the newest of all if there is no such.
+
+        To go back further costs time and nothing else: the same epochs come to the same bits.
+        """
+        newest, lost = None, ""
+        for checkpoint in self.store.newest_first(self.observer.warned):
+            best = load_state(checkpoint).best.epoch
+            if not best or self.store.find(best) is not None:
+                if lost:
+                    self.observer.warned(f"{lost}: the run goes on from before it, and comes to the same")
+                return checkpoint
+            newest = newest or checkpoint
+            lost = f"the checkpoint of the best epoch so far, {best}, is missing or damaged"
+        if newest is not None:
+            self.observer.warned(
+                f"{lost}, and there is none before it: unless a later epoch is better, the run cannot be tested; "
+                "--fresh starts over, and comes to the same"
+            )
+        return newest
 
     def _check_same(self, state: RunState, *, allow_inexact: bool) -> None:
         """The data must be what it was when the run began, and so must the machine, or the user does not mind."""
@@ -209,9 +230,6 @@ class ExperimentRun:
             lines.append(state.line)
         if [line["epoch"] for line in lines] != list(range(1, state.epoch + 1)):
             self.observer.warned(f"{self.run.path / 'metrics.jsonl'} has lost some epochs before epoch {state.epoch}")
-        if state.best.epoch and self.store.find(state.best.epoch) is None:
-            text = f"the checkpoint of the best epoch so far, {state.best.epoch}, is missing or damaged"
-            self.observer.warned(f"{text}: unless a later one is better, the run cannot be tested")
         self.run.rewrite_metrics(lines)
         self.run.remove_unfinished()
         self._prune(state)
