@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from tiedexp.atomic import remove_unfinished, write_text
 from tiedexp.errors import RunError, RunLockedError
-from tiedexp.reading import parse_json, read_json, read_text
+from tiedexp.reading import find_inside, parse_json, read_json, read_text
 from tiedexp.runs.manifest import MANIFEST_FORMAT
 from tiedexp.runs.records import EpochLine, Manifest, Result, check_record
 
@@ -122,12 +122,7 @@ class RunDirectory:
 
     def inside(self, name: str) -> Path:
         """The path of a name in this run; RunError if it leads out of the run, or nowhere."""
-        path = self.path / name
-        if path.is_symlink() and not os.path.exists(path):  # noqa: PTH110 (pathlib's raises where links go in a circle)
-            raise RunError(f"{path} is a link that leads nowhere")
-        if not path.resolve().is_relative_to(self.path.resolve()):
-            raise RunError(f"{path} leads out of the run directory; it is not read or written")
-        return path
+        return find_inside(self.path, name, "the run directory")
 
     def check_entries(self) -> None:
         """Refuse what a run never holds: links that lead out of it, and what is neither file nor directory.
