@@ -11,6 +11,28 @@ from typing import Any
 from tiedexp.errors import RunError
 
 
+def find_inside(directory: Path, name: str, whose: str) -> Path:
+    """The path of a name in a directory that somebody else may have filled.
+
+    Args:
+        directory: a directory.
+        name: a file or directory in it, or deeper.
+        whose: what the directory is, for the error.
+
+    Raises:
+        RunError: a link on the way leads out of the directory, or nowhere.
+    """
+    # pathlib raises other errors where links go in a circle or have long names.
+    path = directory
+    for part in Path(name).parts:
+        path = path / part
+        if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114
+            raise RunError(f"{path} is a link that leads nowhere")
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
+        raise RunError(f"{path} leads out of {whose}; it is not read or written")
+    return path
+
+
 def read_text(path: Path, max_bytes: int, errors: str = "strict") -> str:
     """The text of a file, in UTF-8.
 

@@ -60,6 +60,27 @@ def test_the_lock_ends_with_the_block_even_if_it_fails(run):
         pass
 
 
+def test_a_process_that_was_killed_in_a_run_is_known_to_the_next_one_only(run):
+    code = (
+        "import os, sys; from pathlib import Path; from tiedexp.runs.directory import RunDirectory\n"
+        "with RunDirectory(Path(sys.argv[1])).lock(): os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", code, str(run.path)])
+    assert killed.wait() == -9
+    with run.lock() as left:
+        assert left is not None
+        assert left.startswith(f"pid {killed.pid} on {os.uname().nodename} since 2")
+    with run.lock() as left:
+        assert left is None
+
+
+@pytest.mark.parametrize("text", ["", "pid 1 on \x1b[2J since 2026", "pid 1", "\udcff\0" * 300])
+def test_what_others_write_into_the_lock_is_not_told(run, text):
+    (run.path / ".lock").write_bytes(text.encode(errors="surrogateescape"))
+    with run.lock() as left:
+        assert left is None
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_directory_that_cannot_be_written(tmp_path):
     tmp_path.chmod(0o500)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from typing import Any, Literal
 
 from tiedexp.atomic import remove_unfinished, write_text
 from tiedexp.errors import RunError, RunLockedError
-from tiedexp.reading import parse_json, read_json, read_text
+from tiedexp.reading import find_inside, parse_json, read_json, read_text
 from tiedexp.runs.manifest import MANIFEST_FORMAT
 from tiedexp.runs.records import EpochLine, Manifest, Result, check_record
 
@@ -31,6 +32,7 @@ RunStateName = Literal["finished", "running", "failed", "unfinished", "missing"]
 
 MAX_JSON_BYTES = 16 * 2**20
 MAX_METRICS_BYTES = 64 * 2**20  # a line an epoch, of which there may be 100,000
+_HOLDER = re.compile(r"pid \d+ on [\w.-]+ since [\d :+-]+", re.ASCII)
 _OWN = ("spec.yaml", "manifest.json", "metrics.jsonl", "result.json", "failure.json", "checkpoints", "tensorboard")
 
 
@@ -120,12 +122,7 @@ class RunDirectory:
 
     def inside(self, name: str) -> Path:
         """The path of a name in this run; RunError if it leads out of the run, or nowhere."""
-        path = self.path / name
-        if path.is_symlink() and not os.path.exists(path):  # noqa: PTH110 (pathlib's raises where links go in a circle)
-            raise RunError(f"{path} is a link that leads nowhere")
-        if not path.resolve().is_relative_to(self.path.resolve()):
-            raise RunError(f"{path} leads out of the run directory; it is not read or written")
-        return path
+        return find_inside(self.path, name, "the run directory")
 
     def check_entries(self) -> None:
         """Refuse what a run never holds: links that lead out of it, and what is neither file nor directory.
@@ -143,8 +140,11 @@ class RunDirectory:
     # Making
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Iterator[str | None]:
         """Make the directory and keep every other process out of it.
+
+        Yields:
+            the process that was in it before, if that ended without leaving: it was killed, or its machine stopped.
 
         Raises:
             RunError: another process is in it.
@@ -158,12 +158,16 @@ class RunDirectory:
             try:
                 _lock_exclusively(descriptor)
             except BlockingIOError:
-                holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-                raise RunLockedError(f"{self.path} is in use by another process ({holder or 'unknown'})") from None
+                holder = _read_holder(descriptor) or "unknown"
+                raise RunLockedError(f"{self.path} is in use by another process ({holder})") from None
+            left = _read_holder(descriptor)
             os.ftruncate(descriptor, 0)
             since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
             os.pwrite(descriptor, f"pid {os.getpid()} on {os.uname().nodename} since {since}\n".encode(), 0)
-            yield
+            try:
+                yield left
+            finally:
+                os.ftruncate(descriptor, 0)
         finally:
             os.close(descriptor)  # which also unlocks
 
@@ -281,6 +285,12 @@ class RunDirectory:
             check_record(EpochLine, content, f"{path}, line {number},")
             epochs.append(content)
         return epochs
+
+
+def _read_holder(descriptor: int) -> str | None:
+    """What a process wrote into the lock: None if nothing, or nothing that one of ours would write."""
+    text = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+    return text if _HOLDER.fullmatch(text) else None
 
 
 def _lock_exclusively(descriptor: int) -> None:

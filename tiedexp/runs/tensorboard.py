@@ -6,7 +6,7 @@
     tensorboard/test/
 
 The files are written record by record with TensorBoard's own protocol buffers and without TensorFlow: nothing is
-queued, so what was flushed is on disk and a full disk is an `OSError` where it happened.
+queued, a flush brings all to the disk, and a full disk is an `OSError` where it happened.
 
 A session of the HParams tab is the directory that holds its hyperparameters, and metrics in directories below it are
 not found when that directory is the log directory itself. So the metrics of that tab are scalars beside the
@@ -16,6 +16,8 @@ hyperparameters; then both `tensorboard --logdir RUN/tensorboard` and a director
 from __future__ import annotations
 
 import math
+import os
+import re
 import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -40,6 +42,8 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
+from tiedexp.atomic import sync
+
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 TAGS = ("loss", "accuracy", "learning_rate", "images_per_second")
@@ -47,6 +51,7 @@ HPARAMS_METRICS = ("test accuracy", "validation accuracy")
 SHOWN_HPARAMS = 5
 HISTOGRAM_BUCKETS = 30
 
+_NAME = re.compile(r"events\.out\.tfevents\.[0-9]{6}\.[0-9]+")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -148,7 +153,7 @@ class TensorBoardLog:
     # The files
 
     def flush(self) -> None:
-        """Hand everything written so far to the operating system, where a TensorBoard that is open sees it."""
+        """Bring everything written so far to the disk: a checkpoint of an epoch must not outlive its events."""
         for file in self._files.values():
             file.flush()
 
@@ -201,20 +206,27 @@ class _EventFile:
         # A TensorBoard that was open all the time drops what it had read from this step on.
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self.write(event_pb2.Event(wall_time=time.time(), step=first_step, session_log=start))
+        sync(directory)
+        sync(directory.parent)
 
     def write(self, event: event_pb2.Event) -> None:
         self._records.write(event.SerializeToString())
 
     def flush(self) -> None:
         self._file.flush()
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
 
 
 def _event_files(directory: Path) -> list[Path]:
-    """The event files of a directory in the order in which they were written."""
-    return sorted(directory.glob("events.out.tfevents.*"))
+    """Our event files in a directory, in the order in which they were written; whatever else is there is left alone."""
+    return sorted(
+        path
+        for path in directory.glob("events.out.tfevents.*")
+        if _NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink()
+    )
 
 
 def _remove_events(paths: Iterable[Path], first_step: int = 0) -> None:
@@ -230,6 +242,7 @@ def _remove_events(paths: Iterable[Path], first_step: int = 0) -> None:
         elif end < path.stat().st_size:
             with path.open("r+b") as file:  # in place: a TensorBoard that is reading the file sees nothing twice
                 file.truncate(end)
+                os.fsync(file.fileno())
 
 
 def _read_events(path: Path) -> Iterator[tuple[event_pb2.Event, int]]:

@@ -96,28 +96,33 @@ class CheckpointStore:
             raise RunError(f"the checkpoint {weights} cannot be written: {error.strerror or error}") from error
         return checkpoint
 
-    def latest(self, warn: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
-        """The newest checkpoint that is whole.
+    def newest_first(self, warn: Callable[[str], None] = lambda text: None) -> Iterator[Checkpoint]:
+        """The checkpoints that are whole.
 
         Args:
-            warn: told of each newer one that is not.
+            warn: told of each that is not, when it is its turn.
 
         Raises:
-            RunError: a newer tiedexp wrote it.
+            RunError: a newer tiedexp wrote one.
         """
         for place in sorted(self._places(".json"), reverse=True):
             checkpoint = self._read(place)
-            if checkpoint is not None:
-                return checkpoint
-            warn(f"the checkpoint {self._about(place)} is damaged and is not used")
-        return None
+            if checkpoint is None:
+                warn(f"the checkpoint {self._about(place)} is damaged and is not used")
+            else:
+                yield checkpoint
+
+    def latest(self, warn: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
+        """The newest checkpoint that is whole; as `newest_first`."""
+        return next(self.newest_first(warn), None)
 
     def of_epoch(self, epoch: int) -> Checkpoint:
         """The checkpoint at the end of an epoch; RunError if it is not there whole."""
         checkpoint = self.find(epoch)
         if checkpoint is None:
             path = self._about((epoch, 0))
-            raise RunError(f"{path} is missing, or it and its weights are not what was written")
+            text = f"{path} is missing, or it and its weights are not what was written"
+            raise RunError(f"{text}; training the run again, with --fresh, comes to the same")
         return checkpoint
 
     def find(self, epoch: int) -> Checkpoint | None:

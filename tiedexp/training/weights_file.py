@@ -103,7 +103,7 @@ def _walk(group: Any, depth: int) -> Iterator[Any]:
         link = group.get(name, getclass=True, getlink=True)
         if link is not h5py.HardLink:
             kind = "damaged" if link is None else f"a link ({link.__name__})"
-            raise _RefusedError(f"{group.name}/{name} is {kind}, not weights")
+            raise _RefusedError(f"{group.name.rstrip('/')}/{name} is {kind}, not weights")
         entry = group[name]
         yield entry
         if isinstance(entry, h5py.Group):
