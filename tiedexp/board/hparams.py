@@ -29,7 +29,7 @@ def describe_columns(record: SweepRecord, manifests: Mapping[str, Manifest]) -> 
     """
     values: dict[str, list[HParamValue]] = {name: [] for name in [*_name_axes(record), "seed", *COSTS]}
     open_names: set[str] = set()
-    values["seed"] = [*dict.fromkeys(run.seed for run in record.runs)]
+    values["seed"] = [str(seed) for seed in dict.fromkeys(run.seed for run in record.runs)]
     for variant in record.variants:
         known = _values_of(record, variant, manifests.get(variant.name))
         for name in values.keys() - {"seed"}:
@@ -46,7 +46,7 @@ def read_hparams(
 ) -> dict[str, HParamValue]:
     """A run's values of these columns."""
     variant = next(variant for variant in record.variants if variant.name == planned.variant)
-    known = {**_values_of(record, variant, manifest), "seed": planned.seed}
+    known = {**_values_of(record, variant, manifest), "seed": str(planned.seed)}  # a name, not a quantity
     return {column.name: _fit(known[column.name], column.kind) for column in columns}
 
 

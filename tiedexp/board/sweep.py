@@ -45,11 +45,12 @@ from tiedexp.runs.tensorboard import HPARAMS_METRICS, SPLITS, TRAINING_CHARTS, S
 PAGE = "patterns compared"
 METRICS = (*map(Metric, HPARAMS_METRICS), Metric("loss", "test"))
 
+# TensorBoard draws charts with margins in the reverse order.
 _COMPARED: tuple[tuple[Split, str], ...] = (
-    ("validation", "accuracy"),
-    ("validation", "loss"),
-    ("train", "accuracy"),
     ("train", "loss"),
+    ("train", "accuracy"),
+    ("validation", "loss"),
+    ("validation", "accuracy"),
 )
 
 Event = tuple[int, Any]  # a step and a summary

@@ -161,8 +161,11 @@ def _hparams_data_summary(tag: str, data: Any) -> Any:
 
 
 def layout_summary(pages: Mapping[str, Sequence[Any]]) -> Any:
-    """The charts of the Custom Scalars tab, by the titles of their pages."""
-    categories = [layout_pb2.Category(title=title, chart=charts) for title, charts in pages.items()]
+    """The charts of the Custom Scalars tab, by the titles of their pages, of which the first is open at first."""
+    categories = [
+        layout_pb2.Category(title=title, chart=charts, closed=place > 0)
+        for place, (title, charts) in enumerate(pages.items())
+    ]
     layout = layout_pb2.Layout(category=categories)
     tensor = make_tensor_proto(layout.SerializeToString(), dtype=types_pb2.DT_STRING)
     return _summary(layout_metadata.CONFIG_SUMMARY_TAG, layout_metadata.create_summary_metadata(), tensor)
