@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "data": {"errors"},
     "drawing": {"patterns"},
     "training": {"atomic", "errors", "processor"},
+    "board": {"errors", "reading", "runs"},
     "runs": {"atomic", "errors", "processor", "reading"},
     "evaluation": {"errors"},
     "sweep": {"errors", "experiment", "process", "processor", "runs", "spec"},
