@@ -11,6 +11,7 @@ from tiedexp import __version__
 from tiedexp.cli import (
     bench,
     board,
+    compare,
     data,
     doctor,
     evaluate,
@@ -40,6 +41,7 @@ app.command("sweep")(sweep.sweep)
 app.command("eval")(evaluate.evaluate)
 app.command("extend")(extend.extend)
 app.command("reproduce")(reproduce.reproduce)
+app.command("compare")(compare.compare)
 app.command("board")(board.board)
 app.add_typer(pattern.app, name="pattern")
 app.add_typer(data.app, name="data")

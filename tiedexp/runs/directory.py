@@ -24,13 +24,14 @@ from typing import Any, Literal
 
 from tiedexp.atomic import remove_unfinished, write_text
 from tiedexp.errors import RunError, RunLockedError
-from tiedexp.reading import find_inside, parse_json, read_json, read_text
+from tiedexp.reading import find_inside, parse_json, read_json, read_start, read_text
 from tiedexp.runs.manifest import MANIFEST_FORMAT
 from tiedexp.runs.records import EpochLine, Manifest, Result, check_record
 
 RunStateName = Literal["finished", "running", "failed", "unfinished", "missing"]
 
 MAX_JSON_BYTES = 16 * 2**20
+MAX_LINE_BYTES = 2**16
 MAX_METRICS_BYTES = 64 * 2**20  # a line an epoch, of which there may be 100,000
 _HOLDER = re.compile(r"pid \d+ on [\w.-]+ since [\d :+-]+", re.ASCII)
 _OWN = ("spec.yaml", "manifest.json", "metrics.jsonl", "result.json", "failure.json", "checkpoints", "tensorboard")
@@ -244,14 +245,18 @@ class RunDirectory:
         Raises:
             RunError: it cannot be read, is not as tiedexp writes it, or a newer tiedexp wrote it.
         """
-        self.check_format()
-        return check_record(Manifest, self.read_json("manifest.json"), self.path / "manifest.json")
+        content = self.read_json("manifest.json")
+        self._refuse_newer(content)
+        return check_record(Manifest, content, self.path / "manifest.json")
 
     def check_format(self) -> None:
         """RunError if a newer tiedexp wrote this run; no manifest yet is fine."""
         if not self.inside("manifest.json").is_file():
             return
-        found = self.read_json("manifest.json").get("format")
+        self._refuse_newer(self.read_json("manifest.json"))
+
+    def _refuse_newer(self, manifest: Mapping[str, Any]) -> None:
+        found = manifest.get("format")
         if isinstance(found, int) and found > MANIFEST_FORMAT:
             raise RunError(
                 f"{self.path} was written by a newer tiedexp (format {found}; this one knows {MANIFEST_FORMAT}): "
@@ -263,6 +268,21 @@ class RunDirectory:
         content = self.read_json("result.json")
         check_record(Result, content, self.path / "result.json")
         return content
+
+    def read_result_record(self) -> Result:
+        """What result.json says, without what is not read back; RunError as `read_result`."""
+        return check_record(Result, self.read_json("result.json"), self.path / "result.json")
+
+    def read_first_epoch(self) -> EpochLine | None:
+        """The first line of metrics.jsonl, without reading the others; None if there is none.
+
+        Raises:
+            RunError: it is not as tiedexp writes it.
+        """
+        path = self.inside("metrics.jsonl")
+        line, end, _ = read_start(path, MAX_LINE_BYTES).partition("\n") if path.is_file() else ("", "", "")
+        place = f"{path}, line 1,"
+        return check_record(EpochLine, parse_json(line, place), place) if end else None
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The epochs of metrics.jsonl, in order; a last line that was cut off is left out.

@@ -104,18 +104,21 @@ class EpochLine(_Record):
 
 
 class TestRecord(_Record):
-    """The test in result.json."""
+    """How the best epoch did on a split, in result.json."""
 
     images: int
     loss: float
     accuracy: float
     accuracy_interval: tuple[float, float]
+    top5_accuracy: float | None = None
+    calibration_error: float | None = None
 
 
 class Result(_Record):
     """result.json."""
 
     test: TestRecord
+    validation: TestRecord | None = None
     best_epoch: int
     epochs: int
     stopped_early: bool
