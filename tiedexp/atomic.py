@@ -40,7 +40,8 @@ def write_text(path: Path, text: str) -> None:
 def remove_unfinished(directory: Path) -> None:
     """Delete the temporary files of processes that were killed; nobody else may be writing in the directory."""
     for path in directory.glob(f"{_UNFINISHED}*"):
-        path.unlink(missing_ok=True)
+        if path.is_symlink() or not path.is_dir():  # no directory is ours
+            path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

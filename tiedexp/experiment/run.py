@@ -236,7 +236,7 @@ class ExperimentRun:
         lines = [line for line in self.run.read_metrics() if line["epoch"] < state.epoch]
         if state.line is not None:
             lines.append(state.line)
-        if [line["epoch"] for line in lines] != list(range(1, state.epoch + 1)):
+        if len(lines) != state.epoch or any(line["epoch"] != at for at, line in enumerate(lines, 1)):
             self.observer.warned(f"{self.run.path / 'metrics.jsonl'} has lost some epochs before epoch {state.epoch}")
         self.run.rewrite_metrics(lines)
         self.run.remove_unfinished()

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -156,6 +157,8 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"the run directory {self.path} cannot be written: {error.strerror}") from error
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise RunError(f"{self.path / '.lock'} is not a regular file; delete it")
             try:
                 _lock_exclusively(descriptor)
             except BlockingIOError:

@@ -8,9 +8,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PositiveInt,
+    Strict,
+    StrictBool,
+    ValidationError,
+    model_validator,
+)
 
 from tiedexp.errors import RunError
+
+# Of files whose own content is used, not what pydantic would make of it: "3" is no number.
+Number = Annotated[FiniteFloat, Strict()]
+Count = Annotated[PositiveInt, Strict()]
 
 
 class _Record(BaseModel):
@@ -63,6 +77,9 @@ class Manifest(_Record):
         expanded_weights: the same, every cell counted.
         macs_dense: multiply-adds of one image, forward, every cell counted.
         macs_tied: the same, each group of tied cells counted once.
+        implementations: of tied convs, by name, how they are computed.
+        inexact: each time that the run went on where it might come to other bits.
+        parent: the run that it extends.
     """
 
     format: int
@@ -81,37 +98,38 @@ class Manifest(_Record):
     macs_dense: int
     macs_tied: int
     implementations: dict[str, dict[str, str]] = {}
+    inexact: tuple[dict[str, Any], ...] = ()
     parent: ParentRecord | None = None
 
 
 class SplitLine(_Record):
     """How one split did in an epoch."""
 
-    loss: float
-    accuracy: float
-    images_per_second: float
+    loss: Number
+    accuracy: Number
+    images_per_second: Number
 
 
 class EpochLine(_Record):
     """A line of metrics.jsonl."""
 
-    epoch: int
-    step: int
-    learning_rate: float
+    epoch: Count
+    step: Count
+    learning_rate: Number
     train: SplitLine
     validation: SplitLine | None
-    seconds: float
+    seconds: Number
 
 
 class TestRecord(_Record):
     """How the best epoch did on a split, in result.json."""
 
-    images: int
-    loss: float
-    accuracy: float
-    accuracy_interval: tuple[float, float]
-    top5_accuracy: float | None = None
-    calibration_error: float | None = None
+    images: Count
+    loss: Number
+    accuracy: Number
+    accuracy_interval: tuple[Number, Number]
+    top5_accuracy: Number | None = None
+    calibration_error: Number | None = None
 
 
 class Result(_Record):
@@ -119,10 +137,10 @@ class Result(_Record):
 
     test: TestRecord
     validation: TestRecord | None = None
-    best_epoch: int
-    epochs: int
-    stopped_early: bool
-    seconds: float
+    best_epoch: Count
+    epochs: Count
+    stopped_early: StrictBool
+    seconds: Number
 
 
 Record = TypeVar("Record", bound=BaseModel)
