@@ -92,6 +92,7 @@ def read_runs(paths: Sequence[Path]) -> Collection:
         RunError: a path without a run, a link that leads out of it, or a run named here that cannot be read.
     """
     sweep = None
+    found: list[tuple[RunDirectory, str | None]]
     if len(paths) == 1 and SweepDirectory.is_at(paths[0]):
         directory = SweepDirectory(paths[0])
         sweep = directory.read()
@@ -147,6 +148,8 @@ def read_run(run: RunDirectory, variant: str | None = None) -> RunRecord:
 
 def clean_text(text: str) -> str:
     """Text from a run, for a terminal or a page: of one line, without control characters, not too long."""
+    if text.isprintable() and len(text) <= _MAX_TEXT:
+        return text
     shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
     return shown if len(shown) <= _MAX_TEXT else f"{shown[: _MAX_TEXT - 1]}\N{HORIZONTAL ELLIPSIS}"
 

@@ -122,7 +122,10 @@ class RunDirectory:
     def inside(self, name: str) -> Path:
         """The path of a name in this run; RunError if it leads out of the run, or nowhere."""
         path = self.path / name
-        if path.is_symlink() and not os.path.exists(path):  # noqa: PTH110 (pathlib's raises where links go in a circle)
+        if not path.is_symlink():
+            if "/" not in name and name != "..":  # nothing between the run and it that could lead elsewhere
+                return path
+        elif not os.path.exists(path):  # noqa: PTH110 (pathlib's raises where links go in a circle)
             raise RunError(f"{path} is a link that leads nowhere")
         if not path.resolve().is_relative_to(self.path.resolve()):
             raise RunError(f"{path} leads out of the run directory; it is not read or written")
