@@ -11,7 +11,7 @@ from typing import Any
 from tiedexp.errors import RunError
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.finding import find_runs
-from tiedexp.runs.records import Result
+from tiedexp.runs.records import Manifest, Result
 from tiedexp.runs.sweeps import SweepDirectory, SweepRecord
 
 METRICS = ("accuracy", "loss", "top5_accuracy", "calibration_error")
@@ -125,10 +125,7 @@ def read_run(run: RunDirectory, variant: str | None = None) -> RunRecord:
         RunError: a file of it is not as tiedexp writes it.
     """
     manifest, result = run.read_manifest(), run.read_result_record()
-    try:
-        settings = dict(_flatten(manifest.spec))
-    except RecursionError:
-        raise RunError(f"{run.path / 'manifest.json'} is nested too deep") from None
+    settings = dict(flatten_spec(manifest))
     name, seed = settings.pop("name", None), settings.pop("seed", None)
     if not isinstance(name, str) or type(seed) is not int:
         raise RunError(f"{run.path / 'manifest.json'} is not as tiedexp writes it: the spec has no name or seed")
@@ -142,7 +139,6 @@ def read_run(run: RunDirectory, variant: str | None = None) -> RunRecord:
     seconds = _find_epoch_seconds(run, result)
     if not all(0 <= number <= _MAX_COUNT for number in (*counts, *metrics.values(), seconds)):
         raise RunError(f"{run.path} is not as tiedexp writes it: a metric, weight or time that cannot be")
-    settings = {**settings, PATTERN: clean_text(manifest.pattern)}
     return RunRecord(run, name, seed, settings, metrics, *counts, seconds, variant)
 
 
@@ -163,9 +159,26 @@ def _find_some(path: Path) -> Iterator[RunDirectory]:
         raise RunError(f"{path} holds no run (a directory such as mnist-block-1a2b3c4d5e/seed-0)")
 
 
-def _flatten(spec: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Setting]]:
-    """The values of a spec by dotted keys."""
-    for key, value in spec.items():
+def flatten_spec(manifest: Manifest) -> Iterator[tuple[str, Setting]]:
+    """A run's spec by dotted keys, the pattern by its short name; RunError if it is nested too deep."""
+    yield from ((key, value) for key, value in flatten(manifest.spec) if key != PATTERN)
+    yield PATTERN, clean_text(manifest.pattern)
+
+
+def flatten(content: Mapping[str, Any]) -> Iterator[tuple[str, Setting]]:
+    """The values of JSON objects within each other by dotted keys, lists as JSON.
+
+    Raises:
+        RunError: nested too deep.
+    """
+    try:
+        yield from _flatten(content, "")
+    except RecursionError:
+        raise RunError("a manifest is nested too deep to be one of tiedexp's") from None
+
+
+def _flatten(content: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Setting]]:
+    for key, value in content.items():
         if isinstance(value, dict) and key != "pattern":
             yield from _flatten(value, f"{prefix}{key}.")
         elif value is None or isinstance(value, int | float):
