@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -124,11 +125,9 @@ def _show(comparison: Comparison, columns: Sequence[Column]) -> None:
 
     from tiedexp.compare.rendering import to_rich
 
-    console = Console(highlight=False)
-    table = to_rich(comparison, columns)
-    if not console.is_terminal:  # nobody's window ends there
-        console.width = max(console.width, console.measure(table).maximum)
-    console.print(table)
+    # Where there is no window to end at, lines may be long.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 240)
+    console.print(to_rich(comparison, columns))
     for note in comparison.notes:
         console.print(note, markup=False, style="dim", soft_wrap=not console.is_terminal)
 

@@ -1,7 +1,7 @@
 """Figures as SVG that takes its ink from the page around it, or as PNG on white.
 
-Colours are Okabe & Ito's, safe for the colour-blind (https://jfly.uni-koeln.de/color/); what is compared differs in
-marker and dash too.
+Colours are Okabe & Ito's, safe for the colour-blind (https://jfly.uni-koeln.de/color/), the blue lighter so that it
+shows on a dark page; what is compared differs in marker and dash too.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 # Black stands for the page's own ink: in an SVG it becomes `currentColor`.
 INK = "#010203"
 GREY = "#888888"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#999999")
+COLOURS = ("#1f87c9", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")
 MARKERS = "osD^vPX"
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)), (0, (3, 3)), (0, (1, 2)))
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: it can be searched, and has the page's font
     "svg.hashsalt": "tiedexp",
     "font.size": 10,

@@ -43,7 +43,7 @@ def find_first_pattern(manifest: Manifest, run: RunDirectory) -> Pattern:
     if not isinstance(model, dict):
         raise RunError(f"{run.path / 'manifest.json'} does not say what the kernels are: no model in the spec")
     tying = model.get("tying")
-    written = tying.get("pattern") if isinstance(tying, dict) and manifest.patterns else "full"
+    written: Any = tying.get("pattern") if isinstance(tying, dict) and manifest.patterns else "full"
     try:
         for value in written if isinstance(written, list) else [written]:
             pattern = Pattern.of(value, model.get("kernel_size"))

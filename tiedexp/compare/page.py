@@ -1,4 +1,4 @@
-"""A comparison as one HTML file: a table that can be sorted, the pictures, what to know. It asks no network for anything."""
+"""A comparison as one HTML file: a table that can be sorted, the pictures, what to know. It asks for no network."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ start, so there are no kernels of before the training.</p>
 def _build_table(comparison: Comparison, columns: Sequence[Column]) -> str:
     kinds = {column.key: ' class="number"' if column.is_number else "" for column in columns}
     head = "".join(
-        f'<th scope="col"{kinds[column.key]}><button>{html.escape(column.title)}</button></th>' for column in columns
+        f'<th scope="col"{kinds[column.key]}><button>{_break(column.title)}</button></th>' for column in columns
     )
     body = []
     for row in comparison.rows:
@@ -174,6 +174,11 @@ def _build_table(comparison: Comparison, columns: Sequence[Column]) -> str:
         baseline = ' class="baseline"' if row.label == comparison.baseline else ""
         body.append(f"<tr{baseline}>{''.join(cells)}</tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def _break(title: str) -> str:
+    """A head that may be broken after its slash."""
+    return html.escape(title).replace("/", "/<wbr>")
 
 
 def _build_figure(picture: Picture) -> str:
@@ -191,21 +196,25 @@ _STYLE = """
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6e8eb; --paper: #15181c; --line: #3a4048; --faint: #a2abb6; --good: #35c79a; --bad: #ff9d5c; }
 }
-body { color: var(--ink); background: var(--paper); font: 15px/1.5 system-ui, sans-serif; max-width: 75rem;
+body { color: var(--ink); background: var(--paper); font: 15px/1.5 system-ui, sans-serif; max-width: 82rem;
   margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .9rem; }
-th, td { padding: .3rem .6rem; text-align: left; border-bottom: 1px solid var(--line); }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .85rem; }
+th, td { padding: .3rem .45rem; text-align: left; border-bottom: 1px solid var(--line); }
 td { white-space: nowrap; } th.number, td.number { text-align: right; }
-th button { all: unset; cursor: pointer; font-weight: 600; } th button:focus-visible { outline: 2px solid currentColor; }
-th[aria-sort=ascending] button::after { content: " \\25B2"; } th[aria-sort=descending] button::after { content: " \\25BC"; }
+th button { all: unset; cursor: pointer; font-weight: 600; }
+th button:focus-visible { outline: 2px solid currentColor; }
+th[aria-sort=ascending] button::after { content: " \\25B2"; }
+th[aria-sort=descending] button::after { content: " \\25BC"; }
 tr.baseline { font-weight: 600; } tbody tr:hover { background: color-mix(in srgb, var(--ink) 7%, transparent); }
-.green { color: var(--good); font-weight: 600; } .red { color: var(--bad); font-weight: 600; } .dim { color: var(--faint); }
+.green { color: var(--good); font-weight: 600; } .red { color: var(--bad); font-weight: 600; }
+.dim { color: var(--faint); }
 .notes, figcaption, p { color: var(--faint); font-size: .88rem; }
 figure { margin: 0; } figure svg { max-width: 56rem; width: 100%; height: auto; display: block; }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1rem; }
-img.paper { background: #fff; border-radius: 6px; max-width: 100%; border: 1px solid var(--line); box-sizing: border-box; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(22rem, 1fr)); gap: 1rem; }
+img.paper { background: #fff; border-radius: 6px; max-width: 100%; border: 1px solid var(--line);
+  box-sizing: border-box; }
 """
 
 _SCRIPT = """

@@ -35,6 +35,8 @@ def draw_curves(comparison: Comparison) -> Figure:
     Raises:
         RunError: a run's metrics.jsonl is not as tiedexp writes it.
     """
+    from matplotlib.ticker import MaxNLocator
+
     rows = choose_rows(comparison, MAX_CURVES)
     split = "validation" if comparison.selection is not None else "train"
     metric = comparison.metric.rpartition("/")[2]
@@ -51,7 +53,7 @@ def draw_curves(comparison: Comparison) -> Figure:
         axes.fill_between(epochs, low, high, color=style["color"], alpha=0.13, linewidth=0)
         axes.set_xlim(left=1)
     _limit(axes, metric)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"{split} {metric}")
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
@@ -75,11 +77,10 @@ def draw_trade_off(comparison: Comparison, cost: str, name: str) -> Figure:
     for row, (x, y), better in zip(comparison.rows, points, dominating, strict=True):
         colour = INK if row.label == comparison.baseline else COLOURS[0] if better is None else GREY
         half = _estimate(row).half_width
-        marker = {"marker": "s" if row.label == comparison.baseline else "o", "markersize": 6.5}
         face = colour if better is None else "none"
         axes.errorbar(
             x, y, yerr=None if half is None else [[half], [half]], color=colour, elinewidth=1, capsize=2,
-            markerfacecolor=face, **marker,
+            marker="s" if row.label == comparison.baseline else "o", markersize=6.5, markerfacecolor=face,
         )  # fmt: skip
     if min(x for x, _ in points) > 0:
         axes.set_xscale("log")
@@ -194,7 +195,7 @@ def _read_shares(run: RunDirectory, split: str) -> npt.NDArray[np.float64]:
         raise RunError(f"{run.path / 'result.json'} has no confusion matrix of {split}")
     if len(counts) > MAX_CLASSES:
         raise RunError(f"{run.path}: a confusion matrix of more than {MAX_CLASSES} classes is not drawn")
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
 
 
 def _class_names(row: Row, count: int) -> list[str]:
