@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "board": {"errors", "reading", "runs"},
     "runs": {"atomic", "errors", "processor", "reading"},
     "evaluation": {"errors"},
-    "sweep": {"errors", "experiment", "process", "processor", "runs", "spec"},
+    "sweep": {"errors", "experiment", "process", "processor", "runs", "spec", "training"},
     "experiment": {"data", "drawing", "errors", "evaluation", "layers", "models", "runs", "spec", "training"},
 }
 HEAVY = ("tensorflow", "keras", "tensorflow_datasets")

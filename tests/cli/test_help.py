@@ -35,6 +35,7 @@ def test_the_commands():
         "reproduce",
         "runs",
         "schema",
+        "sweep",
         "train",
         "validate",
     }

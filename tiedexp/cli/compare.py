@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tiedexp.cli.options import Json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tiedexp.compare.rendering import Column
+    from tiedexp.compare.table import Comparison
 
 
 def compare(
@@ -54,6 +61,10 @@ def compare(
     md: Annotated[bool, typer.Option("--md", help="Print a Markdown table.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values, every number in full.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Print a LaTeX table (booktabs).")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page to this file: the table, to be sorted, and pictures; no network.")
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(help="Write the pictures as PNG files into this directory.")] = None,
     json: Json = False,
 ) -> None:
     """Compare variants over their seeds: means, paired differences to a baseline, cost, and who beats whom.
@@ -95,6 +106,8 @@ def compare(
             )
     for sentence in found.left_out:
         print(f"warning: left out: {sentence}", file=sys.stderr)
+    if html is not None or plots is not None:
+        _write_pictures(comparison, shown, paths, html, plots)
     if json:
         print(to_json(comparison))
     elif csv:
@@ -104,11 +117,40 @@ def compare(
     elif latex:
         print(to_latex(comparison, shown))
     else:
-        from rich.console import Console
+        _show(comparison, shown)
 
-        from tiedexp.compare.rendering import to_rich
 
-        console = Console(highlight=False)
-        console.print(to_rich(comparison, shown))
-        for note in comparison.notes:
-            console.print(note, markup=False, style="dim")
+def _show(comparison: Comparison, columns: Sequence[Column]) -> None:
+    from rich.console import Console
+
+    from tiedexp.compare.rendering import to_rich
+
+    # Where there is no window to end at, lines may be long.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 240)
+    console.print(to_rich(comparison, columns))
+    for note in comparison.notes:
+        console.print(note, markup=False, style="dim", soft_wrap=not console.is_terminal)
+
+
+def _write_pictures(
+    comparison: Comparison, columns: Sequence[Column], paths: Sequence[Path], html: Path | None, plots: Path | None
+) -> None:
+    from tiedexp.atomic import write_text
+    from tiedexp.compare.page import build_page, draw_pictures
+    from tiedexp.errors import SpecError
+
+    # Before the drawing, which takes some seconds.
+    if html is not None and not html.parent.is_dir():
+        raise SpecError(f"--html {html}: there is no directory {html.parent}")
+    pictures = draw_pictures(comparison)
+    try:
+        if html is not None:
+            title = f"tiedexp compare {' '.join(path.resolve().name for path in paths[:5])}"
+            write_text(html, build_page(comparison, columns, pictures, title))
+        if plots is not None:
+            plots.mkdir(parents=True, exist_ok=True)
+            for picture in pictures:
+                if picture.png:
+                    (plots / f"{picture.name}.png").write_bytes(picture.png)
+    except OSError as error:
+        raise SpecError(f"the pictures cannot be written to {error.filename}: {error.strerror}") from error

@@ -11,7 +11,7 @@ from typing import Any
 from tiedexp.errors import RunError
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.finding import find_runs
-from tiedexp.runs.records import Result
+from tiedexp.runs.records import Manifest, Result
 from tiedexp.runs.sweeps import SweepDirectory, SweepRecord
 
 METRICS = ("accuracy", "loss", "top5_accuracy", "calibration_error")
@@ -92,6 +92,7 @@ def read_runs(paths: Sequence[Path]) -> Collection:
         RunError: a path without a run, a link that leads out of it, or a run named here that cannot be read.
     """
     sweep = None
+    found: list[tuple[RunDirectory, str | None]]
     if len(paths) == 1 and SweepDirectory.is_at(paths[0]):
         directory = SweepDirectory(paths[0])
         sweep = directory.read()
@@ -124,10 +125,7 @@ def read_run(run: RunDirectory, variant: str | None = None) -> RunRecord:
         RunError: a file of it is not as tiedexp writes it.
     """
     manifest, result = run.read_manifest(), run.read_result_record()
-    try:
-        settings = dict(_flatten(manifest.spec))
-    except RecursionError:
-        raise RunError(f"{run.path / 'manifest.json'} is nested too deep") from None
+    settings = dict(flatten_spec(manifest))
     name, seed = settings.pop("name", None), settings.pop("seed", None)
     if not isinstance(name, str) or type(seed) is not int:
         raise RunError(f"{run.path / 'manifest.json'} is not as tiedexp writes it: the spec has no name or seed")
@@ -141,12 +139,13 @@ def read_run(run: RunDirectory, variant: str | None = None) -> RunRecord:
     seconds = _find_epoch_seconds(run, result)
     if not all(0 <= number <= _MAX_COUNT for number in (*counts, *metrics.values(), seconds)):
         raise RunError(f"{run.path} is not as tiedexp writes it: a metric, weight or time that cannot be")
-    settings = {**settings, PATTERN: clean_text(manifest.pattern)}
     return RunRecord(run, name, seed, settings, metrics, *counts, seconds, variant)
 
 
 def clean_text(text: str) -> str:
     """Text from a run, for a terminal or a page: of one line, without control characters, not too long."""
+    if text.isprintable() and len(text) <= _MAX_TEXT:
+        return text
     shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
     return shown if len(shown) <= _MAX_TEXT else f"{shown[: _MAX_TEXT - 1]}\N{HORIZONTAL ELLIPSIS}"
 
@@ -160,9 +159,26 @@ def _find_some(path: Path) -> Iterator[RunDirectory]:
         raise RunError(f"{path} holds no run (a directory such as mnist-block-1a2b3c4d5e/seed-0)")
 
 
-def _flatten(spec: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Setting]]:
-    """The values of a spec by dotted keys."""
-    for key, value in spec.items():
+def flatten_spec(manifest: Manifest) -> Iterator[tuple[str, Setting]]:
+    """A run's spec by dotted keys, the pattern by its short name; RunError if it is nested too deep."""
+    yield from ((key, value) for key, value in flatten(manifest.spec) if key != PATTERN)
+    yield PATTERN, clean_text(manifest.pattern)
+
+
+def flatten(content: Mapping[str, Any]) -> Iterator[tuple[str, Setting]]:
+    """The values of JSON objects within each other by dotted keys, lists as JSON.
+
+    Raises:
+        RunError: nested too deep.
+    """
+    try:
+        yield from _flatten(content, "")
+    except RecursionError:
+        raise RunError("a manifest is nested too deep to be one of tiedexp's") from None
+
+
+def _flatten(content: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Setting]]:
+    for key, value in content.items():
         if isinstance(value, dict) and key != "pattern":
             yield from _flatten(value, f"{prefix}{key}.")
         elif value is None or isinstance(value, int | float):

@@ -136,7 +136,7 @@ def to_rich(comparison: Comparison, columns: Sequence[Column]) -> Table:
         table.add_column(Text(column.title.replace("/", "\n")), justify="right" if column.is_number else "left")
     for row in comparison.rows:
         style = "bold" if row.label == comparison.baseline else ""
-        table.add_row(*(Text(column.text(row), style=_style(column, row) or style) for column in columns))
+        table.add_row(*(Text(column.text(row), style=find_style(column, row) or style) for column in columns))
     return table
 
 
@@ -274,7 +274,8 @@ def _show_pareto(row: Row) -> str:
     return "*" if row.dominated_by is None else f"beaten by {row.dominated_by}"
 
 
-def _style(column: Column, row: Row) -> str:
+def find_style(column: Column, row: Row) -> str:
+    """`green` and `red` for resolved differences, `dim` for the rest of such words; empty for all else."""
     if column.key == "verdict" and row.is_resolved:
         return "green" if column.text(row) == "better" else "red"
     return "dim" if column.key in ("verdict", "pareto") and column.text(row) not in ("*", "baseline") else ""

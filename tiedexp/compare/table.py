@@ -146,8 +146,8 @@ def build_comparison(
         raise SpecError(f"--metric {metric}: the runs have {', '.join(known)}")
     groups = [group for group in group_runs(found, runs, by) if _values(group, metric)]
     base = _find_baseline(found, groups, baseline)
-    selection = f"validation/{metric.rpartition('/')[2]}"
-    if not all(_values(group, selection) for group in groups):
+    selection: str | None = f"validation/{metric.rpartition('/')[2]}"
+    if not all(_values(group, str(selection)) for group in groups):
         selection = None
     match = None if found.sweep is None else found.sweep.match
     rows = [_build_row(group, base, metric, selection, match) for group in groups]

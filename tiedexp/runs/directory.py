@@ -184,6 +184,21 @@ class RunDirectory:
             else:
                 path.unlink(missing_ok=True)
 
+    def delete(self) -> None:
+        """Delete the run, and its directory and experiment's directory if nothing else is in them.
+
+        Raises:
+            RunError: another process is in it.
+        """
+        with self.lock():
+            self.clear()
+            self.remove_unfinished()
+            for name in ("tags.json", "log.txt", ".lock"):
+                (self.path / name).unlink(missing_ok=True)
+        for directory in (self.path, self.path.parent):
+            with suppress(OSError):  # something else is in it
+                directory.rmdir()
+
     def write_spec(self, text: str) -> None:
         """Write spec.yaml."""
         write_text(self.spec, text)
