@@ -117,18 +117,26 @@ def compare(
     elif latex:
         print(to_latex(comparison, shown))
     else:
-        _show(comparison, shown)
+        _show(comparison, shown, may_leave_out=not columns)
 
 
-def _show(comparison: Comparison, columns: Sequence[Column]) -> None:
+def _show(comparison: Comparison, columns: Sequence[Column], *, may_leave_out: bool) -> None:
     from rich.console import Console
 
-    from tiedexp.compare.rendering import to_rich
+    from tiedexp.compare.rendering import leave_out, to_rich
 
     # Where there is no window to end at, lines may be long.
     console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 240)
-    console.print(to_rich(comparison, columns))
-    for note in comparison.notes:
+    wide = console.options.update(width=1000)
+    left, kept = [], list(columns)
+    while may_leave_out and console.measure(to_rich(comparison, kept), options=wide).maximum > console.width:
+        if (column := leave_out(kept)) is None:
+            break
+        kept.remove(column)
+        left.append(column.key)
+    console.print(to_rich(comparison, kept))
+    narrow = f"Left out in this window: {', '.join(left)}; --columns shows others, --html all."
+    for note in (*comparison.notes, *([narrow] if left else [])):
         console.print(note, markup=False, style="dim", soft_wrap=not console.is_terminal)
 
 

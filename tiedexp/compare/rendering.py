@@ -29,6 +29,7 @@ _LATEX = str.maketrans(
         **{character: f"\\{character}" for character in "&%$#_{}"},
     }
 )
+_DISPENSABLE = ("macs_dense", "epoch_seconds", "macs_tied", "verdict", "selection", "seeds", "pareto")
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#~"})
 
 
@@ -120,6 +121,12 @@ def sort_rows(comparison: Comparison, key: str) -> tuple[Row, ...]:
     numbers = all(isinstance(column.value(row), int | float) for row in known)
     known.sort(key=column.value if numbers else lambda row: str(column.value(row)), reverse=best_first)
     return (*known, *(row for row in comparison.rows if column.value(row) is None))
+
+
+def leave_out(columns: Sequence[Column]) -> Column | None:
+    """The column that is missed least where a window is too narrow for all of them; None if none can go."""
+    by_key = {column.key: column for column in columns}
+    return next((by_key[key] for key in _DISPENSABLE if key in by_key), None)
 
 
 # Formats
