@@ -72,9 +72,10 @@ def compare(
     Reads run directories alone, which may come from anywhere. A row is a variant, the runs that differ only in their
     seed; the variants are ordered by validation, and the test is reported.
 
-        tiedexp compare runs/my-sweep                                 a sweep, as it was planned
-        tiedexp compare runs/my-sweep --where 'model.depth < 8' --md  some of it, for a README
-        tiedexp compare runs --by model.tying.pattern                 all runs, by their pattern
+    \b
+    tiedexp compare runs/my-sweep                                 a sweep, as it was planned
+    tiedexp compare runs/my-sweep --where 'model.depth < 8' --md  some of it, for a README
+    tiedexp compare runs --by model.tying.pattern                 all runs, by their pattern
     """
     from dataclasses import replace
 
