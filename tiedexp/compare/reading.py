@@ -137,7 +137,7 @@ def read_run(run: RunDirectory, variant: str | None = None) -> RunRecord:
         if (value := getattr(record, metric, None)) is not None
     }
     seconds = _find_epoch_seconds(run, result)
-    if not all(0 <= number <= _MAX_COUNT for number in (*counts, *metrics.values(), seconds)):
+    if not all(0 <= number <= _MAX_COUNT for number in (*counts, *metrics.values(), result.epochs, seconds)):
         raise RunError(f"{run.path} is not as tiedexp writes it: a metric, weight or time that cannot be")
     return RunRecord(run, name, seed, settings, metrics, *counts, seconds, variant)
 
