@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tiedexp.cli.board import _link_runs
+from tiedexp.board.links import link_runs
 from tiedexp.errors import RunError
 from tiedexp.runs.tensorboard import TensorBoardLog
 
@@ -52,7 +52,7 @@ def names_of(folder: Path, *paths: Path) -> set[str]:
     folder.mkdir()
     linked: dict[Path, str] = {}
     for path in paths:
-        _link_runs(path, folder, linked)
+        link_runs(path, folder, linked)
     for run, name in linked.items():
         assert (folder / name).resolve() == run / "tensorboard"
     return set(linked.values())
@@ -86,9 +86,9 @@ def test_what_lies_inside_a_run_is_no_run(runs, tmp_path):
 def test_a_run_that_starts_later_is_added(runs, tmp_path):
     folder, linked = tmp_path / "links", {}
     folder.mkdir()
-    _link_runs(runs, folder, linked)
+    link_runs(runs, folder, linked)
     make_run(runs / "tiny-1a2b" / "seed-2")
-    _link_runs(runs, folder, linked)
+    link_runs(runs, folder, linked)
     assert (folder / "tiny-1a2b" / "seed-2" / "train").is_dir()
 
 

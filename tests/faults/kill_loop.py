@@ -64,7 +64,7 @@ def _try_moments(folder: Path, options: argparse.Namespace) -> list[tuple[str, s
     """(place, problem) of each killed run."""
     moments = random.Random(options.seed)
     straight = _finish(folder / "straight", SPEC)
-    expected = _read_run(straight)
+    expected = read_run(straight)
     begin = (straight / "spec.yaml").stat().st_mtime
     first = min(path.stat().st_mtime for path in (straight / "checkpoints").iterdir()) - begin
     whole = (straight / "result.json").stat().st_mtime - begin
@@ -86,7 +86,7 @@ def _try_moments(folder: Path, options: argparse.Namespace) -> list[tuple[str, s
 
 def _try_writes(folder: Path, options: argparse.Namespace) -> list[tuple[str, str]]:
     spec = {**SPEC, "training": {**SPEC["training"], "epochs": 1, "steps_per_epoch": 6, "early_stopping": None}}  # type: ignore[dict-item]
-    expected = _read_run(_finish(folder / "straight", spec))
+    expected = read_run(_finish(folder / "straight", spec))
     _fork(folder / "counted", spec, prepare=lambda: _watch_writes(None, folder / "places"))
     places = list(enumerate((folder / "places").read_text().splitlines()))
     chosen = places if options.sample is None else random.Random(options.seed).sample(places, options.sample)
@@ -223,13 +223,13 @@ def _describe(root: Path) -> str:
 
 
 def _compare(place: str, run: Path, expected: dict[str, Any]) -> tuple[str, str]:
-    found = _read_run(run)
+    found = read_run(run)
     different = [name for name in expected.keys() | found.keys() if found.get(name) != expected.get(name)]
     print(f"{place}: {'DIFFERENT: ' + ', '.join(sorted(different)) if different else 'identical'}", flush=True)
     return place, ", ".join(different)
 
 
-def _read_run(run: Path) -> dict[str, Any]:
+def read_run(run: Path) -> dict[str, Any]:
     """All of a run that must not depend on interruptions."""
     import h5py
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader

@@ -19,3 +19,16 @@ def test_killed_runs_come_to_the_same_bits(arguments):
     assert done.returncode == 0, done.stdout + done.stderr
     killed = int(arguments[-1])
     assert f"{killed} killed runs, {killed} identical to the run that never stopped" in done.stdout
+
+
+def test_a_killed_sweep_is_completed_with_nothing_lost_done_twice_or_different():
+    script = SCRIPT.with_name("sweep_kills.py")
+    done = subprocess.run(
+        [sys.executable, script, "--kills", "2", "--seed", "3"],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 kills in 1 sweeps: all runs are there, done once, and identical" in done.stdout

@@ -120,8 +120,8 @@ PROBLEMS = [
      "1:1: the variants untied and again are the same experiment; leave one out"),
     ("seeds twice", ("seeds: 2", "seeds: [1, 1]"), "11:8: seeds: a seed is given twice"),
     ("no seeds", ("seeds: 2", "seeds: 0"),
-     "11:8: seeds: must be a whole number from 1 to 1000, or a list of one or more items, each a whole number from 0 to "
-     "2147483647. Received: 0"),
+     "11:8: seeds: must be a whole number from 1 to 1000, or a list of one or more items, each a whole number from 0 "
+     "to 2147483647. Received: 0"),
     ("lists of other lengths", ("seeds: 2", "zip: {model.depth: [1, 2], model.width: [4]}"),
      "11:1: zip: the lists must have the same length; model.depth has 2, model.width has 1"),
     ("both in grid and zip", ("seeds: 2", "zip: {model.tying.pattern: [block]}"),

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 REFRESH_SECONDS = 5.0
+MEANS_PAGE = "#custom_scalars&regexInput=mean%24"  # only of up to 40 runs that fit does TensorBoard show all at first
 
 
 def board(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[RUNS]...", help="Run directories, or directories of runs. [default: all runs]"),
+        typer.Argument(
+            metavar="[RUNS]...", help="Run directories, directories of runs, or one sweep. [default: all runs]"
+        ),
     ] = None,
     root: Annotated[
         Path | None, typer.Option("--runs", help="The directory of all runs. [default: $TIEDEXP_RUNS or ./runs]")
@@ -33,8 +35,13 @@ def board(
 
     Runs that start later in a directory given here appear by themselves.
 
+    Of a sweep, runs are named by what differs and their seed (`block d4 s0`). Where a variant has two seeds or more,
+    `block d4 mean`, `mean-std` and `mean+std` are the mean over them and a standard deviation below and above it. The
+    HParams tab has a row a run and the hyperparameters that differ; Custom Scalars draws the means with their margins.
+
         tiedexp board                            every run
         tiedexp board runs/mnist-block-*         all seeds of some experiments
+        tiedexp board runs/patterns-on-mnist     a sweep
     """
     from tiedexp.runs.directory import find_runs_root
 
@@ -51,123 +58,51 @@ def board(
 
 
 def _serve(paths: list[Path], folder: Path, host: str, port: int | None, open_browser: bool) -> None:
-    """Show the runs under `paths` by links in `folder`; returns only by an exception."""
-    linked: dict[Path, str] = {}
-    for path in paths:
-        _link_runs(path, folder, linked)
-    url = _launch_tensorboard(folder, host, port)
-    typer.echo(f"TensorBoard of {len(linked)} run{'s' * (len(linked) != 1)} at {url} (Ctrl-C ends it)")
+    """Show the runs under `paths` in `folder`; returns only by an exception."""
+    from tiedexp.board.server import launch_tensorboard
+    from tiedexp.runs.sweeps import SweepDirectory
+
+    sweeps = [path for path in paths if SweepDirectory.is_at(path)]
+    if sweeps and len(paths) > 1:
+        raise typer.BadParameter(
+            f"the sweep {sweeps[0]} is shown by itself; beside others, name its runs: {sweeps[0]}/*"
+        )
+    what, refresh = _show_sweep(sweeps[0], folder) if sweeps else _show_runs(paths, folder)
+    url = launch_tensorboard(folder, host, port, REFRESH_SECONDS)
+    typer.echo(f"TensorBoard of {what} at {url} (Ctrl-C ends it)")
+    if sweeps:
+        typer.echo(f"mean and standard deviation of each variant: {url}{MEANS_PAGE}")
     if open_browser:
         typer.launch(url)
     while True:
         time.sleep(REFRESH_SECONDS)
+        refresh()
+
+
+def _show_runs(paths: list[Path], folder: Path) -> tuple[str, Callable[[], None]]:
+    """Link the runs under `paths`; gives what is shown, and what adds runs that start later."""
+    from tiedexp.board.links import link_runs
+
+    linked: dict[Path, str] = {}
+    for path in paths:
+        link_runs(path, folder, linked)
+
+    def refresh() -> None:
         for path in filter(Path.is_dir, paths):
-            _link_runs(path, folder, linked, required=False)
+            link_runs(path, folder, linked, required=False)
+
+    return _count(len(linked), "run"), refresh
 
 
-def _launch_tensorboard(folder: Path, host: str, port: int | None) -> str:
-    """Start TensorBoard in a thread of this process and return its URL."""
-    import io
-    import sys
-    from contextlib import redirect_stderr
-    from types import ModuleType
+def _show_sweep(path: Path, folder: Path) -> tuple[str, Callable[[], None]]:
+    """Show a sweep; gives what is shown, and what brings it up to date."""
+    from tiedexp.board.sweep import SweepBoard
+    from tiedexp.runs.sweeps import SweepDirectory
 
-    # TensorBoard's own switch for a build without TensorFlow: it needs none, and would load it on some requests.
-    sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
-    from tensorboard import program
-
-    from tiedexp.errors import RunError
-
-    tensorboard = program.TensorBoard(plugins=_load_plugins())
-    tensorboard.configure(logdir=str(folder), host=host, port=port, reload_interval=REFRESH_SECONDS)
-    try:
-        with redirect_stderr(io.StringIO()):  # a note about flags that this command does not have
-            url: str = tensorboard.launch()
-    except program.TensorBoardServerException as error:
-        raise RunError(f"TensorBoard does not start: {error.msg}") from error
-    return url
+    board = SweepBoard(SweepDirectory(path), folder)
+    board.update(strict=True)
+    return f"the sweep {path.resolve().name}, {_count(board.shown, 'run')} of {board.planned},", board.update
 
 
-def _load_plugins() -> list[Any]:
-    """The parts of TensorBoard that show what a run writes; others open files that a log names, wherever they are."""
-    from tensorboard.plugins.core.core_plugin import CorePluginLoader
-    from tensorboard.plugins.custom_scalar.custom_scalars_plugin import CustomScalarsPlugin
-    from tensorboard.plugins.distribution.distributions_plugin import DistributionsPlugin
-    from tensorboard.plugins.histogram.histograms_plugin import HistogramsPlugin
-    from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
-    from tensorboard.plugins.image.images_plugin import ImagesPlugin
-    from tensorboard.plugins.metrics.metrics_plugin import MetricsPlugin
-    from tensorboard.plugins.scalar.scalars_plugin import ScalarsPlugin
-    from tensorboard.plugins.text.text_plugin import TextPlugin
-
-    return [
-        CorePluginLoader(include_debug_info=True),
-        MetricsPlugin,
-        ScalarsPlugin,
-        CustomScalarsPlugin,
-        ImagesPlugin,
-        DistributionsPlugin,
-        HistogramsPlugin,
-        TextPlugin,
-        HParamsPlugin,
-    ]
-
-
-def _link_runs(path: Path, folder: Path, linked: dict[Path, str], *, required: bool = True) -> None:
-    """Link the log of each run at or below `path` into `folder`, as `<experiment>/<seed>`, if it is not yet there.
-
-    Args:
-        path: a run, or a directory of runs.
-        folder: where the links are made.
-        linked: the runs linked so far and their names, added to.
-        required: whether it is an error that there is no run.
-
-    Raises:
-        RunError: `path` is absent, holds no run, or has a link that leads out of it.
-    """
-    from tiedexp.errors import RunError
-    from tiedexp.runs.directory import RunDirectory
-
-    if not path.is_dir():
-        raise RunError(f"{path} is no directory of runs" + ("" if path.exists() else ": it does not exist"))
-    found = False
-    for run in _find_runs(path.resolve()):
-        found = True
-        if run in linked:
-            continue
-        log = RunDirectory(run).tensorboard
-        for _ in _walk(log):
-            pass
-        name = "/".join(run.parts[-2:])
-        if name in linked.values():
-            name += f" ({len(linked)})"
-        link = folder / name
-        link.parent.mkdir(exist_ok=True)
-        link.symlink_to(log, target_is_directory=True)
-        linked[run] = name
-    if required and not found:
-        raise RunError(f"{path} holds no run with a TensorBoard log (a directory such as mnist-block-1a2b3c/seed-0)")
-
-
-def _find_runs(top: Path) -> Iterator[Path]:
-    """The directories at or below `top` that hold a TensorBoard log."""
-    for directory, below in _walk(top):
-        if (directory / "tensorboard").is_dir():
-            below.clear()
-            yield directory
-
-
-def _walk(top: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Each directory at or below `top`, and the names of those below it, which the caller may remove.
-
-    Raises:
-        RunError: a link leads out of `top`.
-    """
-    from tiedexp.errors import RunError
-
-    for name, below, files in os.walk(top):
-        for entry in (Path(name, entry) for entry in below + files):
-            if entry.is_symlink() and not entry.resolve().is_relative_to(top):
-                raise RunError(f"{entry} is a link that leads out of {top}; it is not followed")
-        below.sort()
-        yield Path(name), below
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

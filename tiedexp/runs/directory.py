@@ -25,13 +25,14 @@ from typing import Any, Literal
 
 from tiedexp.atomic import remove_unfinished, write_text
 from tiedexp.errors import RunError, RunLockedError
-from tiedexp.reading import find_inside, parse_json, read_json, read_text
+from tiedexp.reading import find_inside, parse_json, read_json, read_start, read_text
 from tiedexp.runs.manifest import MANIFEST_FORMAT
 from tiedexp.runs.records import EpochLine, Manifest, Result, check_record
 
 RunStateName = Literal["finished", "running", "failed", "unfinished", "missing"]
 
 MAX_JSON_BYTES = 16 * 2**20
+MAX_LINE_BYTES = 2**16
 MAX_METRICS_BYTES = 64 * 2**20  # a line an epoch, of which there may be 100,000
 _HOLDER = re.compile(r"pid \d+ on [\w.-]+ since [\d :+-]+", re.ASCII)
 # In the order in which a run is cleared: a process that is killed meanwhile leaves a run that can go on, or start over.
@@ -184,6 +185,21 @@ class RunDirectory:
             else:
                 path.unlink(missing_ok=True)
 
+    def delete(self) -> None:
+        """Delete the run, and its directory and experiment's directory if nothing else is in them.
+
+        Raises:
+            RunError: another process is in it.
+        """
+        with self.lock():
+            self.clear()
+            self.remove_unfinished()
+            for name in ("tags.json", "log.txt", ".lock"):
+                (self.path / name).unlink(missing_ok=True)
+        for directory in (self.path, self.path.parent):
+            with suppress(OSError):  # something else is in it
+                directory.rmdir()
+
     def write_spec(self, text: str) -> None:
         """Write spec.yaml."""
         write_text(self.spec, text)
@@ -248,14 +264,18 @@ class RunDirectory:
         Raises:
             RunError: it cannot be read, is not as tiedexp writes it, or a newer tiedexp wrote it.
         """
-        self.check_format()
-        return check_record(Manifest, self.read_json("manifest.json"), self.path / "manifest.json")
+        content = self.read_json("manifest.json")
+        self._refuse_newer(content)
+        return check_record(Manifest, content, self.path / "manifest.json")
 
     def check_format(self) -> None:
         """RunError if a newer tiedexp wrote this run; no manifest yet is fine."""
         if not self.inside("manifest.json").is_file():
             return
-        found = self.read_json("manifest.json").get("format")
+        self._refuse_newer(self.read_json("manifest.json"))
+
+    def _refuse_newer(self, manifest: Mapping[str, Any]) -> None:
+        found = manifest.get("format")
         if isinstance(found, int) and found > MANIFEST_FORMAT:
             raise RunError(
                 f"{self.path} was written by a newer tiedexp (format {found}; this one knows {MANIFEST_FORMAT}): "
@@ -267,6 +287,21 @@ class RunDirectory:
         content = self.read_json("result.json")
         check_record(Result, content, self.path / "result.json")
         return content
+
+    def read_result_record(self) -> Result:
+        """What result.json says, without what is not read back; RunError as `read_result`."""
+        return check_record(Result, self.read_json("result.json"), self.path / "result.json")
+
+    def read_first_epoch(self) -> EpochLine | None:
+        """The first line of metrics.jsonl, without reading the others; None if there is none.
+
+        Raises:
+            RunError: it is not as tiedexp writes it.
+        """
+        path = self.inside("metrics.jsonl")
+        line, end, _ = read_start(path, MAX_LINE_BYTES).partition("\n") if path.is_file() else ("", "", "")
+        place = f"{path}, line 1,"
+        return check_record(EpochLine, parse_json(line, place), place) if end else None
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The epochs of metrics.jsonl, in order; a last line that was cut off is left out.

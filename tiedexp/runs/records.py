@@ -73,6 +73,7 @@ class Manifest(_Record):
     Args:
         spec: the resolved spec, for readers that do not want its YAML; keys without a value are left out.
         pattern: a short name of the tying, `none` without.
+        patterns: the digest of the pattern of each tied conv, by its name.
         unique_weights: trainable weights, each group of tied cells counted once.
         expanded_weights: the same, every cell counted.
         macs_dense: multiply-adds of one image, forward, every cell counted.
@@ -93,6 +94,7 @@ class Manifest(_Record):
     data: DataRecord
     spec: dict[str, Any]
     pattern: str
+    patterns: dict[str, str] = {}
     unique_weights: int
     expanded_weights: int
     macs_dense: int
@@ -122,18 +124,21 @@ class EpochLine(_Record):
 
 
 class TestRecord(_Record):
-    """The test in result.json."""
+    """How the best epoch did on a split, in result.json."""
 
     images: Count
     loss: Number
     accuracy: Number
     accuracy_interval: tuple[Number, Number]
+    top5_accuracy: Number | None = None
+    calibration_error: Number | None = None
 
 
 class Result(_Record):
     """result.json."""
 
     test: TestRecord
+    validation: TestRecord | None = None
     best_epoch: Count
     epochs: Count
     stopped_early: StrictBool

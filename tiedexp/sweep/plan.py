@@ -112,7 +112,7 @@ def _match(
         return sweep.variants
     baseline = next(variant for variant in sweep.variants if variant.name == sweep.baseline)
     if sweep.match == "time":
-        known = _matched_before(sweep, directory)
+        known = _matched_before(sweep, baseline, directory)
         if known is not None:
             return tuple(replace(each, spec=with_width(each.spec, known[each.name])) for each in sweep.variants)
         if measure_step is None:
@@ -124,19 +124,19 @@ def _match(
     return tuple(each if each is baseline else replace(each, spec=fit(each.spec)) for each in sweep.variants)
 
 
-def _matched_before(sweep: Sweep, directory: SweepDirectory) -> Mapping[str, int] | None:
-    """The widths that an earlier plan measured for just these variants, by their names."""
+def _matched_before(sweep: Sweep, baseline: Variant, directory: SweepDirectory) -> Mapping[str, int] | None:
+    """The widths that an earlier plan measured for just these variants and baseline, by their names."""
     try:
         record = directory.read()
     except RunError:
         return None
     before = {variant.name: variant.settings for variant in record.variants}
-    same = (record.match, record.baseline, before) == (
-        sweep.match,
-        sweep.baseline,
-        {variant.name: variant.settings for variant in sweep.variants},
-    )
-    return {variant.name: variant.width for variant in record.variants} if same else None
+    same_variants = before == {variant.name: variant.settings for variant in sweep.variants}
+    baseline_path = locate_run(baseline.spec, Path()).path.parent.as_posix()
+    same_baseline = any(run.path.startswith(f"{baseline_path}/") for run in record.runs)
+    if record.match != sweep.match or not same_variants or not same_baseline:
+        return None
+    return {variant.name: variant.width for variant in record.variants}
 
 
 def _fits(run: SweepRun, pattern: str) -> bool:

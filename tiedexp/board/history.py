@@ -1,0 +1,105 @@
+"""What a run has done so far, from its JSON files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiedexp.reading import read_text
+from tiedexp.runs.directory import MAX_JSON_BYTES, RunDirectory
+from tiedexp.runs.records import Manifest
+from tiedexp.runs.tensorboard import Split
+
+Series = Mapping[int, Mapping[str, float]]  # epoch -> tag -> value
+
+_FILES = ("manifest.json", "metrics.jsonl", "result.json", "failure.json")
+
+
+@dataclass(frozen=True, eq=False)
+class RunHistory:
+    """A run as it was when its files were read.
+
+    Args:
+        manifest: what it was made with.
+        spec: the text of spec.yaml.
+        series: of each split, with the tags of its log; the test is one value, at the best epoch.
+        epochs: how many are over.
+        succeeded: how it ended; None if it has not.
+    """
+
+    manifest: Manifest
+    spec: str
+    series: Mapping[Split, Series]
+    epochs: int
+    succeeded: bool | None
+
+    @property
+    def validation_accuracy(self) -> Mapping[int, float]:
+        """By epoch; at the last one, of a run that is tested, that of the epoch that was."""
+        found = {epoch: values["accuracy"] for epoch, values in self.series["validation"].items()}
+        for best in self.series["test"]:
+            if best in found:
+                found[self.epochs] = found[best]
+        return found
+
+
+class RunReader:
+    """Reads a run again when its files have changed.
+
+    Args:
+        run: the run, whether it exists or not.
+    """
+
+    def __init__(self, run: RunDirectory):
+        self.run = run
+        self._state: object = None
+        self._history: RunHistory | None = None
+
+    def read(self) -> RunHistory | None:
+        """The run's history, the same object as long as nothing has happened; None for a run that has not begun.
+
+        Raises:
+            RunError: a file of the run is damaged, or leads out of it.
+        """
+        state = [_state_of(self.run.inside(name)) for name in _FILES]
+        if state != self._state:
+            self._history = _read_history(self.run)
+            self._state = state
+        return self._history
+
+
+def _state_of(path: Path) -> tuple[int, int, int] | None:
+    """Something that is another whenever a file has been written."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 (pathlib's raises where links go in a circle)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _read_history(run: RunDirectory) -> RunHistory | None:
+    if not run.inside("manifest.json").is_file():
+        return None
+    lines = run.read_metrics()
+    series: dict[Split, Series] = {
+        split: {
+            line["epoch"]: {**line[split], "learning_rate": line["learning_rate"]} for line in lines if line.get(split)
+        }
+        for split in ("train", "validation")
+    }
+    series["test"] = {}
+    epochs = max((line["epoch"] for line in lines), default=0)
+    if run.finished:
+        result = run.read_result()
+        epochs = result["epochs"]
+        series["test"] = {result["best_epoch"]: {tag: result["test"][tag] for tag in ("loss", "accuracy")}}
+    failed = run.inside("failure.json").is_file()
+    return RunHistory(
+        manifest=run.read_manifest(),
+        spec=read_text(run.spec, MAX_JSON_BYTES),
+        series=series,
+        epochs=epochs,
+        succeeded=True if run.finished else False if failed else None,
+    )

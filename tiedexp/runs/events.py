@@ -1,0 +1,103 @@
+"""Event files, which is how TensorBoard is told anything.
+
+They are written record by record with TensorBoard's own protocol buffers and without TensorFlow: nothing is queued, a
+flush brings all to the disk, and a full disk is an `OSError` where it happened.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from tensorboard.compat.proto import event_pb2
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from tiedexp.atomic import sync
+
+_NAME = re.compile(r"events\.out\.tfevents\.[0-9]{6}\.[0-9]+")
+
+
+class EventFile:
+    """A new event file, which TensorBoard reads after those already in the directory.
+
+    Args:
+        directory: where it is made.
+        first_step: TensorBoard forgets what earlier files say of this step and of later ones.
+    """
+
+    def __init__(self, directory: Path, first_step: int = 0):
+        directory.mkdir(parents=True, exist_ok=True)
+        earlier = list_event_files(directory)
+        number = int(earlier[-1].name.split(".")[3]) + 1 if earlier else 1  # clocks may go back, numbers do not
+        self._file = (directory / f"events.out.tfevents.{number:06d}.{time.time_ns()}").open("xb")
+        self._records = RecordWriter(self._file)
+        self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
+        # A TensorBoard that was open all the time drops what it had read from this step on.
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._write(event_pb2.Event(wall_time=time.time(), step=first_step, session_log=start))
+        sync(directory)
+        sync(directory.parent)
+
+    def write(self, step: int, summary: Any) -> None:
+        """Add a summary, a message of `tiedexp.runs.summaries`, at a step."""
+        self._write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
+
+    def _write(self, event: Any) -> None:
+        self._records.write(event.SerializeToString())
+
+    def flush(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def list_event_files(directory: Path) -> list[Path]:
+    """Our event files in a directory, in the order in which they were written; whatever else is there is left alone."""
+    return sorted(
+        path
+        for path in directory.glob("events.out.tfevents.*")
+        if _NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink()
+    )
+
+
+def remove_events(paths: Iterable[Path], first_step: int = 0) -> None:
+    """Cut each file before its first event of `first_step` or later, or delete it if no summary comes before."""
+    for path in paths:
+        end, has_summary = 0, False
+        for event, event_end in read_events(path):
+            if event.step >= first_step and event.HasField("summary"):
+                break
+            end, has_summary = event_end, has_summary or event.HasField("summary")
+        if not has_summary:
+            path.unlink()
+        elif end < path.stat().st_size:
+            with path.open("r+b") as file:  # in place: a TensorBoard that is reading the file sees nothing twice
+                file.truncate(end)
+                os.fsync(file.fileno())
+
+
+def read_events(path: Path) -> Iterator[tuple[event_pb2.Event, int]]:
+    """Each event of a file and where its record ends, up to one that was cut off or damaged.
+
+    A record is a length (8 bytes), its checksum (4), the event and its checksum (4):
+    https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        while header := file.read(12):
+            end = file.tell() + struct.unpack("<Q", header[:8])[0] + 4 if len(header) == 12 else size + 1
+            if end > size:
+                return
+            try:
+                event = event_pb2.Event.FromString(file.read(end - 4 - file.tell()))
+            except DecodeError:
+                return
+            yield event, file.seek(end)
