@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import traceback
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tiedexp.experiment.evaluate import evaluate_run
 from tiedexp.experiment.observer import Observer
 from tiedexp.experiment.plan import locate_run
 from tiedexp.experiment.run import run_experiment
+from tiedexp.runs.directory import _OWN
 from tiedexp.spec.loading import load_spec
 from tiedexp.training.checkpoint import CheckpointStore, _checksum
 from tiedexp.training.selection import BestEpoch
@@ -386,6 +388,36 @@ def test_the_events_of_an_epoch_are_on_disk_before_its_checkpoint(make_spec, tmp
     assert {"train", "validation"} <= set(order[:first])
     assert {"train", "validation"} <= set(order[first:second])
     assert {"test"} <= set(order[second:end])
+
+
+def test_a_lost_manifest_costs_no_checkpoint(cut_off, tmp_path):
+    spec, run = cut_off
+    (run.path / "manifest.json").unlink()
+    before = sorted(path.name for path in run.checkpoints.iterdir())
+    with pytest.raises(RunError, match=r"has checkpoints but no manifest.json, .* --fresh starts over"):
+        run_experiment(spec, root=tmp_path)
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == before
+    assert run_experiment(spec, root=tmp_path, fresh=True).finished
+
+
+def test_a_lost_spec_is_there_again_at_the_end(cut_off, tmp_path):
+    spec, run = cut_off
+    run.spec.unlink()
+    assert load_spec(run_experiment(spec, root=tmp_path).spec) == spec
+
+
+@pytest.mark.parametrize("cleared", range(1, len(_OWN)))
+def test_a_run_that_was_killed_while_it_was_cleared(make_spec, tmp_path, monkeypatch, cleared):
+    """It goes on or starts over; either way it comes to the same."""
+    spec = make_spec(training={"epochs": 2})
+    straight = run_experiment(spec, root=tmp_path / "straight")
+    shutil.copytree(tmp_path / "straight", tmp_path / "cut")
+    with monkeypatch.context() as patch:
+        patch.setattr("tiedexp.runs.directory._OWN", _OWN[:cleared])
+        locate_run(spec, tmp_path / "cut").clear()
+    resumed = run_experiment(spec, root=tmp_path / "cut")
+    assert_same_run(resumed, straight)
+    assert_same_series(resumed, straight)
 
 
 def test_lost_metrics_are_told(cut_off, tmp_path):

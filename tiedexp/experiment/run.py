@@ -158,10 +158,14 @@ class ExperimentRun:
         self.run.check_format()
         self.run.inside("failure.json").unlink(missing_ok=True)
         begun = self.run.inside("manifest.json").is_file()
+        if not begun and self.store.latest() is not None:
+            raise RunError(
+                f"{self.run.path} has checkpoints but no manifest.json, which says what they were made with, "
+                "so it cannot go on; --fresh starts over"
+            )
         checkpoint = self._find_checkpoint() if begun else None
         if checkpoint is None:
             self.run.clear()
-            self.run.write_spec(dump_spec(self.spec))
             self.run.write_json("manifest.json", self._manifest())
             rule = self.spec.training.early_stopping
             state = RunState(0, BestEpoch(), None if rule is None else EarlyStopping(**rule.model_dump()))
@@ -170,6 +174,7 @@ class ExperimentRun:
             self._check_same(state, allow_inexact=allow_inexact)
             self.saved = state = self._restore(checkpoint, state)
             self.observer.resumed(state.epoch, state.sums.steps)
+        self.run.write_spec(dump_spec(self.spec))
         splits = {"train": self.train, "validation": self.validation, "test": self.dataset.test}
         sizes = {name: len(split.labels) for name, split in splits.items()}
         self.observer.planned(self.plan, self.run, self.device, self.dataset, sizes)

@@ -35,7 +35,8 @@ MAX_JSON_BYTES = 16 * 2**20
 MAX_LINE_BYTES = 2**16
 MAX_METRICS_BYTES = 64 * 2**20  # a line an epoch, of which there may be 100,000
 _HOLDER = re.compile(r"pid \d+ on [\w.-]+ since [\d :+-]+", re.ASCII)
-_OWN = ("spec.yaml", "manifest.json", "metrics.jsonl", "result.json", "failure.json", "checkpoints", "tensorboard")
+# In the order in which a run is cleared: a process that is killed meanwhile leaves a run that can go on, or start over.
+_OWN = ("result.json", "checkpoints", "metrics.jsonl", "failure.json", "tensorboard", "spec.yaml", "manifest.json")
 
 
 def find_runs_root(root: Path | None) -> Path:
@@ -176,8 +177,8 @@ class RunDirectory:
             os.close(descriptor)  # which also unlocks
 
     def clear(self) -> None:
-        """Delete what tiedexp wrote here, the result first, so that a half cleared run does not look finished."""
-        for name in ("result.json", *_OWN):
+        """Delete what tiedexp wrote here."""
+        for name in _OWN:
             path = self.path / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
