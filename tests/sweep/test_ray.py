@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,7 +36,7 @@ def test_a_sweep_outlives_a_node(write_sweep, tmp_path):
     (lost,) = [title for title, texts in attempts.items() if len(texts) > 1]  # the run that was on the node
     assert sum("epoch 1:" in text for text in attempts[lost]) == 1  # it went on, and did not begin again
     run = next(run for run in plan.runs if run.title == lost)
-    alone = execute(Task(replace(run).spec, tmp_path / "alone", threads=1))
+    alone = execute(Task(run.spec, tmp_path / "alone", threads=1))
     assert alone.accuracy == run.directory.read_result()["test"]["accuracy"]
 
 

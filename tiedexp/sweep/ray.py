@@ -134,9 +134,11 @@ class RayExecutor:
                 self._watcher.progressed(run, Progress(line["epoch"], epochs, line["epoch"] / epochs, accuracy))
 
     def _cancel(self, ray: Any) -> None:
-        for reference in self._pending:
+        references = list(self._pending)
+        for reference in references:
             ray.cancel(reference)
-        ray.wait(list(self._pending), num_returns=len(self._pending), timeout=STOP_SECONDS) if self._pending else None
+        if references:
+            ray.wait(references, num_returns=len(references), timeout=STOP_SECONDS)
 
 
 def _execute(task: Task) -> Outcome:
