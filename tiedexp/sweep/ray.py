@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import Any
 
 from tiedexp.errors import RunError
 from tiedexp.sweep.plan import SweepPlan, SweepRun
-from tiedexp.sweep.watching import Results, Watcher
+from tiedexp.sweep.watching import Ledger, Results, Watcher
 from tiedexp.sweep.worker import Outcome, Progress, Task, execute_with_log
 
 LOOK_SECONDS = 1.0
@@ -49,9 +48,7 @@ class RayExecutor:
         self._address, self._num_cpus, self._num_gpus = address, num_cpus, num_gpus
         data_dir = None if task.data_dir is None else task.data_dir.resolve()
         self._task = replace(task, root=task.root.resolve(), data_dir=data_dir, threads=max(1, int(num_cpus)))
-        self._retries, self._fail_fast, self._watcher = retries, fail_fast, watcher
-        self._results = Results()
-        self._failures: Counter[str] = Counter()
+        self._fail_fast, self._watcher, self._ledger = fail_fast, watcher, Ledger(retries, watcher)
         self._pending: dict[Any, SweepRun] = {}
         self._seen: dict[str, int] = {}  # epochs that the watcher was told of, by path of the run
 
@@ -73,13 +70,13 @@ class RayExecutor:
             self._watcher.begins(plan, runs, f"on {nodes} Ray node{'s' * (nodes > 1)}, {each}")
             for run in runs:
                 self._submit(remote, run)
-            while self._pending and not should_stop() and not (self._fail_fast and self._results.failed):
+            while self._pending and not should_stop() and not (self._fail_fast and self._ledger.results.failed):
                 self._look(ray, remote)
-            self._results.interrupted = should_stop()
+            self._ledger.results.interrupted = should_stop()
             self._cancel(ray)
         finally:
             ray.shutdown()
-        return self._results
+        return self._ledger.results
 
     def _submit(self, remote: Any, run: SweepRun) -> None:
         self._pending[remote.remote(replace(self._task, spec=run.spec))] = run
@@ -93,28 +90,11 @@ class RayExecutor:
             except ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[-1]
                 outcome = Outcome("failed", f"Ray could not do it: {reason}", may_retry=True)
-            self._conclude(remote, run, outcome)
+            if self._ledger.note(run, outcome):
+                self._submit(remote, run)
         for run in self._pending.values():
             self._report(run)
         self._watcher.refresh()
-
-    def _conclude(self, remote: Any, run: SweepRun, outcome: Outcome) -> None:
-        if outcome.kind == "finished":
-            self._results.finished.append(run.path)
-            self._watcher.finished(run, outcome.accuracy)
-        elif outcome.kind == "locked":  # by a process whose node seems lost, and is not quite
-            self._watcher.waits(run)
-            self._submit(remote, run)
-        else:
-            self._failures[run.path] += 1
-            if outcome.may_retry and self._failures[run.path] <= self._retries:
-                self._watcher.retries(run, outcome.message)
-                self._submit(remote, run)
-                return
-            with suppress(OSError):
-                run.directory.write_failure(outcome.message)
-            self._results.failed[run.path] = outcome.message
-            self._watcher.failed(run, outcome.message)
 
     def _report(self, run: SweepRun) -> None:
         """Tell the watcher where a run stands, by what it wrote; its worker may be anywhere."""
