@@ -14,7 +14,7 @@ from tiedexp.sweep.loading import load_sweep
 from tiedexp.sweep.local import LocalExecutor, choose_jobs, deal_gpus, find_gpus
 from tiedexp.sweep.plan import plan_sweep
 from tiedexp.sweep.watching import Watcher
-from tiedexp.sweep.worker import Task, execute
+from tiedexp.sweep.worker import Task
 
 
 class Recorder(Watcher):
@@ -68,7 +68,7 @@ def run_sweep(plan, recorder=None, *, jobs=2, runs=None, retries=0, fail_fast=Fa
     return executor.run(plan, plan.runs if runs is None else runs, should_stop), recorder
 
 
-def test_all_runs_come_to_the_same_as_alone(make_plan, tmp_path):
+def test_all_runs_come_to_the_same_as_alone(make_plan, train_alone):
     plan = make_plan()
     results, seen = run_sweep(plan)
     assert sorted(results.finished) == sorted(run.path for run in plan.runs)
@@ -80,8 +80,7 @@ def test_all_runs_come_to_the_same_as_alone(make_plan, tmp_path):
     assert {run.directory.state for run in plan.runs} == {"finished"}
     run = plan.runs[0]
     assert "finished" in (run.directory.path / "log.txt").read_text()
-    alone = execute(Task(run.spec, tmp_path / "alone"))
-    assert alone.accuracy == run.directory.read_result()["test"]["accuracy"]
+    assert train_alone(run.directory.path) == run.directory.read_result()["test"]["accuracy"]
     estimate = estimate_runs(plan, plan.runs, None, jobs=1)[run.path]
     assert estimate.seconds == pytest.approx(
         sum(each.directory.read_result()["seconds"] for each in plan.runs[:2]) / 2, rel=1e-6

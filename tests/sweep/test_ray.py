@@ -15,14 +15,14 @@ from tiedexp.sweep.loading import load_sweep
 from tiedexp.sweep.plan import plan_sweep
 from tiedexp.sweep.ray import RayExecutor
 from tiedexp.sweep.watching import Watcher
-from tiedexp.sweep.worker import Task, execute
+from tiedexp.sweep.worker import Task
 
 SCRIPT = Path(__file__).with_name("lose_ray_node.py")
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install 'tiedexp[ray]'")
 
 
 @needs_ray
-def test_a_sweep_outlives_a_node(write_sweep, tmp_path):
+def test_a_sweep_outlives_a_node(write_sweep, train_alone, tmp_path):
     sweep = write_sweep(("[point, rings]", "[point]"), ("epochs: 2", "epochs: 120"))
     done = subprocess.run(
         [sys.executable, SCRIPT, sweep, tmp_path / "runs"], capture_output=True, text=True, timeout=400, check=False
@@ -36,8 +36,7 @@ def test_a_sweep_outlives_a_node(write_sweep, tmp_path):
     (lost,) = [title for title, texts in attempts.items() if len(texts) > 1]  # the run that was on the node
     assert sum("epoch 1:" in text for text in attempts[lost]) == 1  # it went on, and did not begin again
     run = next(run for run in plan.runs if run.title == lost)
-    alone = execute(Task(run.spec, tmp_path / "alone", threads=1))
-    assert alone.accuracy == run.directory.read_result()["test"]["accuracy"]
+    assert train_alone(run.directory.path) == run.directory.read_result()["test"]["accuracy"]
 
 
 @needs_ray
