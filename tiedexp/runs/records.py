@@ -13,6 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, Val
 from tiedexp.errors import RunError
 
 
+Epoch = Annotated[int, Field(ge=0, lt=2**31)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -76,10 +80,10 @@ class Manifest(_Record):
     data: DataRecord
     spec: dict[str, Any]
     pattern: str
-    unique_weights: int
-    expanded_weights: int
-    macs_dense: int
-    macs_tied: int
+    unique_weights: Count
+    expanded_weights: Count
+    macs_dense: Count
+    macs_tied: Count
     implementations: dict[str, dict[str, str]] = {}
     parent: ParentRecord | None = None
 
@@ -95,7 +99,7 @@ class SplitLine(_Record):
 class EpochLine(_Record):
     """A line of metrics.jsonl."""
 
-    epoch: int
+    epoch: Epoch
     step: int
     learning_rate: float
     train: SplitLine
@@ -116,8 +120,8 @@ class Result(_Record):
     """result.json."""
 
     test: TestRecord
-    best_epoch: int
-    epochs: int
+    best_epoch: Epoch
+    epochs: Epoch
     stopped_early: bool
     seconds: float
 
