@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -56,7 +55,7 @@ def make_record(variants: Sequence[str] = VARIANTS, seeds: Sequence[int] = (0, 1
     )
 
 
-def write_run(
+def _write_run(
     run: RunDirectory, accuracies: Sequence[float], test: float | None = None, *, best: int = 1, **changes: object
 ) -> None:
     """A run as far as it is shown: epochs with these validation accuracies, and a test if it is finished."""
@@ -96,11 +95,19 @@ def sweep(tmp_path) -> SweepDirectory:
     return directory
 
 
-def read_sizes(path: Path) -> dict[str, int]:
-    """All files below a directory, to see that none has changed."""
-    return {str(file.relative_to(path)): file.stat().st_mtime_ns for file in path.rglob("*")}
+@pytest.fixture
+def manifest() -> dict[str, Any]:
+    """What a manifest.json may say."""
+    return dict(MANIFEST)
 
 
-def change_json(path: Path, **changes: object) -> None:
-    """Other values in a JSON file."""
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+@pytest.fixture
+def shown(sweep) -> dict[str, RunDirectory]:
+    """The runs of the sweep by the names under which they are shown."""
+    return {f"{planned.variant} d4 s{planned.seed}": run for planned, run in sweep.runs()}
+
+
+@pytest.fixture
+def write_run() -> Callable[..., None]:
+    """Writes a run: `write_run(run, accuracies, test, best=epoch)`."""
+    return _write_run

@@ -231,7 +231,12 @@ def test_a_browser_draws_the_runs(board, page, filtered, runs):
     card.get_by_role("button", name="Toggle full size mode").click(timeout=30_000)
     for run in runs:
         expect(names.get_by_text(f"{run}/validation", exact=True)).to_be_visible(timeout=30_000)
-    expect(card.locator("line-chart svg path, line-chart canvas").first).to_be_visible()
+        # Below the lines is a table of them, at the last step.
+        row = card.locator("tb-data-table-content-row").filter(has_text=f"{run}/validation")
+        expect(row).to_have_count(1)
+        _, value, step, *_ = row.inner_text().split("/validation")[1].split()  # the first is smoothed
+        assert step == "2"
+        assert float(value) == pytest.approx(board.scalars(f"{run}/validation", "accuracy")[2], abs=1e-3)
     keep_picture(page, f"scalars of {'means' if runs is MEANS else 'runs'}")
 
 

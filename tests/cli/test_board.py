@@ -16,8 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from tiedexp.board.links import link_runs
-from tiedexp.errors import RunError
 from tiedexp.runs.tensorboard import TensorBoardLog
 
 # A test run may have been started with SIGINT ignored, which children inherit.
@@ -47,67 +45,6 @@ def runs(tmp_path) -> Path:
     return tmp_path / "runs"
 
 
-def names_of(folder: Path, *paths: Path) -> set[str]:
-    """The names under which `board` would show these paths."""
-    folder.mkdir()
-    linked: dict[Path, str] = {}
-    for path in paths:
-        link_runs(path, folder, linked)
-    for run, name in linked.items():
-        assert (folder / name).resolve() == run / "tensorboard"
-    return set(linked.values())
-
-
-@pytest.mark.parametrize(
-    ("given", "shown"),
-    [
-        (["tiny-1a2b/seed-1"], {"tiny-1a2b/seed-1"}),
-        (["tiny-1a2b"], {"tiny-1a2b/seed-0", "tiny-1a2b/seed-1"}),
-        (["other-3c4d", "tiny-1a2b/seed-0"], {"other-3c4d/seed-0", "tiny-1a2b/seed-0"}),
-        (["."], {"other-3c4d/seed-0", "tiny-1a2b/seed-0", "tiny-1a2b/seed-1"}),
-        (["tiny-1a2b", ".", "tiny-1a2b/seed-0"], {"other-3c4d/seed-0", "tiny-1a2b/seed-0", "tiny-1a2b/seed-1"}),
-    ],
-)
-def test_runs_and_directories_of_runs(runs, tmp_path, given, shown):
-    assert names_of(tmp_path / "links", *(runs / name for name in given)) == shown
-
-
-def test_two_runs_of_one_name_are_both_shown(runs, tmp_path):
-    elsewhere = make_run(tmp_path / "elsewhere" / "tiny-1a2b" / "seed-0")
-    shown = names_of(tmp_path / "links", runs / "tiny-1a2b" / "seed-0", elsewhere)
-    assert shown == {"tiny-1a2b/seed-0", "tiny-1a2b/seed-0 (1)"}
-
-
-def test_what_lies_inside_a_run_is_no_run(runs, tmp_path):
-    make_run(runs / "tiny-1a2b" / "seed-0" / "backup")
-    assert names_of(tmp_path / "links", runs / "tiny-1a2b" / "seed-0") == {"tiny-1a2b/seed-0"}
-
-
-def test_a_run_that_starts_later_is_added(runs, tmp_path):
-    folder, linked = tmp_path / "links", {}
-    folder.mkdir()
-    link_runs(runs, folder, linked)
-    make_run(runs / "tiny-1a2b" / "seed-2")
-    link_runs(runs, folder, linked)
-    assert (folder / "tiny-1a2b" / "seed-2" / "train").is_dir()
-
-
-@pytest.mark.parametrize("link", ["tiny-1a2b/seed-0/tensorboard/train/events.out.tfevents.9", "tiny-1a2b/seed-9"])
-def test_a_link_that_leads_out_is_refused(runs, tmp_path, link):
-    (tmp_path / "secret").mkdir()
-    (runs / link).symlink_to(tmp_path / "secret")
-    with pytest.raises(RunError, match=r"leads out of .*; it is not followed"):
-        names_of(tmp_path / "links", runs)
-
-
-def test_a_log_that_is_a_link_out_of_its_run_is_refused(runs, tmp_path):
-    run = runs / "tiny-1a2b" / "seed-5"
-    run.mkdir()
-    (run / "tensorboard").symlink_to(runs / "other-3c4d" / "seed-0" / "tensorboard")
-    with pytest.raises(RunError, match="leads out of the run directory"):
-        names_of(tmp_path / "links", runs)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -126,6 +63,20 @@ def test_what_is_no_run_is_one_message(tiedexp_cli, tmp_path, keep_signals, argu
     assert answer.err.startswith(f"error: {message}")
     assert answer.err.count("\n") == 1
     assert answer.out == ""
+
+
+def test_a_sweep_is_shown_by_itself(tiedexp_cli, runs, keep_signals):
+    (runs / "sweep.json").write_text("{}")
+    answer = tiedexp_cli("board", runs / "tiny-1a2b", runs)
+    assert (answer.code, answer.out) == (2, "")
+    assert f"the sweep {runs} is shown by itself; beside others, name its runs: {runs}/*" in answer.err
+
+
+def test_a_sweep_that_is_damaged_is_one_message(tiedexp_cli, runs, keep_signals):
+    (runs / "sweep.json").write_text("{}")
+    answer = tiedexp_cli("board", runs)
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err == f"error: {runs}/sweep.json is not as tiedexp writes it: name is missing\n"
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tiedexp.reading import read_text
 from tiedexp.runs.directory import MAX_JSON_BYTES, RunDirectory
-from tiedexp.runs.records import Manifest
+from tiedexp.runs.records import EpochLine, Manifest, Result, SplitLine, check_record
 from tiedexp.runs.tensorboard import Split
 
 Series = Mapping[int, Mapping[str, float]]  # epoch -> tag -> value
@@ -82,19 +82,17 @@ def _state_of(path: Path) -> tuple[int, int, int] | None:
 def _read_history(run: RunDirectory) -> RunHistory | None:
     if not run.inside("manifest.json").is_file():
         return None
-    lines = run.read_metrics()
+    lines = [check_record(EpochLine, line, run.path / "metrics.jsonl") for line in run.read_metrics()]
     series: dict[Split, Series] = {
-        split: {
-            line["epoch"]: {**line[split], "learning_rate": line["learning_rate"]} for line in lines if line.get(split)
-        }
-        for split in ("train", "validation")
+        "train": {line.epoch: _tags_of(line, line.train) for line in lines},
+        "validation": {line.epoch: _tags_of(line, line.validation) for line in lines if line.validation is not None},
+        "test": {},
     }
-    series["test"] = {}
-    epochs = max((line["epoch"] for line in lines), default=0)
+    epochs = max((line.epoch for line in lines), default=0)
     if run.finished:
-        result = run.read_result()
-        epochs = result["epochs"]
-        series["test"] = {result["best_epoch"]: {tag: result["test"][tag] for tag in ("loss", "accuracy")}}
+        result = check_record(Result, run.read_result(), run.path / "result.json")
+        epochs = result.epochs
+        series["test"] = {result.best_epoch: {"loss": result.test.loss, "accuracy": result.test.accuracy}}
     failed = run.inside("failure.json").is_file()
     return RunHistory(
         manifest=run.read_manifest(),
@@ -103,3 +101,7 @@ def _read_history(run: RunDirectory) -> RunHistory | None:
         epochs=epochs,
         succeeded=True if run.finished else False if failed else None,
     )
+
+
+def _tags_of(line: EpochLine, split: SplitLine) -> dict[str, float]:
+    return {**split.model_dump(), "learning_rate": line.learning_rate}

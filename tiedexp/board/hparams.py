@@ -77,7 +77,7 @@ def _values_of(record: SweepRecord, variant: Variant, manifest: Manifest | None)
         elif key in variant.settings:
             found[name] = _plain(variant.settings[key])
     if manifest is not None:
-        found |= {name: _plain(getattr(manifest, name)) for name in COSTS}
+        found |= {name: float(getattr(manifest, name)) for name in COSTS}
     return found
 
 
@@ -93,7 +93,7 @@ def _look_up(spec: Any, key: str) -> Any:
 
 def _column(name: str, values: list[HParamValue], place: int, is_open: bool) -> HParam:
     kinds = {bool if isinstance(value, bool) else str if isinstance(value, str) else float for value in values}
-    kind = kinds.pop() if len(kinds) == 1 else str
+    kind = float if name in COSTS else kinds.pop() if len(kinds) == 1 else str
     distinct = list(dict.fromkeys(_fit(value, kind) for value in values))
     shown, interval = place < SHOWN_HPARAMS, None
     if kind is float:

@@ -43,6 +43,7 @@ from tiedexp.runs.sweeps import PlannedRun, SweepDirectory, SweepRecord
 from tiedexp.runs.tensorboard import HPARAMS_METRICS, SPLITS, TRAINING_CHARTS, Split
 
 PAGE = "patterns compared"
+MAX_NAME_BYTES = 120
 METRICS = (*map(Metric, HPARAMS_METRICS), Metric("loss", "test"))
 
 # TensorBoard draws charts with margins in the reverse order.
@@ -69,11 +70,12 @@ class _ShownRun:
 
 @dataclass
 class _ShownVariant:
-    """The runs of a variant, and of which of their states the means stand in the folder."""
+    """The runs of a variant, and which of their histories the means in the folder are of."""
 
     name: str
     runs: list[_ShownRun]
     written: list[RunHistory] = field(default_factory=list)
+    has_means: bool = False
 
 
 class SweepBoard:
@@ -163,20 +165,15 @@ class SweepBoard:
         if histories == variant.written:
             return False
         spreads = spread_history(histories)
+        _write(self._folder / f"{variant.name} mean", _margin_events(spreads))
         for suffix, sign in (("mean", 0), ("mean-std", -1), ("mean+std", 1)):
-            folder = self._folder / f"{variant.name} {suffix}"
             for split, steps in spreads.items():
-                if steps:
-                    _write(folder / split, _mean_events(steps, sign))
-                else:  # also of runs that were begun again
-                    shutil.rmtree(folder / split, ignore_errors=True)
-        if any(spreads.values()):
-            _write(self._folder / f"{variant.name} mean", _margin_events(spreads))
-        variant.written = histories
+                _write(self._folder / f"{variant.name} {suffix}" / split, _mean_events(steps, sign))
+        variant.written, variant.has_means = histories, bool(spreads["train"])
         return True
 
     def _show_whole(self, columns: Sequence[HParam]) -> None:
-        has_means = any(spread_history(variant.written)["train"] for variant in self._variants)
+        has_means = any(variant.has_means for variant in self._variants)
         charts = [_compared_chart(split, tag) for split, tag in _COMPARED] if has_means else [_SINGLE_CHART]
         _write(
             self._folder,
@@ -192,7 +189,8 @@ def name_variants(record: SweepRecord) -> dict[str, str]:
     """What each variant is called, by its name: its label, as a name of a directory, and no two the same."""
     names: dict[str, str] = {}
     for variant in record.variants:
-        name = re.sub(r"[^\w ,.:=+()@-]+", "-", variant.label)[:80].strip(" .") or variant.name
+        name = re.sub(r"[^\w ,.:=+()@-]+", "-", variant.label).encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+        name = name.strip(" .") or variant.name
         while name in names.values():
             name = f"{name} ({variant.name})"
         names[variant.name] = name
@@ -273,13 +271,17 @@ def _link_splits(log: Path, folder: Path) -> None:
 
 
 def _write(directory: Path, events: Iterable[Event]) -> None:
-    """Replace what is said in a directory; the file of the time before stays, since TensorBoard may be reading it."""
+    """Replace what is said in a directory, which goes if nothing is to be said."""
+    events = list(events)
+    if not events:
+        shutil.rmtree(directory, ignore_errors=True)
+        return
     before = list_event_files(directory)
     file = EventFile(directory)
     for step, summary in events:
         file.write(step, summary)
     file.close()
-    for path in before[:-1]:
+    for path in before[:-1]:  # TensorBoard may be reading the last of them
         path.unlink()
 
 

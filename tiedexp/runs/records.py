@@ -24,7 +24,9 @@ from tiedexp.errors import RunError
 
 # Of files whose own content is used, not what pydantic would make of it: "3" is no number.
 Number = Annotated[FiniteFloat, Strict()]
-Count = Annotated[PositiveInt, Strict()]
+Count = Annotated[PositiveInt, Strict(), Field(lt=2**63)]
+Epoch = Annotated[PositiveInt, Strict(), Field(lt=2**31)]
+Cost = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class _Record(BaseModel):
@@ -95,10 +97,10 @@ class Manifest(_Record):
     spec: dict[str, Any]
     pattern: str
     patterns: dict[str, str] = {}
-    unique_weights: int
-    expanded_weights: int
-    macs_dense: int
-    macs_tied: int
+    unique_weights: Cost
+    expanded_weights: Cost
+    macs_dense: Cost
+    macs_tied: Cost
     implementations: dict[str, dict[str, str]] = {}
     inexact: tuple[dict[str, Any], ...] = ()
     parent: ParentRecord | None = None
@@ -115,7 +117,7 @@ class SplitLine(_Record):
 class EpochLine(_Record):
     """A line of metrics.jsonl."""
 
-    epoch: Count
+    epoch: Epoch
     step: Count
     learning_rate: Number
     train: SplitLine
@@ -139,8 +141,8 @@ class Result(_Record):
 
     test: TestRecord
     validation: TestRecord | None = None
-    best_epoch: Count
-    epochs: Count
+    best_epoch: Epoch
+    epochs: Epoch
     stopped_early: StrictBool
     seconds: Number
 

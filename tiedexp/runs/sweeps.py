@@ -58,7 +58,7 @@ class PlannedRun(_Record):
     """A run of a sweep: its variant's name, its seed, and its path below the sweep's directory."""
 
     variant: Name
-    seed: int
+    seed: Annotated[int, Field(ge=0, lt=10**10)]
     path: RunPath
 
 
