@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "atomic": set(),
     "process": {"errors"},
     "processor": set(),
+    "labels": set(),
     "reading": {"errors"},
     "patterns": {"errors"},
     "layers": {"atomic", "errors", "patterns", "processor"},
@@ -27,12 +28,12 @@ MAY_IMPORT = {
     "spec": {"errors", "patterns"},
     "data": {"errors"},
     "drawing": {"patterns"},
-    "compare": {"drawing", "errors", "patterns", "runs", "training"},
+    "compare": {"drawing", "errors", "labels", "patterns", "runs", "training"},
     "training": {"atomic", "errors", "processor"},
     "board": {"errors", "reading", "runs"},
     "runs": {"atomic", "errors", "processor", "reading"},
     "evaluation": {"errors"},
-    "sweep": {"errors", "experiment", "process", "processor", "runs", "spec", "training"},
+    "sweep": {"errors", "experiment", "labels", "process", "processor", "runs", "spec", "training"},
     "experiment": {"data", "drawing", "errors", "evaluation", "layers", "models", "runs", "spec", "training"},
 }
 HEAVY = ("tensorflow", "keras", "tensorflow_datasets")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tiedexp.compare.differing import Difference, diff_runs
-from tiedexp.compare.reading import PATTERN
+from tiedexp.labels import PATTERN
 from tiedexp.runs.directory import RunDirectory
 
 

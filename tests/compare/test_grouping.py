@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tiedexp.compare.grouping import find_axes, group_runs, make_label
-from tiedexp.compare.reading import PATTERN, read_runs
+from tiedexp.compare.grouping import find_axes, group_runs
+from tiedexp.compare.reading import read_runs
 from tiedexp.errors import SpecError
+from tiedexp.labels import PATTERN, make_label
 
 SGD = {PATTERN: "block", "optimizer.name": "sgd", "optimizer.momentum": 0.9}
 ADAM = {PATTERN: "block", "optimizer.name": "adam", "optimizer.beta_1": 0.9}

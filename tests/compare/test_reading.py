@@ -8,8 +8,9 @@ from contextlib import suppress
 
 import pytest
 
-from tiedexp.compare.reading import PATTERN, read_run, read_runs
+from tiedexp.compare.reading import read_run, read_runs
 from tiedexp.errors import RunError
+from tiedexp.labels import PATTERN
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.sweeps import PlannedRun, SweepDirectory, SweepRecord, Variant
 

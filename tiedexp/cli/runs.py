@@ -61,7 +61,7 @@ def list_(
     from rich.table import Table
     from rich.text import Text
 
-    from tiedexp.compare.reading import PATTERN
+    from tiedexp.labels import PATTERN
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("state", "name", "seed", "pattern", "test accuracy", "tags", "directory"):

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tiedexp.compare.reading import PATTERN, Setting, flatten, flatten_spec
+from tiedexp.compare.reading import flatten, flatten_spec
+from tiedexp.labels import PATTERN, Setting
 from tiedexp.runs.directory import RunDirectory
 
 # Of every run another, or told elsewhere.

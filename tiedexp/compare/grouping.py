@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tiedexp.compare.reading import PATTERN, Collection, RunRecord, Setting, clean_text
+from tiedexp.compare.reading import Collection, RunRecord, clean_text
 from tiedexp.errors import SpecError
+from tiedexp.labels import PATTERN, Setting, make_label
 
 WIDTH = "model.width"
-_SHORT = {"model.depth": "d{}", "model.width": "w{}", "dataset.name": "{}", PATTERN: "{}", "name": "{}"}
 _MAX_LABEL = 48
 
 Pair = tuple[Any, ...]
@@ -63,20 +63,6 @@ def group_runs(found: Collection, runs: Sequence[RunRecord], by: Sequence[str] =
         label = labels.get(first.variant or "") or make_label(settings) or first.name
         groups.append(Group(first.variant or first.name, label, settings, of_group))
     return _name_apart(groups)
-
-
-def make_label(settings: Mapping[str, Setting]) -> str:
-    """What differs, short: `block d4 batch_size=64`."""
-    words = []
-    for key, value in settings.items():
-        if key == PATTERN and value == "none":
-            words.append("untied")
-        elif key == "model.kernel_size":
-            sides = str(value).strip("[]").split(", ")
-            words.append(f"{sides[0]}x{sides[-1]}")
-        elif value is not None:
-            words.append(_SHORT.get(key, f"{key.rpartition('.')[2]}={{}}").format(value))
-    return " ".join(words)
 
 
 def find_axes(runs: Iterable[Mapping[str, Setting]]) -> tuple[str, ...]:

@@ -8,9 +8,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from tiedexp.compare.reading import Setting, clean_text, flatten_spec, read_run
+from tiedexp.compare.reading import clean_text, flatten_spec, read_run
 from tiedexp.compare.where import parse_condition
 from tiedexp.errors import RunError
+from tiedexp.labels import Setting
 from tiedexp.runs.directory import RunDirectory, RunStateName
 from tiedexp.runs.finding import find_runs
 from tiedexp.runs.tags import read_tags

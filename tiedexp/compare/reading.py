@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from tiedexp.errors import RunError
+from tiedexp.labels import PATTERN, Setting
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.finding import find_runs
 from tiedexp.runs.records import Manifest, Result
 from tiedexp.runs.sweeps import SweepDirectory, SweepRecord
 
 METRICS = ("accuracy", "loss", "top5_accuracy", "calibration_error")
-PATTERN = "model.tying.pattern"
-Setting = str | int | float | bool | None
 
 _MAX_TEXT = 20_000  # characters of a setting; the longest is a grid of 127x127
 _MAX_COUNT = 2**53

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from tiedexp.compare.grouping import Group, group_runs
-from tiedexp.compare.reading import PATTERN, Collection, RunRecord
+from tiedexp.compare.reading import Collection, RunRecord
 from tiedexp.compare.statistics import (
     MAX_SEEDS,
     Difference,
@@ -20,6 +20,7 @@ from tiedexp.compare.statistics import (
     find_dominating,
 )
 from tiedexp.errors import RunError, SpecError
+from tiedexp.labels import PATTERN
 
 LOWER_IS_BETTER = ("loss", "calibration_error")
 LEVEL = 0.05

@@ -18,7 +18,7 @@ from tiedexp.spec.document import Node, Place, Problem, as_error, assign, read_d
 from tiedexp.spec.explaining import Explainer
 from tiedexp.spec.loading import check_tree, in_order, load_tree, override_place, with_absolute_path, with_overrides
 from tiedexp.spec.schema import ExperimentSpec
-from tiedexp.sweep.naming import make_label, make_name
+from tiedexp.sweep.naming import label_variant, make_name
 from tiedexp.sweep.schema import SweepSpec
 
 MAX_VARIANTS = 10_000
@@ -205,7 +205,7 @@ def _build_variants(
         if spec is None:
             continue
         plain = {key: node.plain() for key, node in settings.items()}
-        label = wanted if given is not None else make_label(spec, [key for key in settings if key in differing])
+        label = wanted if given is not None else label_variant(spec, [key for key in settings if key in differing])
         name = label if given is not None else make_name(label)
         taken[name] += 1
         if taken[name] > 1 and given is not None:
