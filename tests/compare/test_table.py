@@ -11,6 +11,7 @@ from tiedexp.compare.reading import read_runs
 from tiedexp.compare.rendering import choose_columns, sort_rows, to_csv, to_json, to_latex, to_markdown
 from tiedexp.compare.table import build_comparison, describe_verdict
 from tiedexp.errors import RunError, SpecError
+from tiedexp.runs.sweeps import PlannedRun, SweepDirectory, SweepRecord, Variant
 
 FULL = {0: 0.90, 1: 0.93, 2: 0.91, 3: 0.94}
 BLOCK = {0: 0.905, 1: 0.937, 2: 0.914, 3: 0.946}
@@ -205,3 +206,29 @@ def test_marks_are_escaped(make_run, tmp_path):
     latex = to_latex(comparison, columns)
     assert r"50\%\&\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}" in latex
     assert r"a|b\_$<$i$>$" in latex
+
+
+def test_widths_that_match_made_have_a_column(make_run, tmp_path):
+    """The labels of such a sweep do not say them; those of plain runs do."""
+    root = tmp_path / "study"
+    widths = {"block": 12, "rings": 20}
+    paths = [make_run(name, root=root, model__width=width).relative_to(root) for name, width in widths.items()]
+
+    def keys_and_widths():
+        found = read_runs([root])
+        comparison = build_comparison(found, found.runs)
+        columns = {column.key: column for column in choose_columns(comparison, [])}
+        shown = columns.get("model.width")
+        return shown and {row.label: shown.text(row) for row in comparison.rows}
+
+    assert keys_and_widths() is None
+    variants = [
+        Variant(name=name, label=name, settings={"model.tying.pattern": name}, width=width)
+        for name, width in widths.items()
+    ]
+    runs = [PlannedRun(variant=path.parts[0].split("-")[0], seed=0, path=path.as_posix()) for path in paths]
+    record = SweepRecord(
+        name="study", match="weights", baseline="block", axes=("model.tying.pattern",), variants=variants, runs=runs
+    )
+    SweepDirectory(root).write(record, "")
+    assert keys_and_widths() == {"block": "12", "rings": "20"}

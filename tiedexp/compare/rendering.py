@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tiedexp.compare.grouping import WIDTH
 from tiedexp.compare.statistics import Estimate
 from tiedexp.compare.table import Comparison, Row, describe_verdict
 from tiedexp.errors import SpecError
@@ -95,6 +96,9 @@ def choose_columns(comparison: Comparison, wanted: Sequence[str]) -> list[Column
     if wanted:
         return [columns[key] for key in dict.fromkeys(["variant", *wanted])]
     always = {"variant", "seeds", "selection", "metric", "difference", "p", "verdict", "pareto"}
+    widths = [row.group.settings.get(WIDTH) for row in comparison.rows]
+    if any(f"w{width}" not in row.label.split() for row, width in zip(comparison.rows, widths, strict=True)):
+        always.add(WIDTH)  # what `match` made of it is in no label
     return [
         column
         for key, column in columns.items()
