@@ -210,10 +210,11 @@ def test_gpus_as_the_driver_lists_them(monkeypatch, tmp_path):
     assert find_gpus() == ("0", "1")
 
 
-def test_no_more_runs_at_a_time_than_fit_into_memory(monkeypatch):
+def test_no_more_runs_at_a_time_than_fit_into_memory(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(local, "count_cores", lambda: 64)
-    free = {"SC_AVPHYS_PAGES": 3 * 2**18, "SC_PAGE_SIZE": 2**12}  # 3 GiB
-    monkeypatch.setattr(local.os, "sysconf", free.__getitem__)
+    monkeypatch.setattr(local, "MEMORY_FILE", tmp_path / "meminfo")
+    assert choose_jobs(100) == 64
+    (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemFree: 1000 kB\nMemAvailable: 3500000 kB\n")
     assert choose_jobs(100) == 3
     assert choose_jobs(2) == 2

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import connection, forkserver, get_context
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiedexp.errors import RunError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tiedexp.experiment.timing import StepTime
 
 LOOK_SECONDS = 0.25  # how often runs that another process is in are looked at, and the view is refreshed
+MEMORY_FILE = Path("/proc/meminfo")
 WORKER_BYTES = 1 << 30  # about what a worker with a small model takes
 
 
@@ -45,10 +47,18 @@ def choose_jobs(num_runs: int) -> int:
     gpus = find_gpus()
     if gpus:
         return min(num_runs, len(gpus))
-    fitting = count_cores()
-    with suppress(ValueError, OSError):
-        fitting = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // WORKER_BYTES
+    memory = _find_available_memory()
+    fitting = num_runs if memory is None else memory // WORKER_BYTES
     return max(1, min(num_runs, count_cores(), fitting))
+
+
+def _find_available_memory() -> int | None:
+    """Bytes that processes may take without swapping, caches included; None where the system does not say."""
+    with suppress(OSError):
+        for line in MEMORY_FILE.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None
 
 
 def deal_gpus(gpus: Sequence[str], jobs: int) -> list[tuple[str, ...] | None]:
