@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,3 +39,72 @@ def _no_determinism_left_behind() -> Iterator[None]:
 
         if config.is_op_determinism_enabled():
             config.disable_op_determinism()
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a finished run as training does, without training: `make_run("block", seed=1, test=0.9)`."""
+
+    def make(
+        pattern: str = "block",
+        seed: int = 0,
+        *,
+        test: float = 0.9,
+        validation: float | None = 0.8,
+        root: Path = tmp_path / "runs",
+        weights: int = 1000,
+        **changes: Any,
+    ) -> Path:
+        spec: dict[str, Any] = {
+            "name": pattern,
+            "dataset": {"name": "digits"},
+            "model": {"depth": 2, "width": 4, "kernel_size": 5},
+            "training": {"epochs": 3},
+            "seed": seed,
+        }
+        if pattern != "none":
+            spec["model"]["tying"] = {"pattern": pattern, "layers": "all"}
+        for key, value in changes.items():  # model__depth=4
+            place = spec
+            *steps, last = key.split("__")
+            for step in steps:
+                place = place.setdefault(step, {})
+            place[last] = value
+        splits = {"test": test, "validation": validation}
+        evaluations = {
+            split: None if accuracy is None else {
+                "images": 100, "loss": 1 - accuracy, "accuracy": accuracy, "accuracy_interval": [0.0, 1.0],
+                "top5_accuracy": None, "calibration_error": 0.01, "confusion": [[45, 5], [10 - seed, 40 + seed]],
+            }
+            for split, accuracy in splits.items()
+        }  # fmt: skip
+        manifest = {
+            "format": 1, "versions": {"python": "3.11"}, "commit": None, "processor": "cpu", "device": "CPU",
+            "replicas": 1, "threads": 1, "deterministic": True,
+            "data": {
+                "name": "digits", "fingerprint": "0", "data_dir": None, "image_shape": [8, 8, 1],
+                "class_names": ["zero", "one"], "mean": [0.5], "std": [0.5],
+            },
+            "spec": spec, "pattern": pattern, "patterns": {}, "unique_weights": weights, "expanded_weights": 2000,
+            "macs_dense": 8000, "macs_tied": 4 * weights,
+        }  # fmt: skip
+        lines = [
+            {
+                "epoch": epoch, "step": epoch, "learning_rate": 0.1,
+                "train": {"loss": 1.0, "accuracy": test - 0.1 / epoch, "images_per_second": 1.0},
+                "validation": None if validation is None else {
+                    "loss": 1.0, "accuracy": validation - 0.1 / epoch, "images_per_second": 1.0
+                },
+                "seconds": 8.0 if epoch == 1 else 1.0,
+            }
+            for epoch in range(1, 4)
+        ]  # fmt: skip
+        result = {**evaluations, "best_epoch": 3, "epochs": 3, "stopped_early": False, "seconds": 10.0}
+        path = root / f"{spec['name']}-{'-'.join(map(str, changes.values())) or 'abc'}" / f"seed-{seed}"
+        path.mkdir(parents=True)
+        (path / "manifest.json").write_text(json.dumps(manifest))
+        (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (path / "result.json").write_text(json.dumps(result))
+        return path
+
+    return make

@@ -11,9 +11,12 @@ import pytest
 from tiedexp.experiment.build import build_model, build_optimizer, build_schedule
 from tiedexp.experiment.plan import plan_experiment
 from tiedexp.spec.loading import build_json_schema, load_spec
+from tiedexp.sweep.loading import load_sweep
+from tiedexp.sweep.schema import SweepSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+SWEEPS = sorted((ROOT / "configs" / "sweeps").glob("*.yaml"))
 SCHEMA = ROOT / "configs" / "tiedexp.schema.json"
 
 
@@ -44,4 +47,19 @@ def test_a_config_opens_with_the_schema_its_command_and_what_to_expect(path):
 def test_the_schema_beside_them_is_that_of_the_code():
     assert json.loads(SCHEMA.read_text(encoding="utf-8")) == build_json_schema(), (
         "write it anew: tiedexp schema > configs/tiedexp.schema.json"
+    )
+
+
+@pytest.mark.parametrize("path", [*SWEEPS, *(ROOT / "experiments").rglob("sweep.yaml")], ids=lambda path: path.stem)
+def test_a_sweep_is_valid_and_opens_with_its_command(path):
+    sweep = load_sweep(path)
+    assert sweep.baseline in {variant.name for variant in sweep.variants}
+    lines = path.read_text(encoding="utf-8").splitlines()[:5]
+    assert any(line.startswith(f"# tiedexp sweep {path.relative_to(ROOT)}  ") for line in lines)
+
+
+def test_the_schema_of_sweeps_is_that_of_the_code():
+    schema = ROOT / "configs" / "sweeps" / "sweep.schema.json"
+    assert json.loads(schema.read_text(encoding="utf-8")) == SweepSpec.model_json_schema(), (
+        f"write it anew: tiedexp schema --sweep > {schema.relative_to(ROOT)}"
     )

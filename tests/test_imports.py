@@ -27,11 +27,12 @@ MAY_IMPORT = {
     "spec": {"errors", "patterns"},
     "data": {"errors"},
     "drawing": {"patterns"},
+    "compare": {"drawing", "errors", "patterns", "runs", "training"},
     "training": {"atomic", "errors", "processor"},
     "board": {"errors", "reading", "runs"},
     "runs": {"atomic", "errors", "processor", "reading"},
     "evaluation": {"errors"},
-    "sweep": {"errors", "experiment", "process", "processor", "runs", "spec"},
+    "sweep": {"errors", "experiment", "process", "processor", "runs", "spec", "training"},
     "experiment": {"data", "drawing", "errors", "evaluation", "layers", "models", "runs", "spec", "training"},
 }
 HEAVY = ("tensorflow", "keras", "tensorflow_datasets")
@@ -99,6 +100,7 @@ def test_commands_import_nothing_heavy_before_they_run():
         "run('validate', spec)",
         "run('data', 'list')",
         "run('init', str(folder / 'new.yaml'))",
+        "import tiedexp.compare.page, tiedexp.compare.kernels",
     ],
 )
 def test_tensorflow_is_not_loaded(code, tmp_path):

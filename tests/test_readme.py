@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tiedexp.patterns.grid import Pattern
 from tiedexp.patterns.presets import PRESETS
 from tiedexp.spec.loading import load_spec
 from tiedexp.spec.schema import ExperimentSpec
+from tiedexp.sweep.loading import load_sweep
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,9 +41,16 @@ def test_the_answer_in_python_runs():
 
 
 def test_the_spec_is_valid_and_that_of_the_config(tmp_path):
-    (text,) = blocks("yaml")
+    _, text = blocks("yaml")
     (tmp_path / "spec.yaml").write_text(text)
     assert load_spec(tmp_path / "spec.yaml") == load_spec(ROOT / "configs" / "mnist_block.yaml")
+
+
+def test_the_sweep_is_valid_and_that_of_the_config(tmp_path):
+    text, _ = blocks("yaml")
+    (tmp_path / "sweep.yaml").write_text(text)
+    config = load_sweep(ROOT / "configs" / "sweeps" / "digits_patterns.yaml")
+    assert replace(load_sweep(tmp_path / "sweep.yaml"), text="") == replace(config, text="")
 
 
 @pytest.mark.parametrize("line", commands())

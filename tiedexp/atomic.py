@@ -24,9 +24,9 @@ def replace_file(path: Path, suffix: str = "") -> Iterator[Path]:
     unfinished.unlink(missing_ok=True)  # what stands there may be a link to somewhere else
     try:
         yield unfinished
-        _sync(unfinished, os.O_RDONLY)
+        sync(unfinished)
         unfinished.replace(path)
-        _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -40,11 +40,13 @@ def write_text(path: Path, text: str) -> None:
 def remove_unfinished(directory: Path) -> None:
     """Delete the temporary files of processes that were killed; nobody else may be writing in the directory."""
     for path in directory.glob(f"{_UNFINISHED}*"):
-        path.unlink(missing_ok=True)
+        if path.is_symlink() or not path.is_dir():  # no directory is ours
+            path.unlink(missing_ok=True)
 
 
-def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
+def sync(path: Path) -> None:
+    """Bring a file to the disk, or the names in a directory, so that a power cut does not lose them."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -231,11 +231,11 @@ def _cell_colours(pattern: Pattern) -> npt.NDArray[np.float64]:
 
 
 def _tile_kernels(kernel: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], str]:
-    """The first kernels side by side with gaps of NaN, eight across, and what they are in words."""
+    """The first kernels side by side with gaps of NaN, eight across or four of a few, and what they are in words."""
     rows, cols, channels, filters = kernel.shape
     shown_channels = min(channels, 8 if filters >= 8 else MAX_KERNELS // max(filters, 1))
     shown_filters = min(filters, MAX_KERNELS // shown_channels)
-    across = min(shown_filters, 8)
+    across = min(shown_filters, 8 if shown_channels > 1 or shown_filters > 16 else 4)
     lines = -(-shown_filters // across)  # of one channel
     tiles = np.full((shown_channels, lines * across, rows + 1, cols + 1), np.nan)
     shown = np.asarray(kernel[:, :, :shown_channels, :shown_filters], dtype=np.float64)

@@ -68,7 +68,9 @@ class Predictor:
     def __init__(self, model: Any):
         import tensorflow as tf
 
-        self._predict = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+        self._predict = tf.function(
+            lambda images: model(images, training=False), reduce_retracing=True, autograph=False
+        )
 
     def __call__(self, batches: Iterable[tuple[Any, Any]]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Batches of (images, labels) to logits, float64 (images, classes), and labels, int64 (images,)."""

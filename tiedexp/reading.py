@@ -11,6 +11,30 @@ from typing import Any
 from tiedexp.errors import RunError
 
 
+def find_inside(directory: Path, name: str, whose: str) -> Path:
+    """The path of a name in a directory that somebody else may have filled.
+
+    Args:
+        directory: a directory.
+        name: a file or directory in it, or deeper.
+        whose: what the directory is, for the error.
+
+    Raises:
+        RunError: a link on the way leads out of the directory, or nowhere.
+    """
+    if "/" not in name and name != ".." and not os.path.islink(directory / name):  # noqa: PTH114
+        return directory / name  # nothing on the way that could lead elsewhere, and thousands of runs are read
+    # pathlib raises other errors where links go in a circle or have long names.
+    path = directory
+    for part in Path(name).parts:
+        path = path / part
+        if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114
+            raise RunError(f"{path} is a link that leads nowhere")
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
+        raise RunError(f"{path} leads out of {whose}; it is not read or written")
+    return path
+
+
 def read_text(path: Path, max_bytes: int, errors: str = "strict") -> str:
     """The text of a file, in UTF-8.
 
@@ -22,18 +46,30 @@ def read_text(path: Path, max_bytes: int, errors: str = "strict") -> str:
     Raises:
         RunError: absent, larger, not a regular file (a pipe would never end), or not UTF-8.
     """
+    content = _read_bytes(path, max_bytes + 1)
+    if len(content) > max_bytes:
+        raise RunError(f"{path} is larger than {max_bytes // 2**20} MiB; it is not one of tiedexp's")
+    try:
+        return content.decode("utf-8", errors)
+    except ValueError as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+
+
+def read_start(path: Path, max_bytes: int) -> str:
+    """The first bytes of a file as text, what is not UTF-8 replaced; RunError as `read_text`, however large it is."""
+    return _read_bytes(path, max_bytes).decode("utf-8", errors="replace")
+
+
+def _read_bytes(path: Path, max_bytes: int) -> bytes:
     try:
         # Opening a pipe would wait for whoever writes into it.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise RunError(f"{path} cannot be read: it is not a regular file")
-            content = file.read(max_bytes + 1)
-        if len(content) > max_bytes:
-            raise RunError(f"{path} is larger than {max_bytes // 2**20} MiB; it is not one of tiedexp's")
-        return content.decode("utf-8", errors)
+            return file.read(max_bytes)
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except ValueError as error:  # a zero byte in the name
         raise RunError(f"{path} cannot be read: {error}") from error
 
 

@@ -3,8 +3,9 @@
     python tests/benchmarks/checkpoint_cost.py --data-dir DIR [KEY=VALUE]...
 
 Both are taken from one and the same run of configs/mnist_block.yaml, so nothing else that the machine does comes
-between: the seconds in which checkpoints are checked, written, synced and pruned are added up. The first epoch, which
-compiles, is left out of both. It is done at the ends of epochs alone, and within epochs too, every 100 steps.
+between: the seconds in which checkpoints are checked, written, synced and pruned, and event files synced before them,
+are added up. The first epoch, which compiles, is left out of both. It is done at the ends of epochs alone, and within
+epochs too, every 100 steps.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def measure(data_dir: Path | None, overrides: list[str]) -> tuple[float, float, 
     """(seconds of training, seconds of them in checkpoints, number of checkpoints), of all epochs but the first."""
     from tiedexp.experiment import run as experiment
     from tiedexp.experiment.observer import Observer
+    from tiedexp.runs.tensorboard import TensorBoardLog
     from tiedexp.spec.loading import load_spec
     from tiedexp.training.checkpoint import CheckpointStore
 
@@ -45,14 +47,18 @@ def measure(data_dir: Path | None, overrides: list[str]) -> tuple[float, float, 
         def epoch_ends(self, line: Any) -> None:
             ends.append((time.perf_counter(), spent[0], saves[0]))
 
-    real = CheckpointStore.save, CheckpointStore.prune, experiment.check_finite
-    CheckpointStore.save, CheckpointStore.prune, experiment.check_finite = map(timed, real)  # type: ignore[method-assign]
+    places = [(CheckpointStore, "save"), (CheckpointStore, "prune"), (experiment, "check_finite")]
+    places.append((TensorBoardLog, "flush"))
+    real = [getattr(*place) for place in places]
+    for place, function in zip(places, real, strict=True):
+        setattr(*place, timed(function))
     try:
         with tempfile.TemporaryDirectory() as root:
             spec = load_spec(CONFIG, overrides)
             experiment.run_experiment(spec, root=Path(root), data_dir=data_dir, observer=Clock())
     finally:
-        CheckpointStore.save, CheckpointStore.prune, experiment.check_finite = real  # type: ignore[method-assign]
+        for place, function in zip(places, real, strict=True):
+            setattr(*place, function)
     first, last = ends[0], ends[-1]
     return last[0] - first[0], last[1] - first[1], last[2] - first[2]
 

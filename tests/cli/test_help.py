@@ -24,14 +24,18 @@ def test_the_commands():
     assert {name for name in COMMANDS if " " not in name} == {
         "bench",
         "board",
+        "compare",
         "data",
+        "diff",
         "doctor",
         "eval",
         "extend",
         "init",
         "pattern",
         "reproduce",
+        "runs",
         "schema",
+        "sweep",
         "train",
         "validate",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import h5py
 import pytest
@@ -68,11 +69,68 @@ def test_each_metric_and_weight_that_differs_is_named(run, make_spec, tmp_path):
 def change_weight(path):
     with h5py.File(path, "r+") as file:
         file["layers/dense/vars/0"][3, 4] += 1.0
+    seal(path)
+
+
+def seal(path):
+    """Give the JSON of a file of weights the checksums that it ought to have."""
     about = path.with_name(path.name.replace(".weights.h5", ".json"))
     content = json.loads(about.read_text())
     del content["checksum"]
     content["sha256"] = _hash(path)
     about.write_text(json.dumps({**content, "checksum": _checksum(content)}))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (
+            "secret",
+            {"data": h5py.ExternalLink("/etc/hostname", "x")},
+            r"/secret is a link \(ExternalLink\), not weights",
+        ),
+        ("bomb", {"shape": (10**6, 10**5), "chunks": (1000, 1000), "compression": "gzip"}, "/bomb has shape"),
+        ("other", {"data": [1.0, 2.0], "external": [("elsewhere", 0, 8)]}, "/other keeps its values in another file"),
+    ],
+)
+def test_weights_that_are_none_are_not_loaded(run, name, options, message):
+    """Sealed by somebody who knows how. No training is lost to that: the new run is there."""
+    path = CheckpointStore(run.checkpoints).of_epoch(2).weights
+    with h5py.File(path, "r+") as file:
+        if isinstance(options.get("data"), h5py.ExternalLink):
+            file[name] = options["data"]
+        elif "external" in options:
+            file.create_dataset(name, shape=(2,), dtype="f4", external=options["external"])
+        else:
+            file.create_dataset(name, **options)
+    seal(path)
+    with pytest.raises(RunError, match=f"epoch-0002.weights.h5 is not loaded: {message}"):
+        reproduce_run(run)
+
+
+def test_missing_weights_are_told_before_the_training(run):
+    CheckpointStore(run.checkpoints).of_epoch(2).weights.unlink()
+    with pytest.raises(RunError, match=r"epoch-0002.json is missing, or it and its weights"):
+        reproduce_run(run)
+    assert not (run.path.parent.parent / "reproduced").exists()
+
+
+DEEP = json.loads('{"a":' * 300 + "[" * 300 + "]" * 300 + "}" * 300)
+
+
+@pytest.mark.parametrize("value", [[[1], [2, 3]], "none", [["a", "b"]], 7, [[10**400]], [None], {"a": 1}, None, DEEP])
+@pytest.mark.parametrize("name", ["confusion", "classes"])
+def test_a_metric_of_another_form_differs(run, tmp_path, name, value):
+    other = RunDirectory(shutil.copytree(run.path, tmp_path / "other"))
+    result = other.read_json("result.json")
+    result["test"][name] = value
+    other.write_json("result.json", result)
+    lines = other.read_metrics()
+    lines[1]["note"] = value
+    other.rewrite_metrics(lines)
+    found = {difference.name for difference in compare_runs(other, run).differences}
+    assert any(place.startswith(f"result: test.{name}") for place in found)
+    assert any(place.startswith("metrics: note") for place in found)
 
 
 def test_a_metric_that_only_one_has(run, make_spec, tmp_path):

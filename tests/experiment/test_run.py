@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import traceback
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -18,8 +20,9 @@ from tiedexp.experiment.evaluate import evaluate_run
 from tiedexp.experiment.observer import Observer
 from tiedexp.experiment.plan import locate_run
 from tiedexp.experiment.run import run_experiment
+from tiedexp.runs.directory import _OWN
 from tiedexp.spec.loading import load_spec
-from tiedexp.training.checkpoint import _checksum
+from tiedexp.training.checkpoint import CheckpointStore, _checksum
 from tiedexp.training.selection import BestEpoch
 
 pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
@@ -267,19 +270,68 @@ def test_what_a_kill_before_the_clearing_up_left_is_cleared_up(make_spec, tmp_pa
     assert not list(run.path.glob(".unfinished*"))
 
 
-def test_a_damaged_best_checkpoint_is_told_before_the_training_goes_on(make_spec, tmp_path, monkeypatch):
-    """The first epoch stays the best."""
+def keep_best(monkeypatch, epoch):
+    """That epoch is better than all before it, and stays the best."""
     update = BestEpoch.update
-    monkeypatch.setattr(BestEpoch, "update", lambda best, *result: best if best.epoch else update(best, *result))
-    spec = make_spec(training={"epochs": 4})
+    monkeypatch.setattr(
+        BestEpoch, "update", lambda best, *result: update(BestEpoch(), *result) if best.epoch < epoch else best
+    )
+
+
+def damage_best_of_stopped(spec, root, *, stop_in, best):
+    """A run that was stopped and whose best checkpoint was damaged."""
     with pytest.raises(RunInterruptedError):
-        run_experiment(spec, root=tmp_path, observer=Recorder(4))
-    run = locate_run(spec, tmp_path)
-    (run.checkpoints / "epoch-0001.weights.h5").write_bytes(b"")
+        run_experiment(spec, root=root, observer=Recorder(stop_in))
+    run = locate_run(spec, root)
+    (run.checkpoints / f"epoch-000{best}.weights.h5").write_bytes(b"")
+    return run
+
+
+def test_a_damaged_best_checkpoint_is_made_again_from_one_before_it(make_spec, tmp_path, monkeypatch):
+    keep_best(monkeypatch, 3)
+    spec = make_spec(training={"epochs": 5})
+    straight = run_experiment(spec, root=tmp_path / "straight")
+    damage_best_of_stopped(spec, tmp_path / "cut", stop_in=4, best=3)
     recorder = Recorder()
-    with pytest.raises(RunError, match=r"epoch-0001.json is missing, or it and its weights are not what was written"):
-        run_experiment(spec, root=tmp_path, observer=recorder)
-    assert recorder.events[0].startswith("warned: the checkpoint of the best epoch so far, 1, is missing or damaged")
+    resumed = run_experiment(spec, root=tmp_path / "cut", observer=recorder)
+    assert recorder.events[1:3] == ["resumed after 2", "planned"]
+    assert_same_run(resumed, straight)
+    assert_same_series(resumed, straight)
+
+
+def test_a_best_checkpoint_damaged_after_the_one_that_is_newest(make_spec, tmp_path, monkeypatch):
+    """The newest is whole, but of no use: its best epoch could not be tested."""
+    keep_best(monkeypatch, 3)
+    spec = make_spec(training={"epochs": 5})
+    straight = run_experiment(spec, root=tmp_path / "straight")
+    monkeypatch.setattr(CheckpointStore, "prune", lambda store, keep: None)
+    damage_best_of_stopped(spec, tmp_path / "cut", stop_in=5, best=3)
+    monkeypatch.undo()
+    keep_best(monkeypatch, 3)
+    recorder = Recorder()
+    resumed = run_experiment(spec, root=tmp_path / "cut", observer=recorder)
+    lost = "warned: the checkpoint of the best epoch so far, 3, is missing or damaged: the run goes on from before it"
+    assert recorder.events[1].startswith(lost)
+    assert recorder.events[2] == "resumed after 2"
+    assert_same_run(resumed, straight)
+    assert_same_series(resumed, straight)
+
+
+def test_a_damaged_best_checkpoint_with_none_before_it_is_told_before_the_training_goes_on(
+    make_spec, tmp_path, monkeypatch
+):
+    keep_best(monkeypatch, 1)
+    spec = make_spec(training={"epochs": 4})
+    straight = run_experiment(spec, root=tmp_path / "straight")
+    damage_best_of_stopped(spec, tmp_path / "cut", stop_in=4, best=1)
+    recorder = Recorder()
+    with pytest.raises(RunError, match=r"epoch-0001.json is missing, .* again, with --fresh, comes to the same"):
+        run_experiment(spec, root=tmp_path / "cut", observer=recorder)
+    assert recorder.events[1] == (
+        "warned: the checkpoint of the best epoch so far, 1, is missing or damaged, and there is none before it: "
+        "unless a later epoch is better, the run cannot be tested; --fresh starts over, and comes to the same"
+    )
+    assert_same_run(run_experiment(spec, root=tmp_path / "cut", fresh=True), straight)
 
 
 def change_manifest(run, **changes):
@@ -315,6 +367,57 @@ def test_a_run_of_a_newer_tiedexp_is_left_alone(cut_off, tmp_path):
     with pytest.raises(RunError, match="was written by a newer tiedexp"):
         run_experiment(spec, root=tmp_path)
     assert run.read_json("manifest.json")["format"] == 99
+
+
+def test_the_events_of_an_epoch_are_on_disk_before_its_checkpoint(make_spec, tmp_path, monkeypatch):
+    order, fsync, replace = [], os.fsync, os.replace
+
+    def note_sync(descriptor):
+        order.append(Path(f"/proc/self/fd/{descriptor}").readlink().parent.name)
+        fsync(descriptor)
+
+    def note_rename(source, target):
+        order.append(Path(target).name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_rename)
+    run_experiment(make_spec(training={"epochs": 2}), root=tmp_path)
+    first, second = order.index("epoch-0001.weights.h5"), order.index("epoch-0002.weights.h5")
+    end = order.index("result.json")
+    assert {"train", "validation"} <= set(order[:first])
+    assert {"train", "validation"} <= set(order[first:second])
+    assert {"test"} <= set(order[second:end])
+
+
+def test_a_lost_manifest_costs_no_checkpoint(cut_off, tmp_path):
+    spec, run = cut_off
+    (run.path / "manifest.json").unlink()
+    before = sorted(path.name for path in run.checkpoints.iterdir())
+    with pytest.raises(RunError, match=r"has checkpoints but no manifest.json, .* --fresh starts over"):
+        run_experiment(spec, root=tmp_path)
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == before
+    assert run_experiment(spec, root=tmp_path, fresh=True).finished
+
+
+def test_a_lost_spec_is_there_again_at_the_end(cut_off, tmp_path):
+    spec, run = cut_off
+    run.spec.unlink()
+    assert load_spec(run_experiment(spec, root=tmp_path).spec) == spec
+
+
+@pytest.mark.parametrize("cleared", range(1, len(_OWN)))
+def test_a_run_that_was_killed_while_it_was_cleared(make_spec, tmp_path, monkeypatch, cleared):
+    """It goes on or starts over; either way it comes to the same."""
+    spec = make_spec(training={"epochs": 2})
+    straight = run_experiment(spec, root=tmp_path / "straight")
+    shutil.copytree(tmp_path / "straight", tmp_path / "cut")
+    with monkeypatch.context() as patch:
+        patch.setattr("tiedexp.runs.directory._OWN", _OWN[:cleared])
+        locate_run(spec, tmp_path / "cut").clear()
+    resumed = run_experiment(spec, root=tmp_path / "cut")
+    assert_same_run(resumed, straight)
+    assert_same_series(resumed, straight)
 
 
 def test_lost_metrics_are_told(cut_off, tmp_path):

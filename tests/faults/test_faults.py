@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -154,3 +157,49 @@ def test_a_process_without_memory(spec, tmp_path):
     with pytest.raises(RunError, match="epoch 2: out of memory; the checkpoint of epoch 1 is kept"):
         run_experiment(spec, root=tmp_path, observer=Full())
     assert run_experiment(spec, root=tmp_path).finished
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from tiedexp.experiment.observer import Observer
+from tiedexp.experiment.run import run_experiment
+from tiedexp.spec.schema import ExperimentSpec
+
+class Aborted(Observer):
+    def epoch_begins(self, epoch, num_steps):
+        if epoch == 2:
+            os.abort()  # as std::bad_alloc ends in TensorFlow
+
+spec = ExperimentSpec.model_validate_json(sys.argv[1])
+run_experiment(spec, root=Path(sys.argv[2]), observer=Aborted())
+"""
+
+
+def test_a_process_that_memory_ran_out_on_is_told_of_by_the_next(spec, straight, tmp_path):
+    class Listener(Observer):
+        def __init__(self):
+            self.heard = []
+
+        def warned(self, text):
+            self.heard.append(text)
+
+        def resumed(self, epochs_done, steps_done):
+            self.heard.append(f"going on after epoch {epochs_done}")
+
+    command = [sys.executable, "-c", KILLED, spec.model_dump_json(exclude_none=True), str(tmp_path)]
+    killed = subprocess.run(command, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGABRT
+    listener = Listener()
+    assert compare_runs(straight, run_experiment(spec, root=tmp_path, observer=listener)).differences == ()
+    warning, resumed = listener.heard
+    assert re.fullmatch(
+        r"the process before this one \(pid \d+ on \S+ since [-+: 0-9]+\) ended without a word: .*", warning
+    )
+    assert "perhaps for want of memory" in warning
+    assert resumed == "going on after epoch 1"
+    again = Listener()
+    with pytest.raises(RunInterruptedError):
+        run_experiment(spec, root=tmp_path, fresh=True, should_stop=stop_after(6), observer=again)
+    run_experiment(spec, root=tmp_path, observer=again)
+    assert len(again.heard) == 1  # that it goes on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,3 +20,16 @@ def test_killed_runs_come_to_the_same_bits(arguments):
     assert done.returncode == 0, done.stdout + done.stderr
     killed = int(arguments[-1])
     assert f"{killed} killed runs, {killed} identical to the run that never stopped" in done.stdout
+
+
+def test_a_killed_sweep_is_completed_with_nothing_lost_done_twice_or_different():
+    script = SCRIPT.with_name("sweep_kills.py")
+    done = subprocess.run(
+        [sys.executable, script, "--kills", "1", "--seed", "3"],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"1 kills in \d+ sweeps: all runs are there, done once, and identical", done.stdout)

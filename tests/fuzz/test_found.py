@@ -102,15 +102,29 @@ def test_a_run_whose_name_is_too_long():
         RunDirectory.open(Path("x" * 5000))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("hits", 10**400), ("hits", -1), ("timed_seconds", 0.0), ("seconds", float("nan")), ("loss", float("inf"))],
+)
+def test_sums_that_are_none(tmp_path, name, value):
+    with pytest.raises(RunError, match=r"is not as tiedexp writes it: sums"):
+        load_sums(tmp_path, **{name: value})
+
+
 @pytest.mark.parametrize("norms", ["é", "A", "AAAA", "AAAAAA==", "AAAAAAAAAAA="])
 def test_gradient_norms_that_are_none(tmp_path, norms):
+    with pytest.raises(RunError, match="is not as tiedexp writes it: its gradient norms"):
+        load_sums(tmp_path, gradient_norms=norms)
+
+
+def load_sums(folder, **changes):
+    """The state of a checkpoint whose sums are changed."""
     from tiedexp.experiment.state import load_state
     from tiedexp.training.checkpoint import Checkpoint
 
-    sums = {"loss": 1.0, "hits": 3, "seconds": 1.0, "timed_steps": 1, "timed_seconds": 0.5, "gradient_norms": norms}
+    sums = {"loss": 1.0, "hits": 3, "seconds": 1.0, "timed_steps": 1, "timed_seconds": 0.5, "gradient_norms": None}
     split = {"loss": 1.0, "accuracy": 0.5, "images_per_second": 9.0}
     line = {"epoch": 1, "step": 5, "learning_rate": 0.1, "train": split, "validation": None, "seconds": 1.0}
     best = {"epoch": 1, "accuracy": 0.5, "loss": 1.0}
-    state = {"best": best, "stopping": None, "metrics": line, "sums": sums}
-    with pytest.raises(RunError, match="is not as tiedexp writes it: its gradient norms"):
-        load_state(Checkpoint(1, 3, tmp_path / "epoch-0001-step-000003.weights.h5", state, ()))
+    state = {"best": best, "stopping": None, "metrics": line, "sums": {**sums, **changes}}
+    return load_state(Checkpoint(1, 3, folder / "epoch-0001-step-000003.weights.h5", state, ()))

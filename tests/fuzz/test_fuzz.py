@@ -26,6 +26,7 @@ from tiedexp.errors import TiedexpError
 from tiedexp.patterns.grid import Pattern
 from tiedexp.patterns.presets import PRESETS
 from tiedexp.runs.directory import RunDirectory
+from tiedexp.runs.sweeps import SweepDirectory
 from tiedexp.spec.document import Place, parse_value, read_document
 from tiedexp.spec.loading import dump_spec, load_spec
 from tiedexp.spec.schema import ExperimentSpec
@@ -346,6 +347,12 @@ RESULT = {
     "test": {"images": 5, "loss": 1.0, "accuracy": 0.5, "accuracy_interval": [0.1, 0.9]},
     "best_epoch": 1, "epochs": 1, "stopped_early": False, "seconds": 1.0,
 }  # fmt: skip
+FAILURE = {"error": "epoch 2: out of memory", "time": "2026-01-01T00:00:00+00:00"}
+RECORD = {
+    "format": 1, "name": "study", "baseline": "a", "match": "weights", "axes": ["model.width"],
+    "variants": [{"name": "a", "label": "a b", "settings": {"model.width": 4}, "width": 4}],
+    "runs": [{"variant": "a", "seed": 0, "path": "a-1/seed-0"}, {"variant": "a", "seed": 1, "path": "a-1/seed-1"}],
+}  # fmt: skip
 
 
 def json_of(tree: Any) -> st.SearchStrategy[bytes]:
@@ -391,6 +398,8 @@ def read_run(path: Path) -> None:
     run.read_metrics()
     if run.finished:
         run.read_result()
+    if run.state == "failed":
+        run.read_failure()
 
 
 def as_file(content: st.SearchStrategy[bytes]) -> st.SearchStrategy[tuple[str, bytes]]:
@@ -405,6 +414,7 @@ def as_file(content: st.SearchStrategy[bytes]) -> st.SearchStrategy[tuple[str, b
             "manifest.json": as_file(json_of(MANIFEST)) | as_file(st.just(json.dumps(MANIFEST).encode())) | entries,
             "metrics.jsonl": as_file(st.just(json.dumps(LINE).encode()) | json_of(LINE)) | entries,
             "result.json": as_file(json_of(RESULT)) | entries,
+            "failure.json": as_file(json_of(FAILURE)) | entries,
             "checkpoints": st.just(("directory", b"")) | entries,
             "tensorboard": st.just(("directory", b"")) | entries,
         }
@@ -416,6 +426,41 @@ def test_run_directories(folder, files):
     for name, (kind, content) in files.items():
         make_entry(path / name, kind, content)
     ends("run directory", read_run, path)
+
+
+def read_sweep(path: Path) -> None:
+    """All that is read of a sweep, and where its runs stand."""
+    if SweepDirectory.is_at(path):
+        for _, run in SweepDirectory(path).runs():
+            if run.state == "failed":
+                run.read_failure()
+
+
+@fuzzed
+@given(
+    as_file(json_of(RECORD)) | as_file(st.just(json.dumps(RECORD).encode())) | entries,
+    st.just(("directory", b"")) | entries,
+    st.just(("directory", b"")) | entries,
+    st.fixed_dictionaries(
+        {
+            "manifest.json": as_file(json_of(MANIFEST)) | entries,
+            "result.json": as_file(json_of(RESULT)) | st.just(("none", b"")) | entries,
+            "failure.json": as_file(json_of(FAILURE)) | entries,
+            ".lock": as_file(st.binary(max_size=40)) | entries,
+        }
+    ),
+)
+def test_sweeps(folder, record, variant, seed, files):
+    path = folder / "sweep"
+    path.mkdir(exist_ok=True)
+    make_entry(path / "sweep.json", *record)
+    make_entry(path / "a-1", *variant)
+    if variant[0] == "directory":
+        make_entry(path / "a-1" / "seed-0", *seed)
+        if seed[0] == "directory":
+            for name, (kind, content) in files.items():
+                make_entry(path / "a-1" / "seed-0" / name, kind, content)
+    ends("sweeps", read_sweep, path)
 
 
 @fuzzed
@@ -448,7 +493,9 @@ def test_checkpoints(folder, content, seal):
     def read() -> None:
         for newest in (store.latest(), store.latest()):
             if newest is not None:
-                load_state(newest)
+                state = load_state(newest)
+                if state.sums.steps:
+                    state.sums.result(batch_size=30)
 
     path = folder / "checkpoints"
     path.mkdir(exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -15,6 +16,14 @@ from tiedexp.runs.manifest import MANIFEST_FORMAT
 
 SPLIT = {"loss": 1.0, "accuracy": 0.5, "images_per_second": 9.0}
 LINE = {"epoch": 1, "step": 5, "learning_rate": 0.1, "train": SPLIT, "validation": None, "seconds": 1.0}
+
+RESULT = {
+    "test": {"images": 5, "loss": 1, "accuracy": 0.5, "accuracy_interval": [0.1, 0.9]},
+    "best_epoch": 1,
+    "epochs": 1,
+    "stopped_early": False,
+    "seconds": 1,
+}
 
 
 @pytest.fixture
@@ -60,11 +69,61 @@ def test_the_lock_ends_with_the_block_even_if_it_fails(run):
         pass
 
 
+def test_a_process_that_was_killed_in_a_run_is_known_to_the_next_one_only(run):
+    code = (
+        "import os, sys; from pathlib import Path; from tiedexp.runs.directory import RunDirectory\n"
+        "with RunDirectory(Path(sys.argv[1])).lock(): os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", code, str(run.path)])
+    assert killed.wait() == -9
+    with run.lock() as left:
+        assert left is not None
+        assert left.startswith(f"pid {killed.pid} on {os.uname().nodename} since 2")
+    with run.lock() as left:
+        assert left is None
+
+
+@pytest.mark.parametrize("text", ["", "pid 1 on \x1b[2J since 2026", "pid 1", "\udcff\0" * 300])
+def test_what_others_write_into_the_lock_is_not_told(run, text):
+    (run.path / ".lock").write_bytes(text.encode(errors="surrogateescape"))
+    with run.lock() as left:
+        assert left is None
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_directory_that_cannot_be_written(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(RunError, match="cannot be written: Permission denied"), RunDirectory(tmp_path / "run").lock():
         pass
+
+
+def test_a_lock_that_is_a_pipe(run):
+    (run.path / ".lock").unlink()
+    os.mkfifo(run.path / ".lock")
+    with pytest.raises(RunError, match=r"\.lock is not a regular file"), run.lock():
+        pass
+    assert not run.is_locked()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.jsonl", {**LINE, "epoch": "1"}),
+        ("metrics.jsonl", {**LINE, "epoch": True}),
+        ("metrics.jsonl", {**LINE, "epoch": 0}),
+        ("metrics.jsonl", {**LINE, "seconds": math.nan}),
+        ("metrics.jsonl", {**LINE, "train": {**SPLIT, "loss": "1.0"}}),
+        ("result.json", {**RESULT, "epochs": "3"}),
+        ("result.json", {**RESULT, "best_epoch": -1}),
+        ("result.json", {**RESULT, "stopped_early": "no"}),
+        ("result.json", {**RESULT, "test": {**RESULT["test"], "accuracy": math.inf}}),
+    ],
+)
+def test_numbers_that_are_none(run, name, content):
+    """What is read back is the file's content itself, so no text is taken for a number."""
+    (run.path / name).write_text(json.dumps(content) + "\n")
+    with pytest.raises(RunError, match=f"{name}.* is not as tiedexp writes it: .* is wrong"):
+        run.read_metrics() if name == "metrics.jsonl" else run.read_result()
 
 
 def test_a_root_that_is_a_file(tmp_path):

@@ -60,6 +60,29 @@ def test_links_out_of_the_sweep_are_refused(tmp_path):
         list(sweep.runs())
 
 
+@pytest.mark.parametrize("target", ["x" * 300, "full-0123456789", "nowhere"])
+@pytest.mark.parametrize("name", ["full-0123456789", "full-0123456789/seed-0"])
+def test_links_that_lead_nowhere_are_refused(tmp_path, name, target):
+    sweep = SweepDirectory(tmp_path)
+    sweep.write(RECORD, "")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).symlink_to(target)
+    with pytest.raises(RunError, match=f"{name} is a link that leads nowhere"):
+        list(sweep.runs())
+
+
+def test_a_record_that_is_elsewhere_is_refused(tmp_path):
+    sweep = SweepDirectory(tmp_path / "study")
+    sweep.write(RECORD, "")
+    (sweep.path / "sweep.json").rename(tmp_path / "sweep.json")
+    (sweep.path / "sweep.json").symlink_to("../sweep.json")
+    with pytest.raises(RunError, match=r"sweep.json leads out of the sweep's directory"):
+        sweep.read()
+    (sweep.path / "sweep.json").unlink()
+    (sweep.path / "sweep.json").symlink_to("x" * 300)
+    assert not SweepDirectory.is_at(sweep.path)
+
+
 def test_strange_records(tmp_path):
     sweep = SweepDirectory(tmp_path)
     sweep.write(RECORD, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import os
 import re
 import struct
 import subprocess
@@ -427,6 +428,57 @@ def test_what_was_flushed_is_on_disk_while_the_log_is_open(tmp_path):
     assert read_steps(tmp_path / "train") == [1]
     log.close()
     log.close()
+
+
+def test_what_was_flushed_outlives_a_power_cut(tmp_path, monkeypatch):
+    """Synced are all bytes of each file, the names of the files and the names of their directories."""
+    synced, fsync = {}, os.fsync
+
+    def note(descriptor):
+        fsync(descriptor)
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced[path] = {entry.name for entry in path.iterdir()} if path.is_dir() else path.stat().st_size
+
+    monkeypatch.setattr(os, "fsync", note)
+    log = TensorBoardLog(tmp_path / "run" / "tensorboard")
+    log.layout()
+    write_epochs(log, range(1, 3))
+    log.flush()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 3
+    assert {path: synced[path] for path in files} == {path: path.stat().st_size for path in files}
+    for path in (*files, *(path.parent for path in files)):
+        assert path.name in synced[path.parent]
+    log.close()
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "link"])
+@pytest.mark.parametrize("name", ["x", "", "000001", "1690000000.host.7.0", "9" * 200, "999999.é", "-00001.1"])
+def test_what_is_not_ours_is_left_alone(tmp_path, name, kind):
+    stray = tmp_path / "train" / f"events.out.tfevents.{name}"
+    stray.parent.mkdir()
+    (tmp_path / "other").write_text("theirs")
+    if kind == "directory":
+        stray.mkdir()
+    else:
+        stray.symlink_to(tmp_path / "other") if kind == "link" else stray.write_text("theirs")
+    for resume_step in (None, 3):
+        with TensorBoardLog(tmp_path, resume_step=resume_step) as log:
+            write_epochs(log, range(resume_step or 1, 4))
+    assert stray.is_dir() or stray.read_text() == "theirs"
+    stray.rmdir() if stray.is_dir() else stray.unlink()  # TensorBoard's reader may stumble over it
+    assert read_steps(tmp_path / "train") == [1, 2, 3]
+
+
+def test_links_and_directories_with_our_names_are_left_alone(tmp_path):
+    (tmp_path / "train" / "events.out.tfevents.000005.7").mkdir(parents=True)
+    (tmp_path / "validation").mkdir()
+    (tmp_path / "other").write_text("theirs")
+    (tmp_path / "validation" / "events.out.tfevents.000005.7").symlink_to("../other")
+    for resume_step in (None, 2):
+        with TensorBoardLog(tmp_path, resume_step=resume_step) as log:
+            write_epochs(log, range(resume_step or 1, 3))
+    assert (tmp_path / "other").read_text() == "theirs"
 
 
 # How a session ends, and what is refused

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,3 +40,16 @@ def write_sweep(tmp_path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def train_alone(tmp_path) -> Callable[[Path], float]:
+    """Runs `tiedexp train` of a run's spec, elsewhere and in a process of its own; gives the test accuracy."""
+
+    def train(run: Path) -> float:
+        code = "from tiedexp.cli import main; main()"
+        command = [sys.executable, "-c", code, "train", run / "spec.yaml", "--runs", tmp_path / "alone", "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+        return json.loads(done.stdout)["test"]["accuracy"]
+
+    return train

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -95,6 +97,32 @@ def test_pruning_keeps_what_it_is_told_and_leaves_nothing_else(make_trainer, tmp
     store.prune(keep=())
     assert list(tmp_path.iterdir()) == []
     assert store.latest() is None
+
+
+def test_renamed_files_are_no_checkpoint(tmp_path, make_trainer):
+    """Neither another epoch nor another step; nor is a directory, or a number that no run comes to."""
+    store = CheckpointStore(tmp_path)
+    store.save(1, make_trainer().model, {})
+    for name in ("epoch-0009", "epoch-0000-step-000007", f"epoch-{10**30}"):
+        for ending in ("json", "weights.h5"):
+            shutil.copy(tmp_path / f"epoch-0001.{ending}", tmp_path / f"{name}.{ending}")
+    (tmp_path / "epoch-0012.json").mkdir()
+    (tmp_path / "epoch-0012.weights.h5").mkdir()
+    (tmp_path / ".unfinished-1-epoch-0003.json").mkdir()
+    warnings = []
+    assert store.latest(warnings.append).epoch == 1
+    assert warnings == [f"the checkpoint {tmp_path / 'epoch-0009.json'} is damaged and is not used"]
+    store.prune([(1, 0)])
+    left = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert left == {f"epoch-{epoch}.{ending}" for epoch in ("0001", 10**30) for ending in ("json", "weights.h5")}
+
+
+@pytest.mark.parametrize("state", [(1, 2, 3), (10**40, 0)])
+def test_seed_generators_that_are_none(tmp_path, make_trainer, state):
+    model = make_trainer(model={"dropout": 0.3}).model
+    checkpoint = CheckpointStore(tmp_path).save(1, model, {})
+    with pytest.raises(RunError, match=r"epoch-0001.weights.h5 cannot be loaded: its seed generators"):
+        restore(replace(checkpoint, seed_generators=(state,)), model)
 
 
 def test_the_newest_is_the_furthest(make_trainer, tmp_path):

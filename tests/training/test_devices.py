@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +47,55 @@ def test_a_cluster_configuration_is_refused(monkeypatch):
 
 def test_one_device_needs_no_strategy():
     assert build_strategy(1).num_replicas_in_sync == build_strategy("all").num_replicas_in_sync == 1
+
+
+FACTORED = """
+    import keras, numpy as np, tensorflow as tf
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+    import sys
+    sys.path.insert(0, sys.argv[1])
+    import conftest
+    from tiedexp.layers.tied_conv import TiedConv2D
+    from tiedexp.training.devices import build_strategy
+    from tiedexp.training.optimizers import build_optimizer
+    from tiedexp.training.trainer import Trainer
+
+    def train(pattern, devices, implementation):
+        strategy = build_strategy(devices)
+        keras.utils.set_random_seed(11)
+        with strategy.scope():
+            model = keras.Sequential([
+                keras.Input(conftest.IMAGE_SHAPE),
+                TiedConv2D(6, pattern, kernel_size=5, padding="same", implementation=implementation),
+                keras.layers.ReLU(),
+                TiedConv2D(4, pattern, kernel_size=5, padding="same", implementation=implementation),
+                keras.layers.Flatten(),
+                keras.layers.Dense(conftest.NUM_CLASSES),
+            ])
+            optimizer = build_optimizer("sgd", 0.05, momentum=0.0)
+            optimizer.build(model.trainable_variables)
+        assert all(layer.choice.is_expanded == (implementation == "expand") for layer in model.layers[:3:2])
+        before = [variable.numpy() for variable in model.trainable_variables]
+        Trainer(model, optimizer, conftest.RandomBatches(), batch_size=8, strategy=strategy).run_epoch(0, 1)
+        return [variable.numpy() - old for variable, old in zip(model.trainable_variables, before)]
+
+    for pattern in ("block", "row", "d4", {"preset": "hashed", "groups": 4}):
+        one, two, dense = train(pattern, 1, "factored"), train(pattern, 2, "factored"), train(pattern, 2, "expand")
+        for a, b, c in zip(one, two, dense):
+            assert np.abs(a).max() > 1e-3
+            np.testing.assert_allclose(a, b, atol=1e-6)
+            np.testing.assert_allclose(a, c, atol=1e-6)
+        print(pattern)
+"""
+
+
+def test_factored_convs_train_on_two_devices_as_on_one(tmp_path):
+    """One step on two logical CPUs, in a process of its own: they must be configured before TensorFlow starts."""
+    script = tmp_path / "factored.py"
+    script.write_text(textwrap.dedent(FACTORED))
+    command = [sys.executable, script, str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 4

@@ -11,13 +11,16 @@ from tiedexp import __version__
 from tiedexp.cli import (
     bench,
     board,
+    compare,
     data,
+    diff,
     doctor,
     evaluate,
     extend,
     init,
     pattern,
     reproduce,
+    runs,
     schema,
     sweep,
     train,
@@ -40,6 +43,9 @@ app.command("sweep")(sweep.sweep)
 app.command("eval")(evaluate.evaluate)
 app.command("extend")(extend.extend)
 app.command("reproduce")(reproduce.reproduce)
+app.command("compare")(compare.compare)
+app.command("diff")(diff.diff)
+app.add_typer(runs.app, name="runs")
 app.command("board")(board.board)
 app.add_typer(pattern.app, name="pattern")
 app.add_typer(data.app, name="data")

@@ -39,9 +39,10 @@ def board(
     `block d4 mean`, `mean-std` and `mean+std` are the mean over them and a standard deviation below and above it. The
     HParams tab has a row a run and the hyperparameters that differ; Custom Scalars draws the means with their margins.
 
-        tiedexp board                            every run
-        tiedexp board runs/mnist-block-*         all seeds of some experiments
-        tiedexp board runs/patterns-on-mnist     a sweep
+    \b
+    tiedexp board                            every run
+    tiedexp board runs/mnist-block-*         all seeds of some experiments
+    tiedexp board runs/patterns-on-mnist     a sweep
     """
     from tiedexp.runs.directory import find_runs_root
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 
-def schema() -> None:
+def schema(
+    sweep: Annotated[bool, typer.Option("--sweep", help="The schema of a sweep's file instead of a spec's.")] = False,
+) -> None:
     """Print the JSON schema of specs: completion and checks while you type, in any editor that knows YAML."""
     from json import dumps
 
     from tiedexp.spec.loading import build_json_schema
+    from tiedexp.sweep.schema import SweepSpec
 
-    typer.echo(dumps(build_json_schema(), indent=2))
+    typer.echo(dumps(SweepSpec.model_json_schema() if sweep else build_json_schema(), indent=2))

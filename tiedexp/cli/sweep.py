@@ -55,9 +55,10 @@ def sweep(
     What is finished is not run again, what was cut off goes on and what failed is tried anew, so the same command
     after any interruption completes the sweep. Ctrl-C lets each run finish its step and write a checkpoint.
 
-        tiedexp sweep sweep.yaml --plan          what it would do, and how long it would take
-        tiedexp sweep sweep.yaml seeds=5         more seeds than the file says
-        tiedexp compare runs/NAME                what came of it
+    \b
+    tiedexp sweep sweep.yaml --plan          what it would do, and how long it would take
+    tiedexp sweep sweep.yaml seeds=5         more seeds than the file says
+    tiedexp compare runs/NAME                what came of it
     """
     from tiedexp.cli.sweep_view import LineView, LiveView, QuietView, show_plan
     from tiedexp.process import stop_on_signals

@@ -1,16 +1,22 @@
-"""Whether a run from elsewhere can be tested on this machine, before anything large is made."""
+"""Whether a run fits into this machine's memory, before anything large is made.
+
+TensorFlow does not say that memory ran out on a CPU: its C++ aborts the process, or the kernel kills it.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+import resource
+from contextlib import suppress
 from pathlib import Path
 
-from tiedexp.data.sources import DatasetShape
+from tiedexp.data.sources import Dataset, DatasetShape
 from tiedexp.errors import RunError
 from tiedexp.experiment.plan import Plan
 
 _FLOAT_BYTES = 4
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def check_fits(plan: Plan, data: DatasetShape, weights: Path, batch_size: int) -> None:
@@ -30,24 +36,49 @@ def check_fits(plan: Plan, data: DatasetShape, weights: Path, batch_size: int) -
         raise RunError(
             f"{weights} has {stored:,} bytes, but the weights of the model in the run's spec take {wanted:,}"
         )
-    needed, there = _estimate_memory(plan, data, batch_size), _find_memory()
+    images = (data.train_images + data.test_images) * math.prod(data.image_shape)
+    largest = max(math.prod(layer.output_shape) for layer in plan.cost.layers)
+    needed = images + _FLOAT_BYTES * (plan.cost.expanded_weights + 2 * batch_size * largest)
+    _check_memory(needed, "the model and images of the run's spec")
+
+
+def check_step_fits(plan: Plan, dataset: Dataset) -> None:
+    """Refuse a training step on CPUs that needs more memory than there is.
+
+    What is counted is the least that a step can do with, so not every step that does not fit is refused: images,
+    expanded kernels, and what convolutions and normalisations put out, which is kept for the gradients.
+
+    Raises:
+        RunError: says how much is needed and how much there is.
+    """
+    training = plan.spec.training
+    images = dataset.train.images.nbytes + dataset.test.images.nbytes
+    outputs = training.batch_size * sum(math.prod(layer.output_shape) for layer in plan.cost.layers)
+    size = _FLOAT_BYTES if training.precision == "float32" else _FLOAT_BYTES // 2
+    needed = images + _FLOAT_BYTES * plan.cost.expanded_weights + size * outputs
+    advice = "; a smaller training.batch_size or model.width needs less"
+    _check_memory(needed, "the images, the model and its training step", advice)
+
+
+def _check_memory(needed: int, whose: str, advice: str = "") -> None:
+    there = _find_memory()
     if there is not None and needed > there:
         raise RunError(
-            f"the model and images of the run's spec need about {needed / 2**30:,.0f} GiB of memory; "
-            f"this machine has {there / 2**30:,.0f}"
+            f"{whose} need about {needed / 2**30:,.1f} GiB of memory; there are {there / 2**30:,.1f}{advice}"
         )
 
 
-def _estimate_memory(plan: Plan, data: DatasetShape, batch_size: int) -> int:
-    """Bytes of the images, the expanded kernels, and the largest layer's inputs and outputs."""
-    images = (data.train_images + data.test_images) * math.prod(data.image_shape)
-    largest = max(math.prod(layer.output_shape) for layer in plan.cost.layers)
-    return images + _FLOAT_BYTES * (plan.cost.expanded_weights + 2 * batch_size * largest)
-
-
 def _find_memory() -> int | None:
-    """Bytes of memory in this machine; None where the system does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        return None
+    """Bytes of memory in this machine, or those that this process may have if they are fewer; None if unknown."""
+    limits = [resource.getrlimit(resource.RLIMIT_AS)[0]]
+    with suppress(ValueError, OSError):
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with suppress(ValueError, OSError):  # the word "max" is no number
+        limits.append(int((_CGROUPS / _read_cgroup() / "memory.max").read_text()))
+    return min((limit for limit in limits if limit > 0), default=None)  # -1 is no limit
+
+
+def _read_cgroup() -> str:
+    """The control group of this process, in a container or of a cluster's job, without its leading slash."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    return next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")

@@ -88,3 +88,4 @@ def log_end(
     log.hparams_metrics(last_epoch, {"test accuracy": test.accuracy})
     if validation is not None:
         log.hparams_metrics(last_epoch, {"validation accuracy": validation.accuracy})
+    log.flush()

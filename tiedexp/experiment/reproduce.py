@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from tiedexp.experiment.run import run_experiment
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.manifest import find_differences
 from tiedexp.spec.loading import load_spec
-from tiedexp.training.checkpoint import CheckpointStore
+from tiedexp.training.checkpoint import Checkpoint, CheckpointStore
+from tiedexp.training.weights_file import check_weights_file
 
+_MAX_DEPTH = 8  # of JSON, deeper than ours
 TIMES = ("seconds", "time", "images_per_second")
 
 
@@ -88,6 +91,7 @@ def reproduce_run(
     source = rerun_source(run, spec, data_dir)
     if locate_run(spec, root).path.resolve() == run.path.resolve():
         raise RunError(f"{root} is where the run itself is; --runs names another place")
+    _kept_checkpoints(run)  # what is missing is told now, not when all is trained
     again = run_experiment(
         spec,
         root=root,
@@ -101,9 +105,18 @@ def reproduce_run(
 
 
 def compare_runs(first: RunDirectory, second: RunDirectory) -> Reproduction:
-    """Compare two finished runs of one spec: all but times."""
+    """Compare two finished runs of one spec: all but times.
+
+    Args:
+        first: a run from anywhere.
+        second: one of this machine, whose weights have the shapes of the model.
+
+    Raises:
+        RunError: a file of them is missing or damaged, or the weights of the first are not such a model's.
+    """
     metrics = [dict(_list_metrics(run)) for run in (first, second)]
-    weights = [dict(_list_weights(run)) for run in (first, second)]
+    ours = dict(_list_weights(second))
+    weights = [dict(_list_weights(first, lambda path: check_weights_file(path, ours.values()))), ours]
     before, now = first.read_manifest(), second.read_manifest()
     machine = find_differences(before, now)
     if before.data.fingerprint != now.data.fingerprint:
@@ -121,15 +134,24 @@ def compare_runs(first: RunDirectory, second: RunDirectory) -> Reproduction:
 
 def _compare(name: str, first: Any, second: Any) -> Difference | None:
     """None if they are the same, to the bit."""
-    if second is None or np.shape(first) != np.shape(second):
-        return Difference(name, np.size(first), np.size(first), None)
-    ours, theirs = np.asarray(first), np.asarray(second)
+    ours, theirs = _as_array(first), _as_array(second)
+    if second is None or ours.shape != theirs.shape:
+        return Difference(name, ours.size, ours.size, None)
     if ours.tobytes() == theirs.tobytes() and ours.dtype == theirs.dtype:
         return None
     different = ours != theirs
     numeric = np.issubdtype(ours.dtype, np.number) and np.issubdtype(theirs.dtype, np.number)
     largest = float(np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max()) if numeric else None
     return Difference(name, int(np.count_nonzero(different)), int(ours.size), largest)
+
+
+def _as_array(value: Any) -> npt.NDArray[Any]:
+    """Of numbers or texts; what somebody else wrote may be anything, and then is not like ours in any case."""
+    with suppress(ValueError):  # lists of different lengths
+        array = np.asarray(value)
+        if array.dtype.kind in "biufU":
+            return array
+    return np.asarray("neither numbers nor a text")
 
 
 def _list_metrics(run: RunDirectory) -> Iterator[tuple[str, Any]]:
@@ -143,29 +165,37 @@ def _list_metrics(run: RunDirectory) -> Iterator[tuple[str, Any]]:
         yield f"result: {name}", value
 
 
-def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(content: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     for key, value in content.items():
         if key in TIMES:
             continue
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        elif key == "classes":
+        if isinstance(value, Mapping) and depth < _MAX_DEPTH:
+            yield from _flatten(value, f"{prefix}{key}.", depth + 1)
+        elif key == "classes" and isinstance(value, list) and all(isinstance(entry, Mapping) for entry in value):
             for entry in value:
-                yield from _flatten(entry, f"{prefix}{key}.{entry.get('name')}.")
+                yield from _flatten(entry, f"{prefix}{key}.{entry.get('name')}.", depth + 1)
         else:
-            yield f"{prefix}{key}", value if isinstance(value, int | float | list) else str(value)
+            yield f"{prefix}{key}", value if isinstance(value, int | float | str | list) else type(value).__name__
 
 
-def _list_weights(run: RunDirectory) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Each array of the checkpoints of the best and the last epoch, optimizer included."""
+def _kept_checkpoints(run: RunDirectory) -> list[Checkpoint]:
+    """Those of the best and the last epoch; RunError if one is not there whole."""
     result, store = run.read_result(), CheckpointStore(run.checkpoints)
-    for epoch in sorted({result["best_epoch"], result["epochs"]}):
+    return [store.of_epoch(epoch) for epoch in sorted({result["best_epoch"], result["epochs"]})]
+
+
+def _list_weights(
+    run: RunDirectory, check: Callable[[Path], None] = lambda path: None
+) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Each array of the kept checkpoints, optimizer included; `check` sees each file before it is read."""
+    for checkpoint in _kept_checkpoints(run):
         arrays: dict[str, npt.NDArray[Any]] = {}
 
         def note(name: str, item: Any, into: dict[str, npt.NDArray[Any]] = arrays) -> None:
             if isinstance(item, h5py.Dataset):
                 into[name] = item[()]
 
-        with h5py.File(store.of_epoch(epoch).weights) as file:
+        check(checkpoint.weights)
+        with h5py.File(checkpoint.weights) as file:
             file.visititems(note)
-        yield from ((f"weights of epoch {epoch}: {name}", array) for name, array in arrays.items())
+        yield from ((f"weights of epoch {checkpoint.epoch}: {name}", array) for name, array in arrays.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from tiedexp.experiment.build import (
     load_splits,
     read_implementations,
 )
+from tiedexp.experiment.limits import check_step_fits
 from tiedexp.experiment.log import log_end, log_epoch, log_head
 from tiedexp.experiment.observer import Observer
 from tiedexp.experiment.plan import locate_run, name_pattern, plan_model, resolve_data_dir, training_source
@@ -36,7 +38,7 @@ from tiedexp.runs.tensorboard import TensorBoardLog
 from tiedexp.spec.loading import dump_spec
 from tiedexp.spec.schema import ExperimentSpec
 from tiedexp.training.checkpoint import Checkpoint, CheckpointStore, check_finite, load_weights, restore
-from tiedexp.training.devices import build_strategy, describe_devices, device_failures, set_up_process
+from tiedexp.training.devices import build_strategy, describe_devices, device_failures, set_up_process, uses_gpus
 from tiedexp.training.selection import BestEpoch, EarlyStopping
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from tiedexp.training.trainer import EpochResult
 
 
+KILLED = "ended without a word: it was killed, perhaps for want of memory, or the machine stopped"
 REMEDY = "the same spec would come to the same, so change it: a smaller learning_rate, a warm-up or gradient_clipping"
 
 
@@ -86,18 +89,21 @@ def run_experiment(
     run = locate_run(spec, root)
     if fresh or not run.finished:
         training_source(spec, data_dir).check()
-        if run.path.is_dir():
-            with run.lock():  # says at once if another process is in it
-                pass
-        # The same choices as before: a measurement, or another version's estimate, might make others.
-        begun = run.inside("manifest.json").is_file() and not fresh
-        implementations = run.read_manifest().implementations if begun else None
-        # Before anything is made on disk: this may fail.
-        parts = ExperimentRun(spec, run, data_dir, threads, observer, should_stop, implementations)
-        with run.lock():
+        with ExitStack() as stack:
+            # What is there already is locked at once; what is not is made when all is ready, for that may fail.
+            exists = run.path.is_dir()
+            left = stack.enter_context(run.lock()) if exists else None
+            # The same choices as before: a measurement, or another version's estimate, might make others.
+            begun = run.inside("manifest.json").is_file() and not fresh
+            implementations = run.read_manifest().implementations if begun else None
+            parts = ExperimentRun(spec, run, data_dir, threads, observer, should_stop, implementations)
+            if not exists:
+                stack.enter_context(run.lock())
             if fresh:
                 run.clear()
             if not run.finished:
+                if left is not None and begun:
+                    observer.warned(f"the process before this one ({left}) {KILLED}")
                 parts.complete(allow_inexact=allow_inexact)
     observer.finished(run, run.read_result())
     return run
@@ -122,6 +128,8 @@ class ExperimentRun:
         self.threads = set_up_process(threads=training.threads or threads, deterministic=training.deterministic)
         self.dataset, self.train, self.validation = load_splits(spec, self.data_dir)
         self.plan = plan_model(spec, self.dataset.image_shape, self.dataset.num_classes)
+        if not uses_gpus():  # on which running out of memory is an error of TensorFlow's
+            check_step_fits(self.plan, self.dataset)
         self.mean, self.std = normalisation(self.train)
         batches = build_batches(spec, self.train, self.dataset.num_classes, self.mean, self.std)
         self.steps_per_epoch = int(min(batches.steps_per_epoch, training.steps_per_epoch or math.inf))
@@ -150,10 +158,14 @@ class ExperimentRun:
         self.run.check_format()
         self.run.inside("failure.json").unlink(missing_ok=True)
         begun = self.run.inside("manifest.json").is_file()
-        checkpoint = self.store.latest(self.observer.warned) if begun else None
+        if not begun and self.store.latest() is not None:
+            raise RunError(
+                f"{self.run.path} has checkpoints but no manifest.json, which says what they were made with, "
+                "so it cannot go on; --fresh starts over"
+            )
+        checkpoint = self._find_checkpoint() if begun else None
         if checkpoint is None:
             self.run.clear()
-            self.run.write_spec(dump_spec(self.spec))
             self.run.write_json("manifest.json", self._manifest())
             rule = self.spec.training.early_stopping
             state = RunState(0, BestEpoch(), None if rule is None else EarlyStopping(**rule.model_dump()))
@@ -162,6 +174,7 @@ class ExperimentRun:
             self._check_same(state, allow_inexact=allow_inexact)
             self.saved = state = self._restore(checkpoint, state)
             self.observer.resumed(state.epoch, state.sums.steps)
+        self.run.write_spec(dump_spec(self.spec))
         splits = {"train": self.train, "validation": self.validation, "test": self.dataset.test}
         sizes = {name: len(split.labels) for name, split in splits.items()}
         self.observer.planned(self.plan, self.run, self.device, self.dataset, sizes)
@@ -174,6 +187,27 @@ class ExperimentRun:
                 raise RunInterruptedError(f"interrupted in the test; {self._what_is_kept()}") from None
             except DivergenceError as error:
                 raise DivergenceError(f"the test of epoch {state.best.epoch}: {error}; {REMEDY}") from None
+
+    def _find_checkpoint(self) -> Checkpoint | None:
+        """The newest checkpoint whose best epoch can still be tested; the newest of all if there is no such.
+
+        To go back further costs time and nothing else: the same epochs come to the same bits.
+        """
+        newest, lost = None, ""
+        for checkpoint in self.store.newest_first(self.observer.warned):
+            best = load_state(checkpoint).best.epoch
+            if not best or self.store.find(best) is not None:
+                if lost:
+                    self.observer.warned(f"{lost}: the run goes on from before it, and comes to the same")
+                return checkpoint
+            newest = newest or checkpoint
+            lost = f"the checkpoint of the best epoch so far, {best}, is missing or damaged"
+        if newest is not None:
+            self.observer.warned(
+                f"{lost}, and there is none before it: unless a later epoch is better, the run cannot be tested; "
+                "--fresh starts over, and comes to the same"
+            )
+        return newest
 
     def _check_same(self, state: RunState, *, allow_inexact: bool) -> None:
         """The data must be what it was when the run began, and so must the machine, or the user does not mind."""
@@ -207,11 +241,8 @@ class ExperimentRun:
         lines = [line for line in self.run.read_metrics() if line["epoch"] < state.epoch]
         if state.line is not None:
             lines.append(state.line)
-        if [line["epoch"] for line in lines] != list(range(1, state.epoch + 1)):
+        if len(lines) != state.epoch or any(line["epoch"] != at for at, line in enumerate(lines, 1)):
             self.observer.warned(f"{self.run.path / 'metrics.jsonl'} has lost some epochs before epoch {state.epoch}")
-        if state.best.epoch and self.store.find(state.best.epoch) is None:
-            text = f"the checkpoint of the best epoch so far, {state.best.epoch}, is missing or damaged"
-            self.observer.warned(f"{text}: unless a later one is better, the run cannot be tested")
         self.run.rewrite_metrics(lines)
         self.run.remove_unfinished()
         self._prune(state)

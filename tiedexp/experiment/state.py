@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from tiedexp.errors import RunError
 from tiedexp.runs.records import EpochLine, check_record
@@ -57,12 +57,18 @@ class RunState:
 class _Sums(BaseModel):
     model_config = ConfigDict(frozen=True)
 
-    loss: float
-    hits: int
-    seconds: float
-    timed_steps: int
-    timed_seconds: float
+    loss: FiniteFloat
+    hits: Annotated[int, Field(ge=0, lt=2**53)]
+    seconds: Annotated[FiniteFloat, Field(gt=0)]
+    timed_steps: Annotated[int, Field(ge=0, lt=2**31)]
+    timed_seconds: Annotated[FiniteFloat, Field(ge=0)]
     gradient_norms: str | None
+
+    @model_validator(mode="after")
+    def _timed_steps_take_time(self) -> Self:
+        if self.timed_steps and not self.timed_seconds:
+            raise ValueError("timed_steps took no time")
+        return self
 
 
 class _State(BaseModel):

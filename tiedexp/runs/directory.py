@@ -13,7 +13,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,15 +25,18 @@ from typing import Any, Literal
 
 from tiedexp.atomic import remove_unfinished, write_text
 from tiedexp.errors import RunError, RunLockedError
-from tiedexp.reading import parse_json, read_json, read_text
+from tiedexp.reading import find_inside, parse_json, read_json, read_start, read_text
 from tiedexp.runs.manifest import MANIFEST_FORMAT
 from tiedexp.runs.records import EpochLine, Manifest, Result, check_record
 
 RunStateName = Literal["finished", "running", "failed", "unfinished", "missing"]
 
 MAX_JSON_BYTES = 16 * 2**20
+MAX_LINE_BYTES = 2**16
 MAX_METRICS_BYTES = 64 * 2**20  # a line an epoch, of which there may be 100,000
-_OWN = ("spec.yaml", "manifest.json", "metrics.jsonl", "result.json", "failure.json", "checkpoints", "tensorboard")
+_HOLDER = re.compile(r"pid \d+ on [\w.-]+ since [\d :+-]+", re.ASCII)
+# In the order in which a run is cleared: a process that is killed meanwhile leaves a run that can go on, or start over.
+_OWN = ("result.json", "checkpoints", "metrics.jsonl", "failure.json", "tensorboard", "spec.yaml", "manifest.json")
 
 
 def find_runs_root(root: Path | None) -> Path:
@@ -120,12 +125,7 @@ class RunDirectory:
 
     def inside(self, name: str) -> Path:
         """The path of a name in this run; RunError if it leads out of the run, or nowhere."""
-        path = self.path / name
-        if path.is_symlink() and not os.path.exists(path):  # noqa: PTH110 (pathlib's raises where links go in a circle)
-            raise RunError(f"{path} is a link that leads nowhere")
-        if not path.resolve().is_relative_to(self.path.resolve()):
-            raise RunError(f"{path} leads out of the run directory; it is not read or written")
-        return path
+        return find_inside(self.path, name, "the run directory")
 
     def check_entries(self) -> None:
         """Refuse what a run never holds: links that lead out of it, and what is neither file nor directory.
@@ -143,8 +143,11 @@ class RunDirectory:
     # Making
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Iterator[str | None]:
         """Make the directory and keep every other process out of it.
+
+        Yields:
+            the process that was in it before, if that ended without leaving: it was killed, or its machine stopped.
 
         Raises:
             RunError: another process is in it.
@@ -155,26 +158,47 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"the run directory {self.path} cannot be written: {error.strerror}") from error
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise RunError(f"{self.path / '.lock'} is not a regular file; delete it")
             try:
                 _lock_exclusively(descriptor)
             except BlockingIOError:
-                holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-                raise RunLockedError(f"{self.path} is in use by another process ({holder or 'unknown'})") from None
+                holder = _read_holder(descriptor) or "unknown"
+                raise RunLockedError(f"{self.path} is in use by another process ({holder})") from None
+            left = _read_holder(descriptor)
             os.ftruncate(descriptor, 0)
             since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
             os.pwrite(descriptor, f"pid {os.getpid()} on {os.uname().nodename} since {since}\n".encode(), 0)
-            yield
+            try:
+                yield left
+            finally:
+                os.ftruncate(descriptor, 0)
         finally:
             os.close(descriptor)  # which also unlocks
 
     def clear(self) -> None:
-        """Delete what tiedexp wrote here, the result first, so that a half cleared run does not look finished."""
-        for name in ("result.json", *_OWN):
+        """Delete what tiedexp wrote here."""
+        for name in _OWN:
             path = self.path / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+
+    def delete(self) -> None:
+        """Delete the run, and its directory and experiment's directory if nothing else is in them.
+
+        Raises:
+            RunError: another process is in it.
+        """
+        with self.lock():
+            self.clear()
+            self.remove_unfinished()
+            for name in ("tags.json", "log.txt", ".lock"):
+                (self.path / name).unlink(missing_ok=True)
+        for directory in (self.path, self.path.parent):
+            with suppress(OSError):  # something else is in it
+                directory.rmdir()
 
     def write_spec(self, text: str) -> None:
         """Write spec.yaml."""
@@ -240,14 +264,18 @@ class RunDirectory:
         Raises:
             RunError: it cannot be read, is not as tiedexp writes it, or a newer tiedexp wrote it.
         """
-        self.check_format()
-        return check_record(Manifest, self.read_json("manifest.json"), self.path / "manifest.json")
+        content = self.read_json("manifest.json")
+        self._refuse_newer(content)
+        return check_record(Manifest, content, self.path / "manifest.json")
 
     def check_format(self) -> None:
         """RunError if a newer tiedexp wrote this run; no manifest yet is fine."""
         if not self.inside("manifest.json").is_file():
             return
-        found = self.read_json("manifest.json").get("format")
+        self._refuse_newer(self.read_json("manifest.json"))
+
+    def _refuse_newer(self, manifest: Mapping[str, Any]) -> None:
+        found = manifest.get("format")
         if isinstance(found, int) and found > MANIFEST_FORMAT:
             raise RunError(
                 f"{self.path} was written by a newer tiedexp (format {found}; this one knows {MANIFEST_FORMAT}): "
@@ -259,6 +287,21 @@ class RunDirectory:
         content = self.read_json("result.json")
         check_record(Result, content, self.path / "result.json")
         return content
+
+    def read_result_record(self) -> Result:
+        """What result.json says, without what is not read back; RunError as `read_result`."""
+        return check_record(Result, self.read_json("result.json"), self.path / "result.json")
+
+    def read_first_epoch(self) -> EpochLine | None:
+        """The first line of metrics.jsonl, without reading the others; None if there is none.
+
+        Raises:
+            RunError: it is not as tiedexp writes it.
+        """
+        path = self.inside("metrics.jsonl")
+        line, end, _ = read_start(path, MAX_LINE_BYTES).partition("\n") if path.is_file() else ("", "", "")
+        place = f"{path}, line 1,"
+        return check_record(EpochLine, parse_json(line, place), place) if end else None
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The epochs of metrics.jsonl, in order; a last line that was cut off is left out.
@@ -281,6 +324,12 @@ class RunDirectory:
             check_record(EpochLine, content, f"{path}, line {number},")
             epochs.append(content)
         return epochs
+
+
+def _read_holder(descriptor: int) -> str | None:
+    """What a process wrote into the lock: None if nothing, or nothing that one of ours would write."""
+    text = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+    return text if _HOLDER.fullmatch(text) else None
 
 
 def _lock_exclusively(descriptor: int) -> None:

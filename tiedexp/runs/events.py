@@ -1,11 +1,13 @@
 """Event files, which is how TensorBoard is told anything.
 
-They are written record by record with TensorBoard's own protocol buffers and without TensorFlow: nothing is queued, so
-what was flushed is on disk and a full disk is an `OSError` where it happened.
+They are written record by record with TensorBoard's own protocol buffers and without TensorFlow: nothing is queued, a
+flush brings all to the disk, and a full disk is an `OSError` where it happened.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import struct
 import time
 from collections.abc import Iterable, Iterator
@@ -15,6 +17,10 @@ from typing import Any
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from tensorboard.compat.proto import event_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
+
+from tiedexp.atomic import sync
+
+_NAME = re.compile(r"events\.out\.tfevents\.[0-9]{6}\.[0-9]+")
 
 
 class EventFile:
@@ -35,6 +41,8 @@ class EventFile:
         # A TensorBoard that was open all the time drops what it had read from this step on.
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._write(event_pb2.Event(wall_time=time.time(), step=first_step, session_log=start))
+        sync(directory)
+        sync(directory.parent)
 
     def write(self, step: int, summary: Any) -> None:
         """Add a summary, a message of `tiedexp.runs.summaries`, at a step."""
@@ -45,14 +53,19 @@ class EventFile:
 
     def flush(self) -> None:
         self._file.flush()
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
 
 
 def list_event_files(directory: Path) -> list[Path]:
-    """The event files of a directory in the order in which they were written."""
-    return sorted(directory.glob("events.out.tfevents.*"))
+    """Our event files in a directory, in the order in which they were written; whatever else is there is left alone."""
+    return sorted(
+        path
+        for path in directory.glob("events.out.tfevents.*")
+        if _NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink()
+    )
 
 
 def remove_events(paths: Iterable[Path], first_step: int = 0) -> None:
@@ -68,6 +81,7 @@ def remove_events(paths: Iterable[Path], first_step: int = 0) -> None:
         elif end < path.stat().st_size:
             with path.open("r+b") as file:  # in place: a TensorBoard that is reading the file sees nothing twice
                 file.truncate(end)
+                os.fsync(file.fileno())
 
 
 def read_events(path: Path) -> Iterator[tuple[event_pb2.Event, int]]:

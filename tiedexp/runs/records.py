@@ -8,13 +8,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PositiveInt,
+    Strict,
+    StrictBool,
+    ValidationError,
+    model_validator,
+)
 
 from tiedexp.errors import RunError
 
-
-Epoch = Annotated[int, Field(ge=0, lt=2**31)]
-Count = Annotated[int, Field(ge=0, lt=2**63)]
+# Of files whose own content is used, not what pydantic would make of it: "3" is no number.
+Number = Annotated[FiniteFloat, Strict()]
+Count = Annotated[PositiveInt, Strict(), Field(lt=2**63)]
+Epoch = Annotated[PositiveInt, Strict(), Field(lt=2**31)]
+Cost = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class _Record(BaseModel):
@@ -63,10 +75,14 @@ class Manifest(_Record):
     Args:
         spec: the resolved spec, for readers that do not want its YAML; keys without a value are left out.
         pattern: a short name of the tying, `none` without.
+        patterns: the digest of the pattern of each tied conv, by its name.
         unique_weights: trainable weights, each group of tied cells counted once.
         expanded_weights: the same, every cell counted.
         macs_dense: multiply-adds of one image, forward, every cell counted.
         macs_tied: the same, each group of tied cells counted once.
+        implementations: of tied convs, by name, how they are computed.
+        inexact: each time that the run went on where it might come to other bits.
+        parent: the run that it extends.
     """
 
     format: int
@@ -80,50 +96,55 @@ class Manifest(_Record):
     data: DataRecord
     spec: dict[str, Any]
     pattern: str
-    unique_weights: Count
-    expanded_weights: Count
-    macs_dense: Count
-    macs_tied: Count
+    patterns: dict[str, str] = {}
+    unique_weights: Cost
+    expanded_weights: Cost
+    macs_dense: Cost
+    macs_tied: Cost
     implementations: dict[str, dict[str, str]] = {}
+    inexact: tuple[dict[str, Any], ...] = ()
     parent: ParentRecord | None = None
 
 
 class SplitLine(_Record):
     """How one split did in an epoch."""
 
-    loss: float
-    accuracy: float
-    images_per_second: float
+    loss: Number
+    accuracy: Number
+    images_per_second: Number
 
 
 class EpochLine(_Record):
     """A line of metrics.jsonl."""
 
     epoch: Epoch
-    step: int
-    learning_rate: float
+    step: Count
+    learning_rate: Number
     train: SplitLine
     validation: SplitLine | None
-    seconds: float
+    seconds: Number
 
 
 class TestRecord(_Record):
-    """The test in result.json."""
+    """How the best epoch did on a split, in result.json."""
 
-    images: int
-    loss: float
-    accuracy: float
-    accuracy_interval: tuple[float, float]
+    images: Count
+    loss: Number
+    accuracy: Number
+    accuracy_interval: tuple[Number, Number]
+    top5_accuracy: Number | None = None
+    calibration_error: Number | None = None
 
 
 class Result(_Record):
     """result.json."""
 
     test: TestRecord
+    validation: TestRecord | None = None
     best_epoch: Epoch
     epochs: Epoch
-    stopped_early: bool
-    seconds: float
+    stopped_early: StrictBool
+    seconds: Number
 
 
 Record = TypeVar("Record", bound=BaseModel)

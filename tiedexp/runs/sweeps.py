@@ -11,6 +11,7 @@ So the directory of a sweep is a root of runs, which may be moved, sent and comp
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,13 +20,14 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from tiedexp.atomic import write_text
 from tiedexp.errors import RunError
-from tiedexp.reading import read_json
+from tiedexp.reading import find_inside, read_json
 from tiedexp.runs.directory import MAX_JSON_BYTES, RunDirectory
 from tiedexp.runs.records import check_record
 
 SWEEP_FORMAT = 1
 SWEEP_FILE = "sweep.json"
 MAX_RUNS = 100_000
+_WHOSE = "the sweep's directory"
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 RunPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,100}/seed-[0-9]{1,10}$")]
@@ -103,7 +105,7 @@ class SweepDirectory:
     @staticmethod
     def is_at(path: Path) -> bool:
         """Whether a sweep's directory is at `path`."""
-        return (path / SWEEP_FILE).is_file()
+        return os.path.isfile(path / SWEEP_FILE)  # noqa: PTH113 (pathlib's raises where a link has a long name)
 
     def read(self) -> SweepRecord:
         """What sweep.json says.
@@ -111,7 +113,7 @@ class SweepDirectory:
         Raises:
             RunError: it cannot be read, is not as tiedexp writes it, or a newer tiedexp wrote it.
         """
-        place = self.path / SWEEP_FILE
+        place = find_inside(self.path, SWEEP_FILE, _WHOSE)
         content = read_json(place, MAX_JSON_BYTES)
         found = content.get("format") if isinstance(content, dict) else None
         if isinstance(found, int) and found > SWEEP_FORMAT:
@@ -128,12 +130,9 @@ class SweepDirectory:
         """The directory of a run of it.
 
         Raises:
-            RunError: a link leads out of the sweep.
+            RunError: a link leads out of the sweep, or nowhere.
         """
-        path = self.path / planned.path
-        if not path.resolve().is_relative_to(self.path.resolve()):
-            raise RunError(f"{path} leads out of the sweep's directory; it is not read or written")
-        return RunDirectory(path)
+        return RunDirectory(find_inside(self.path, planned.path, _WHOSE))
 
     def runs(self) -> Iterator[tuple[PlannedRun, RunDirectory]]:
         """Its planned runs, whether they exist on disk or not."""

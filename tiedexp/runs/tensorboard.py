@@ -130,7 +130,7 @@ class TensorBoardLog:
     # The files
 
     def flush(self) -> None:
-        """Hand everything written so far to the operating system, where a TensorBoard that is open sees it."""
+        """Bring everything written so far to the disk: a checkpoint of an epoch must not outlive its events."""
         for file in self._files.values():
             file.flush()
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tiedexp.errors import RunError
 from tiedexp.processor import count_cores
 from tiedexp.sweep.plan import SweepPlan, SweepRun
-from tiedexp.sweep.watching import Results, Watcher
+from tiedexp.sweep.watching import Ledger, Results, Watcher
 from tiedexp.sweep.worker import Outcome, Progress, Task, run_in_process, time_in_process
 
 if TYPE_CHECKING:
@@ -81,14 +81,12 @@ class LocalExecutor:
     """
 
     def __init__(self, jobs: int | None, task: Task, *, retries: int, fail_fast: bool, watcher: Watcher):
-        self._jobs, self._task, self._retries, self._fail_fast = jobs, task, retries, fail_fast
-        self._watcher = watcher
+        self._jobs, self._task, self._fail_fast = jobs, task, fail_fast
+        self._watcher, self._ledger = watcher, Ledger(retries, watcher)
         self._gpus: list[tuple[str, ...] | None] = []
         self._queue: deque[SweepRun] = deque()
         self._active: list[_Worker] = []
         self._free: list[int] = []
-        self._failures: Counter[str] = Counter()
-        self._results = Results()
         self._stopping = False
 
     def run(self, plan: SweepPlan, runs: Sequence[SweepRun], should_stop: Callable[[], bool]) -> Results:
@@ -103,7 +101,7 @@ class LocalExecutor:
         try:
             while self._queue or self._active:
                 if should_stop():
-                    self._results.interrupted = True
+                    self._ledger.results.interrupted = True
                     self._stop()
                 self._start_some()
                 self._listen()
@@ -112,7 +110,7 @@ class LocalExecutor:
             self._stop()
             for worker in self._active:
                 worker.process.join()
-        return self._results
+        return self._ledger.results
 
     def _start_some(self) -> None:
         for _ in range(len(self._queue)):
@@ -149,24 +147,13 @@ class LocalExecutor:
                 self._conclude(worker)
 
     def _conclude(self, worker: _Worker) -> None:
-        run, outcome = worker.run, worker.outcome or _explain_death(worker)
-        if outcome.kind == "finished":
-            self._results.finished.append(run.path)
-            self._watcher.finished(run, outcome.accuracy)
-        elif outcome.kind == "locked":
-            self._queue.append(run)
-        elif not self._stopping:
-            self._failures[run.path] += 1
-            if outcome.may_retry and self._failures[run.path] <= self._retries:
-                self._watcher.retries(run, outcome.message)
-                self._queue.append(run)
-                return
-            with suppress(OSError):  # a disk that is full is perhaps why
-                run.directory.write_failure(outcome.message)
-            self._results.failed[run.path] = outcome.message
-            self._watcher.failed(run, outcome.message)
-            if self._fail_fast:
-                self._stop()
+        outcome = worker.outcome or _explain_death(worker)
+        if self._stopping and outcome.kind != "finished":
+            return  # as it was asked to
+        if self._ledger.note(worker.run, outcome):
+            self._queue.append(worker.run)
+        elif outcome.kind != "finished" and self._fail_fast:
+            self._stop()
 
     def _stop(self) -> None:
         self._queue.clear()

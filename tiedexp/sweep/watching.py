@@ -1,12 +1,14 @@
-"""Who watches a sweep."""
+"""Who watches a sweep, and what is kept of it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tiedexp.sweep.plan import SweepPlan, SweepRun
-from tiedexp.sweep.worker import Progress
+from tiedexp.sweep.worker import Outcome, Progress
 
 
 class Watcher:
@@ -35,6 +37,43 @@ class Watcher:
 
     def refresh(self) -> None:
         """Called a few times a second while runs are going on."""
+
+
+class Ledger:
+    """Keeps what became of each run, and says which are to be tried again.
+
+    Args:
+        retries: further attempts of a run that failed and may do better.
+        watcher: is told.
+    """
+
+    def __init__(self, retries: int, watcher: Watcher):
+        self.results = Results()
+        self._retries, self._watcher = retries, watcher
+        self._failures: Counter[str] = Counter()
+
+    def note(self, run: SweepRun, outcome: Outcome) -> bool:
+        """Note how an attempt ended.
+
+        Returns:
+            whether the run is to be done once more.
+        """
+        if outcome.kind == "finished":
+            self.results.finished.append(run.path)
+            self._watcher.finished(run, outcome.accuracy)
+            return False
+        if outcome.kind == "locked":
+            self._watcher.waits(run)
+            return True
+        self._failures[run.path] += 1
+        if outcome.may_retry and self._failures[run.path] <= self._retries:
+            self._watcher.retries(run, outcome.message)
+            return True
+        with suppress(OSError):  # a disk that is full is perhaps why
+            run.directory.write_failure(outcome.message)
+        self.results.failed[run.path] = outcome.message
+        self._watcher.failed(run, outcome.message)
+        return False
 
 
 @dataclass

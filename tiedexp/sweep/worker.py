@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import threading
 import time
@@ -144,16 +145,22 @@ def execute(
 def run_in_process(task: Task, answers: connection.Connection) -> None:
     """The whole life of a worker process: its progress and its outcome go to `answers`, what it prints to log.txt."""
     _become_worker(task)
-    run = locate_run(task.spec, task.root)
-    log = run.open_log()
+    with stop_on_signals() as should_stop:
+        answers.send(execute_with_log(task, answers.send, should_stop))
+
+
+def execute_with_log(task: Task, report: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Outcome:
+    """As `execute`; from here on all that this process prints goes to the run's log.txt."""
+    log = locate_run(task.spec, task.root).open_log()
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-    print(f"--- {datetime.now().astimezone().isoformat(timespec='seconds')}, process {os.getpid()}", flush=True)
-    with stop_on_signals() as should_stop, quiet_tensorflow():
-        outcome = execute(task, answers.send, should_stop)
+    now, host = datetime.now().astimezone().isoformat(timespec="seconds"), platform.node()
+    print(f"--- {now}, process {os.getpid()} on {host}", flush=True)
+    with quiet_tensorflow():
+        outcome = execute(task, report, should_stop)
     print(outcome.kind + (f": {outcome.message}" if outcome.message else ""), flush=True)
-    answers.send(outcome)
+    return outcome
 
 
 def time_in_process(task: Task, answers: connection.Connection) -> None:

@@ -32,7 +32,7 @@ from tiedexp.training.weights_file import check_weights_file
 FORMAT = 2
 _MAX_ABOUT_BYTES = 128 * 2**20  # gradient norms of the steps so far may be in it
 _MAX_WEIGHTS_BYTES = 64 * 2**30
-_NAME = re.compile(r"epoch-(\d{4,})(?:-step-(\d{6,}))?\.(?:json|weights\.h5)")
+_NAME = re.compile(r"epoch-([0-9]{4,9})(?:-step-([0-9]{6,9}))?\.(?:json|weights\.h5)")
 _SUFFIX = ".weights.h5"
 
 # (epochs done, steps of the next one done): the order of checkpoints, and what their files are named by.
@@ -96,28 +96,33 @@ class CheckpointStore:
             raise RunError(f"the checkpoint {weights} cannot be written: {error.strerror or error}") from error
         return checkpoint
 
-    def latest(self, warn: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
-        """The newest checkpoint that is whole.
+    def newest_first(self, warn: Callable[[str], None] = lambda text: None) -> Iterator[Checkpoint]:
+        """The checkpoints that are whole.
 
         Args:
-            warn: told of each newer one that is not.
+            warn: told of each that is not, when it is its turn.
 
         Raises:
-            RunError: a newer tiedexp wrote it.
+            RunError: a newer tiedexp wrote one.
         """
         for place in sorted(self._places(".json"), reverse=True):
             checkpoint = self._read(place)
-            if checkpoint is not None:
-                return checkpoint
-            warn(f"the checkpoint {self._about(place)} is damaged and is not used")
-        return None
+            if checkpoint is None:
+                warn(f"the checkpoint {self._about(place)} is damaged and is not used")
+            else:
+                yield checkpoint
+
+    def latest(self, warn: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
+        """The newest checkpoint that is whole; as `newest_first`."""
+        return next(self.newest_first(warn), None)
 
     def of_epoch(self, epoch: int) -> Checkpoint:
         """The checkpoint at the end of an epoch; RunError if it is not there whole."""
         checkpoint = self.find(epoch)
         if checkpoint is None:
             path = self._about((epoch, 0))
-            raise RunError(f"{path} is missing, or it and its weights are not what was written")
+            text = f"{path} is missing, or it and its weights are not what was written"
+            raise RunError(f"{text}; training the run again, with --fresh, comes to the same")
         return checkpoint
 
     def find(self, epoch: int) -> Checkpoint | None:
@@ -146,7 +151,8 @@ class CheckpointStore:
         return self.directory / (f"epoch-{epoch:04d}" + (f"-step-{step:06d}" if step else "") + ".json")
 
     def _places(self, suffix: str) -> list[Place]:
-        names = [_NAME.fullmatch(path.name) for path in self.directory.glob(f"epoch-*{suffix}")]
+        found = self.directory.glob(f"epoch-*{suffix}")
+        names = [_NAME.fullmatch(path.name) for path in found if not path.is_dir()]
         return [(int(name[1]), int(name[2] or 0)) for name in names if name]
 
     def _read(self, place: Place) -> Checkpoint | None:
@@ -160,6 +166,8 @@ class CheckpointStore:
             if content["format"] > FORMAT:
                 raise RunError(f"{about} was written by a newer tiedexp: update tiedexp to use it")
             if content.pop("checksum") != _checksum(content) or content["sha256"] != _hash(weights):
+                return None
+            if (content["epoch"], content["step"]) != place:  # its files were renamed
                 return None
             seeds = tuple(tuple(map(int, state)) for state in content["seed_generators"])
             return Checkpoint(*place, weights, content["state"], seeds)
@@ -186,7 +194,10 @@ def restore(checkpoint: Checkpoint, model: keras.Model) -> None:
     if len(generators) != len(checkpoint.seed_generators):
         raise RunError(f"{checkpoint.weights} belongs to another model: it has other seed generators")
     for generator, state in zip(generators, checkpoint.seed_generators, strict=True):
-        generator.state.assign(np.array(state, dtype=generator.state.dtype))
+        try:
+            generator.state.assign(np.array(state, dtype=generator.state.dtype))
+        except (ValueError, OverflowError) as error:
+            raise RunError(f"{checkpoint.weights} cannot be loaded: its seed generators: {error}") from error
 
 
 def load_weights(checkpoint: Checkpoint, model: keras.Model) -> None:

@@ -63,6 +63,11 @@ def device_failures() -> Iterator[None]:
         raise RunError(f"TensorFlow cannot go on: {reason}") from error
 
 
+def uses_gpus() -> bool:
+    """Whether training is on GPUs: on those there are, or else on the CPU."""
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
 def build_strategy(devices: int | str) -> tf.distribute.Strategy:
     """The default strategy for one device, MirroredStrategy for more.
 
@@ -72,7 +77,7 @@ def build_strategy(devices: int | str) -> tf.distribute.Strategy:
     Raises:
         RunError: fewer devices than asked for.
     """
-    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    kind = "GPU" if uses_gpus() else "CPU"
     names = [device.name for device in tf.config.list_logical_devices(kind)]
     if "TF_CONFIG" in os.environ:
         raise RunError(

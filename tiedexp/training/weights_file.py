@@ -15,13 +15,14 @@ import resource
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tiedexp.errors import RunError
 
+MAX_VALUES = 2**18  # of an array that is read
 _MAX_DEPTH = 16  # layers/NAME/.../vars/0
 _MAX_MEMORY = 512 * 2**20
 _MAX_SECONDS = 60
@@ -39,6 +40,25 @@ def check_weights_file(path: Path, variables: Iterable[Any]) -> None:
             variable has, or with more values than the file has bytes; far more arrays than the model has; damage on
             which the HDF5 library fails.
     """
+    _look(path, {"shapes": [tuple(variable.shape) for variable in variables]})
+
+
+def read_array(path: Path, names: Sequence[str]) -> list[Any]:
+    """Read one array of a file of weights, as lists within each other.
+
+    Args:
+        path: the HDF5 file.
+        names: what the array may be called, as `layers/conv2d/vars/0`; the first that is there is read.
+
+    Raises:
+        RunError: as `check_weights_file`; none of the arrays is there, or it has more than `MAX_VALUES` values.
+    """
+    values: list[Any] = json.loads(_look(path, {"read": list(names)}))
+    return values
+
+
+def _look(path: Path, task: Mapping[str, Any]) -> str:
+    """What the process that opens the file prints; RunError with what it says if it refuses."""
     if not path.exists() or not stat.S_ISREG(path.lstat().st_mode):
         raise RunError(f"{path} is not loaded: it is not a regular file")
     package_parent = str(Path(__file__).parents[2])
@@ -49,7 +69,7 @@ def check_weights_file(path: Path, variables: Iterable[Any]) -> None:
     }
     answer = subprocess.run(
         [sys.executable, "-P", "-m", "tiedexp.training.weights_file", str(path)],
-        input=json.dumps([tuple(variable.shape) for variable in variables]),
+        input=json.dumps(task),
         capture_output=True,
         text=True,
         env=environment,
@@ -58,6 +78,7 @@ def check_weights_file(path: Path, variables: Iterable[Any]) -> None:
     if answer.returncode != 0:
         reason = answer.stdout.strip() or "it is damaged in a way that the HDF5 library does not survive"
         raise RunError(f"{path} is not loaded: {reason}")
+    return answer.stdout
 
 
 class _RefusedError(Exception):
@@ -65,32 +86,60 @@ class _RefusedError(Exception):
 
 
 def _main() -> None:
-    """In a process of its own: the file is named in the arguments, the shapes come in; 0, or why it is refused."""
-    shapes = [tuple(shape) for shape in json.load(sys.stdin)]
+    """In a process of its own: the file is named in the arguments, the task comes in; 0, or why it is refused."""
+    task = json.load(sys.stdin)
     for limit, value in ((resource.RLIMIT_DATA, _MAX_MEMORY), (resource.RLIMIT_CPU, _MAX_SECONDS)):
         with suppress(ValueError, OSError):  # a system that has no such limit, or a lower one
             resource.setrlimit(limit, (value, value))
-    refusal = _find_refusal(Path(sys.argv[1]), shapes)
-    print(refusal)
-    sys.exit(refusal != "")
+    try:
+        print(_do_task(Path(sys.argv[1]), task))
+    except _RefusedError as refusal:
+        print(refusal)
+        sys.exit(1)
 
 
-def _find_refusal(path: Path, shapes: list[tuple[int, ...]]) -> str:
-    """What is wrong with a file; nothing if it holds plain arrays of these shapes. No array is read."""
+def _do_task(path: Path, task: Mapping[str, Any]) -> str:
+    """Check the file, or give an array of it as JSON."""
     import h5py
 
     try:
         with h5py.File(path, "r") as file:
-            for number, entry in enumerate(_walk(file, depth=1)):
-                if number > 16 * len(shapes) + 1000:
-                    raise _RefusedError("it has far more entries than the model has weights")
-                if isinstance(entry, h5py.Dataset):
-                    _check_dataset(entry, {*shapes, ()}, path.stat().st_size)
-    except _RefusedError as refusal:
-        return str(refusal)
+            if "read" in task:
+                return _read_first(file, task["read"], path.stat().st_size)
+            _check_all(file, [tuple(shape) for shape in task["shapes"]], path.stat().st_size)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, NotImplementedError) as error:  # as h5py has it
-        return " ".join(f"it is not an HDF5 file that can be read: {error}".split())
+        raise _RefusedError(" ".join(f"it is not an HDF5 file that can be read: {error}".split())) from error
     return ""
+
+
+def _check_all(file: Any, shapes: list[tuple[int, ...]], file_size: int) -> None:
+    """Refuse what is no plain array of one of these shapes. No array is read."""
+    import h5py
+
+    for number, entry in enumerate(_walk(file, depth=1)):
+        if number > 16 * len(shapes) + 1000:
+            raise _RefusedError("it has far more entries than the model has weights")
+        if isinstance(entry, h5py.Dataset):
+            _check_dataset(entry, {*shapes, ()}, file_size)
+
+
+def _read_first(file: Any, names: Sequence[str], file_size: int) -> str:
+    import h5py
+
+    for name in names:
+        entry = file
+        for step in name.split("/"):
+            entry = _follow(entry, step) if step in entry else None
+            if entry is None:
+                break
+        else:
+            if not isinstance(entry, h5py.Dataset):
+                raise _RefusedError(f"{name} is no array")
+            if math.prod(entry.shape) > MAX_VALUES:
+                raise _RefusedError(f"{name} has shape {entry.shape}, which is more than is shown")
+            _check_dataset(entry, {entry.shape}, file_size)
+            return json.dumps(entry[()].tolist())
+    raise _RefusedError(f"it has no {' or '.join(names)}")
 
 
 def _walk(group: Any, depth: int) -> Iterator[Any]:
@@ -100,14 +149,21 @@ def _walk(group: Any, depth: int) -> Iterator[Any]:
     if depth > _MAX_DEPTH:
         raise _RefusedError(f"its groups are nested deeper than {_MAX_DEPTH} levels")
     for name in group:
-        link = group.get(name, getclass=True, getlink=True)
-        if link is not h5py.HardLink:
-            kind = "damaged" if link is None else f"a link ({link.__name__})"
-            raise _RefusedError(f"{group.name}/{name} is {kind}, not weights")
-        entry = group[name]
+        entry = _follow(group, name)
         yield entry
         if isinstance(entry, h5py.Group):
             yield from _walk(entry, depth + 1)
+
+
+def _follow(group: Any, name: str) -> Any:
+    """What is in a group under a name, if it is there itself and not a link."""
+    import h5py
+
+    link = group.get(name, getclass=True, getlink=True)
+    if link is not h5py.HardLink:
+        kind = "damaged" if link is None else f"a link ({link.__name__})"
+        raise _RefusedError(f"{group.name.rstrip('/')}/{name} is {kind}, not weights")
+    return group[name]
 
 
 def _check_dataset(dataset: Any, shapes: set[tuple[int, ...]], file_size: int) -> None:

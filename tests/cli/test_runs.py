@@ -1,0 +1,119 @@
+"""`tiedexp runs` and `tiedexp diff`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tiedexp.runs.directory import RunDirectory
+
+
+@pytest.fixture
+def runs(make_run, tmp_path):
+    """Two finished, one that failed, one that was cut off."""
+    for seed in (0, 1):
+        make_run("block", seed, test=0.8 + 0.1 * seed)
+    failed, unfinished = make_run("rings", 0), make_run("rings", 1)
+    for run in (failed, unfinished):
+        (run / "result.json").unlink()
+    RunDirectory(failed).write_failure("the loss became NaN")
+    return tmp_path / "runs"
+
+
+def names(answer):
+    assert answer.code == 0, answer.err
+    return ["/".join(run["directory"].split("/")[-2:]) for run in json.loads(answer.out)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], ["block-abc/seed-0", "block-abc/seed-1", "rings-abc/seed-0", "rings-abc/seed-1"]),
+        (["--state", "failed"], ["rings-abc/seed-0"]),
+        (["--state", "failed", "--state", "unfinished"], ["rings-abc/seed-0", "rings-abc/seed-1"]),
+        (["--name", "bl*"], ["block-abc/seed-0", "block-abc/seed-1"]),
+        (["--where", "test/accuracy > 0.85"], ["block-abc/seed-1"]),
+        (["--where", "seed == 1", "--state", "unfinished"], ["rings-abc/seed-1"]),
+        (["--tag", "keep"], []),
+    ],
+)
+def test_list(tiedexp_cli, runs, arguments, expected):
+    assert names(tiedexp_cli("runs", "list", runs, *arguments, "--json")) == expected
+    assert names(tiedexp_cli("runs", "list", "--runs", runs, *arguments, "--json")) == expected
+
+
+def test_list_for_people(tiedexp_cli, runs):
+    (runs / "block-abc" / "seed-0" / "manifest.json").write_text("{}")
+    answer = tiedexp_cli("runs", "list", runs)
+    assert "4 runs" in answer.out
+    assert "the loss became NaN" in answer.out
+    assert "not as tiedexp writes it" in answer.out  # of the damaged one, which does not hide the others
+
+
+def test_tags(tiedexp_cli, runs):
+    run = runs / "block-abc" / "seed-0"
+    assert tiedexp_cli("runs", "tag", run, "--add", "keep", "--add", "paper").code == 0
+    assert names(tiedexp_cli("runs", "list", runs, "--tag", "keep", "--json")) == ["block-abc/seed-0"]
+    assert tiedexp_cli("runs", "tag", run, "--remove", "keep").out.strip().endswith("paper")
+    for wrong in (["--add", "two words"], []):
+        answer = tiedexp_cli("runs", "tag", run, *wrong)
+        assert (answer.code, answer.out) == (2, "")
+
+
+def test_show(tiedexp_cli, runs):
+    answer = tiedexp_cli("runs", "show", runs / "rings-abc" / "seed-0")
+    assert "failed" in answer.out
+    assert "the loss became NaN" in answer.out
+    content = json.loads(tiedexp_cli("runs", "show", runs / "block-abc" / "seed-1", "--json").out)
+    assert content["facts"]["test/accuracy"] == 0.9
+    assert tiedexp_cli("runs", "show", runs).code == 1
+
+
+class TestDelete:
+    def test_what_is_meant_is_deleted(self, tiedexp_cli, runs):
+        (runs / "rings-abc" / "seed-1" / "mine.txt").write_text("a note")
+        answer = tiedexp_cli("runs", "delete", runs, "--name", "rings", "--yes")
+        assert (answer.code, answer.out) == (0, "2 runs deleted\n")
+        left = sorted(path.relative_to(runs).as_posix() for path in runs.rglob("*") if "rings" in str(path))
+        assert left == ["rings-abc", "rings-abc/seed-1", "rings-abc/seed-1/mine.txt"]
+        assert len(names(tiedexp_cli("runs", "list", runs, "--json"))) == 2
+
+    def test_it_asks(self, tiedexp_cli, runs, monkeypatch):
+        monkeypatch.setattr("typer.confirm", lambda question, abort: (_ for _ in ()).throw(KeyboardInterrupt))
+        answer = tiedexp_cli("runs", "delete", runs, "--state", "failed")
+        assert answer.code == 130
+        assert "rings-abc/seed-0" in answer.out
+        assert len(names(tiedexp_cli("runs", "list", runs, "--json"))) == 4
+
+    def test_not_everything_by_mistake(self, tiedexp_cli, runs):
+        answer = tiedexp_cli("runs", "delete", "--runs", runs, "--yes")
+        assert answer.code == 2
+        assert "say which" in answer.err
+
+    def test_a_run_in_use(self, tiedexp_cli, runs):
+        with RunDirectory(runs / "rings-abc" / "seed-1").lock():
+            answer = tiedexp_cli("runs", "delete", runs, "--yes")
+        assert answer.code == 1
+        assert "in use by another process, so nothing is deleted" in answer.err
+        assert len(names(tiedexp_cli("runs", "list", runs, "--json"))) == 4
+
+    def test_links_are_not_followed(self, tiedexp_cli, runs, tmp_path):
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (outside / "file").write_text("")
+        (runs / "block-abc" / "seed-0" / "checkpoints").symlink_to(outside)
+        tiedexp_cli("runs", "delete", runs / "block-abc" / "seed-0", "--yes")
+        assert (outside / "file").exists()
+
+
+def test_diff(tiedexp_cli, runs):
+    left, right = (runs / "block-abc" / f"seed-{seed}" for seed in (0, 1))
+    answer = tiedexp_cli("diff", left, right)
+    assert answer.code == 0
+    assert "test/accuracy" in answer.out
+    assert "+0.1" in answer.out
+    assert "manifest: the same" in answer.out
+    content = json.loads(tiedexp_cli("diff", left, right, "--json").out)
+    assert content["spec"] == [{"key": "seed", "left": 0, "right": 1}]
+    assert tiedexp_cli("diff", left, runs).code == 1

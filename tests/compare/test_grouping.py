@@ -1,0 +1,83 @@
+"""What tells runs apart."""
+
+from __future__ import annotations
+
+import pytest
+
+from tiedexp.compare.grouping import find_axes, group_runs, make_label
+from tiedexp.compare.reading import PATTERN, read_runs
+from tiedexp.errors import SpecError
+
+SGD = {PATTERN: "block", "optimizer.name": "sgd", "optimizer.momentum": 0.9}
+ADAM = {PATTERN: "block", "optimizer.name": "adam", "optimizer.beta_1": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("runs", "axes"),
+    [
+        ([SGD, SGD], ()),
+        ([SGD, ADAM], ("optimizer.name",)),
+        ([SGD, {**SGD, "optimizer.momentum": 0.5}, ADAM], ("optimizer.name", "optimizer.momentum")),
+        ([SGD, {**SGD, "stopping.patience": 3, "stopping.metric": "loss"}], ("stopping.patience",)),
+        ([{"depth": 2, PATTERN: "a"}, {"depth": 4, PATTERN: "b"}], (PATTERN, "depth")),
+        ([], ()),
+    ],
+)
+def test_axes(runs, axes):
+    assert find_axes(runs) == axes
+
+
+@pytest.mark.parametrize(
+    ("settings", "label"),
+    [
+        ({PATTERN: "block", "model.depth": 4}, "block d4"),
+        ({PATTERN: "none", "model.kernel_size": 3, "model.width": 8}, "untied 3x3 w8"),
+        ({"model.kernel_size": "[3, 5]", "training.batch_size": 64}, "3x5 batch_size=64"),
+        ({"training.early_stopping.patience": None}, ""),
+    ],
+)
+def test_labels(settings, label):
+    assert make_label(settings) == label
+
+
+def labels(groups):
+    return {group.label: sorted(pair[0] for pair in group.runs) for group in groups}
+
+
+def test_runs_that_differ_in_the_seed_alone(make_run, tmp_path):
+    for pattern in ("block", "rings"):
+        for seed in (0, 1):
+            make_run(pattern, seed)
+    found = read_runs([tmp_path / "runs"])
+    assert labels(group_runs(found, found.runs)) == {"block": [0, 1], "rings": [0, 1]}
+
+
+def test_the_same_experiment_under_two_names(make_run, tmp_path):
+    for name in ("first", "second"):
+        make_run(name=name)
+    found = read_runs([tmp_path / "runs"])
+    assert set(labels(group_runs(found, found.runs))) == {"first", "second"}
+
+
+def test_by_a_key(make_run, tmp_path):
+    """Pairs are of one seed and one depth."""
+    for pattern in ("block", "rings"):
+        for depth in (2, 4):
+            make_run(pattern, model__depth=depth)
+    found = read_runs([tmp_path / "runs"])
+    groups = group_runs(found, found.runs, by=[PATTERN])
+    assert {group.label: sorted(group.runs) for group in groups} == {
+        "block": [(0, 2), (0, 4)],
+        "rings": [(0, 2), (0, 4)],
+    }
+    with pytest.raises(SpecError, match=r"--by model.width: .*they differ in model.tying.pattern, model.depth"):
+        group_runs(found, found.runs, by=["model.width"])
+
+
+def test_long_labels_stay_apart(make_run, tmp_path):
+    for last in ("A", "B"):
+        make_run("/".join(["ABCDEFGHIJK"] * 10 + [f"ABCDEFGHIJ{last}"]), name=f"grid-{last}")
+    found = read_runs([tmp_path / "runs"])
+    names = [group.label for group in group_runs(found, found.runs)]
+    assert len(set(names)) == 2
+    assert max(map(len, names)) < 70

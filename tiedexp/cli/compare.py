@@ -1,0 +1,165 @@
+"""`tiedexp compare`: variants of an experiment beside each other, with error bars."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tiedexp.cli.options import Json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tiedexp.compare.rendering import Column
+    from tiedexp.compare.table import Comparison
+
+
+def compare(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="RUNS|SWEEP...", help="A sweep's directory, runs, or directories of runs.")
+    ],
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="The variant to compare with: its label, name, or a value in which it differs."
+            " [default: the sweep's, or the only untied one]",
+        ),
+    ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="What is reported: test/ or validation/ and accuracy, loss, top5_accuracy or calibration_error."
+        ),
+    ] = "test/accuracy",
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            help="Make a row of each value of this key of the spec, as model.depth, and average "
+            "over the others. May be repeated. [default: all keys that differ]",
+        ),
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXPR",
+            help="Only runs for which this holds, as 'model.depth >= 4 and not model.tying.pattern == block'.",
+        ),
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option(metavar="COL", help="Order the rows by this column. [default: by validation]")
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Show these columns. [default: those in which rows differ]"),
+    ] = None,
+    md: Annotated[bool, typer.Option("--md", help="Print a Markdown table.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values, every number in full.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print a LaTeX table (booktabs).")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page to this file: the table, to be sorted, and pictures; no network.")
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(help="Write the pictures as PNG files into this directory.")] = None,
+    json: Json = False,
+) -> None:
+    """Compare variants over their seeds: means, paired differences to a baseline, cost, and who beats whom.
+
+    Reads run directories alone, which may come from anywhere. A row is a variant, the runs that differ only in their
+    seed; the variants are ordered by validation, and the test is reported.
+
+    \b
+    tiedexp compare runs/my-sweep                                 a sweep, as it was planned
+    tiedexp compare runs/my-sweep --where 'model.depth < 8' --md  some of it, for a README
+    tiedexp compare runs --by model.tying.pattern                 all runs, by their pattern
+    """
+    from dataclasses import replace
+
+    from tiedexp.compare.reading import read_runs
+    from tiedexp.compare.rendering import choose_columns, sort_rows, to_csv, to_json, to_latex, to_markdown
+    from tiedexp.compare.table import build_comparison
+    from tiedexp.compare.where import parse_condition
+    from tiedexp.errors import SpecError
+
+    if md + csv + latex + json > 1:
+        raise SpecError("--md, --csv, --json and --latex are different outputs: give one of them")
+    found = read_runs(paths)
+    runs = found.runs
+    if where is not None:
+        holds = parse_condition(where, {key for run in runs for key in run.facts})
+        runs = tuple(run for run in runs if holds(run.facts))
+        if not runs:
+            raise SpecError(f"--where: none of the {len(found.runs)} runs fits: {where}")
+    comparison = build_comparison(found, runs, metric=metric, baseline=baseline, by=by or ())
+    wanted = [key.strip() for key in columns.split(",")] if columns else []
+    shown = choose_columns(comparison, wanted)
+    if sort is not None:
+        comparison = replace(comparison, rows=sort_rows(comparison, sort))
+        if sort in ("metric", "difference", metric) and comparison.selection not in (None, metric):
+            print(
+                f"warning: the best of several by {metric} looks better than it is; choose by {comparison.selection} "
+                f"(--sort selection)",
+                file=sys.stderr,
+            )
+    for sentence in found.left_out:
+        print(f"warning: left out: {sentence}", file=sys.stderr)
+    if html is not None or plots is not None:
+        _write_pictures(comparison, shown, paths, html, plots)
+    if json:
+        print(to_json(comparison))
+    elif csv:
+        print(to_csv(comparison, shown if wanted else None))
+    elif md:
+        print(to_markdown(comparison, shown))
+    elif latex:
+        print(to_latex(comparison, shown))
+    else:
+        _show(comparison, shown, may_leave_out=not columns)
+
+
+def _show(comparison: Comparison, columns: Sequence[Column], *, may_leave_out: bool) -> None:
+    from rich.console import Console
+
+    from tiedexp.compare.rendering import leave_out, to_rich
+
+    # Where there is no window to end at, lines may be long.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 240)
+    wide = console.options.update(width=1000)
+    left, kept = [], list(columns)
+    while may_leave_out and console.measure(to_rich(comparison, kept), options=wide).maximum > console.width:
+        if (column := leave_out(kept)) is None:
+            break
+        kept.remove(column)
+        left.append(column.key)
+    console.print(to_rich(comparison, kept))
+    narrow = f"Left out in this window: {', '.join(left)}; --columns shows others, --html all."
+    for note in (*comparison.notes, *([narrow] if left else [])):
+        console.print(note, markup=False, style="dim", soft_wrap=not console.is_terminal)
+
+
+def _write_pictures(
+    comparison: Comparison, columns: Sequence[Column], paths: Sequence[Path], html: Path | None, plots: Path | None
+) -> None:
+    from tiedexp.atomic import write_text
+    from tiedexp.compare.page import build_page, draw_pictures
+    from tiedexp.errors import SpecError
+
+    # Before the drawing, which takes some seconds.
+    if html is not None and not html.parent.is_dir():
+        raise SpecError(f"--html {html}: there is no directory {html.parent}")
+    pictures = draw_pictures(comparison)
+    try:
+        if html is not None:
+            title = f"tiedexp compare {' '.join(path.resolve().name for path in paths[:5])}"
+            write_text(html, build_page(comparison, columns, pictures, title))
+        if plots is not None:
+            plots.mkdir(parents=True, exist_ok=True)
+            for picture in pictures:
+                if picture.png:
+                    (plots / f"{picture.name}.png").write_bytes(picture.png)
+    except OSError as error:
+        raise SpecError(f"the pictures cannot be written to {error.filename}: {error.strerror}") from error

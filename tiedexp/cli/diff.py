@@ -1,0 +1,67 @@
+"""`tiedexp diff`: what differs between two runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tiedexp.cli.options import Json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from tiedexp.compare.differing import Difference
+
+
+def diff(
+    left: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory.")],
+    right: Annotated[Path, typer.Argument(metavar="RUN", help="Another.")],
+    json: Json = False,
+) -> None:
+    """Show what differs between two runs: in the spec, in what they were made with, in the metrics."""
+    from tiedexp.compare.differing import diff_runs
+    from tiedexp.runs.directory import RunDirectory
+
+    found = diff_runs(RunDirectory.open(left), RunDirectory.open(right))
+    if json:
+        from dataclasses import asdict
+        from json import dumps
+
+        print(dumps({"left": str(left), "right": str(right), **asdict(found)}, indent=2))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(f"left   {left}\nright  {right}", markup=False, soft_wrap=True)
+    _show(console, "spec", found.spec)
+    _show(console, "manifest", found.manifest)
+    _show(console, "metrics", found.metrics)
+    if found.same_epochs == found.epochs:
+        console.print(f"\nAll {found.epochs} epochs that both have are equal, to the bit.")
+    else:
+        console.print(f"\nOf {found.epochs} epochs that both have, the first to differ is {found.same_epochs + 1}.")
+
+
+def _show(console: Console, title: str, differences: Sequence[Difference]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    console.print(f"\n[bold]{title}[/]" + ("" if differences else ": the same"))
+    table = Table.grid(padding=(0, 2))
+    for each in differences:
+        values = [_show_value(value) for value in (each.left, each.right)]
+        if all(isinstance(value, int | float) for value in (each.left, each.right)):
+            values.append(f"{float(each.right or 0) - float(each.left or 0):+.6g}")
+        table.add_row(*map(Text, [f"  {each.key}", *values]))
+    if differences:
+        console.print(table)
+
+
+def _show_value(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "-" if value is None else str(value)

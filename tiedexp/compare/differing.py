@@ -1,0 +1,91 @@
+"""Two runs beside each other: what differs in spec, manifest and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tiedexp.compare.reading import PATTERN, Setting, flatten, flatten_spec
+from tiedexp.runs.directory import RunDirectory
+
+# Of every run another, or told elsewhere.
+_PASSING = ("started", "command", "pid", "spec", "inexact")
+_METRICS = ("loss", "accuracy", "top5_accuracy", "calibration_error")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A value that two runs do not share; None where a run lacks it."""
+
+    key: str
+    left: Setting
+    right: Setting
+
+
+@dataclass(frozen=True)
+class RunDifferences:
+    """What differs between two runs.
+
+    Args:
+        spec: keys of the spec.
+        manifest: keys of the manifest, but for time, process and command.
+        metrics: the result and, if both finished, the metrics of the best epoch.
+        same_epochs: epochs from the first in which all metrics are equal to the bit.
+        epochs: epochs that both have.
+    """
+
+    spec: tuple[Difference, ...]
+    manifest: tuple[Difference, ...]
+    metrics: tuple[Difference, ...]
+    same_epochs: int
+    epochs: int
+
+
+def diff_runs(left: RunDirectory, right: RunDirectory) -> RunDifferences:
+    """Compare two runs, finished or not.
+
+    Raises:
+        RunError: a file of them is not as tiedexp writes it.
+    """
+    specs, manifests, results = [], [], []
+    for run in (left, right):
+        manifest = run.read_manifest()
+        specs.append({key: value for key, value in flatten_spec(manifest) if key != PATTERN or value != "none"})
+        content = {key: value for key, value in run.read_json("manifest.json").items() if key not in _PASSING}
+        manifests.append(dict(flatten(content)))
+        results.append(dict(_read_metrics(run)))
+    epochs = [[_without_times(line) for line in run.read_metrics()] for run in (left, right)]
+    common = min(map(len, epochs))
+    same = next((number for number in range(common) if epochs[0][number] != epochs[1][number]), common)
+    return RunDifferences(_diff(*specs), _diff(*manifests), _diff(*results), same, common)
+
+
+def _diff(left: Mapping[str, Setting], right: Mapping[str, Setting]) -> tuple[Difference, ...]:
+    keys = dict.fromkeys([*left, *right])
+    return tuple(
+        Difference(key, left.get(key), right.get(key))
+        for key in keys
+        if (key in left, left.get(key)) != (key in right, right.get(key))
+    )
+
+
+def _read_metrics(run: RunDirectory) -> Iterator[tuple[str, Setting]]:
+    if not run.finished:
+        return
+    result = run.read_result_record()
+    for split, record in (("validation", result.validation), ("test", result.test)):
+        for metric in _METRICS:
+            if record is not None and getattr(record, metric) is not None:
+                yield f"{split}/{metric}", getattr(record, metric)
+    for key in ("best_epoch", "epochs", "stopped_early", "seconds"):
+        yield key, getattr(result, key)
+
+
+def _without_times(line: Mapping[str, Any]) -> dict[str, Any]:
+    """An epoch's line, less what a clock says."""
+    splits = {
+        split: None if line[split] is None else {key: line[split][key] for key in ("loss", "accuracy")}
+        for split in ("train", "validation")
+    }
+    return {**{key: line[key] for key in ("epoch", "step", "learning_rate")}, **splits}

@@ -1,0 +1,127 @@
+"""Runs into variants: which of them differ only in the seed, and what to call the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tiedexp.compare.reading import PATTERN, Collection, RunRecord, Setting, clean_text
+from tiedexp.errors import SpecError
+
+WIDTH = "model.width"
+_SHORT = {"model.depth": "d{}", "model.width": "w{}", "dataset.name": "{}", PATTERN: "{}", "name": "{}"}
+_MAX_LABEL = 48
+
+Pair = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of a variant.
+
+    Args:
+        name: of the variant of the sweep, or of its runs' specs.
+        label: what differs, for people.
+        settings: what differs, by dotted keys.
+        runs: each by what pairs it with runs of other variants: its seed, and the axes that are averaged over.
+    """
+
+    name: str
+    label: str
+    settings: Mapping[str, Setting]
+    runs: Mapping[Pair, RunRecord]
+
+
+def group_runs(found: Collection, runs: Sequence[RunRecord], by: Sequence[str] = ()) -> list[Group]:
+    """Put runs together that differ only in their seed, or in more than `by`.
+
+    Args:
+        found: where the runs are from.
+        runs: those of them to group.
+        by: the dotted keys that make a group; all that differ if empty.
+
+    Raises:
+        SpecError: a key in which runs do not differ.
+    """
+    axes = _list_axes(found, runs)
+    for key in by:
+        if key not in axes:
+            raise SpecError(f"--by {key}: the runs do not differ in it; they differ in {', '.join(axes) or 'nothing'}")
+    keys = tuple(by) or axes
+    rest = [axis for axis in axes if axis not in keys and not (found.sweep and found.sweep.match and axis == WIDTH)]
+    members: dict[Pair, dict[Pair, RunRecord]] = {}
+    for run in runs:
+        settings = _settings_of(run)
+        pair = (run.seed, *(settings.get(axis) for axis in rest))
+        members.setdefault(tuple(settings.get(key) for key in keys), {})[pair] = run
+    labels = {} if by or found.sweep is None else {each.name: clean_text(each.label) for each in found.sweep.variants}
+    groups = []
+    for values, of_group in members.items():
+        first = next(iter(of_group.values()))
+        settings = dict(zip(keys, values, strict=True))
+        label = labels.get(first.variant or "") or make_label(settings) or first.name
+        groups.append(Group(first.variant or first.name, label, settings, of_group))
+    return _name_apart(groups)
+
+
+def make_label(settings: Mapping[str, Setting]) -> str:
+    """What differs, short: `block d4 batch_size=64`."""
+    words = []
+    for key, value in settings.items():
+        if key == PATTERN and value == "none":
+            words.append("untied")
+        elif key == "model.kernel_size":
+            sides = str(value).strip("[]").split(", ")
+            words.append(f"{sides[0]}x{sides[-1]}")
+        elif value is not None:
+            words.append(_SHORT.get(key, f"{key.rpartition('.')[2]}={{}}").format(value))
+    return " ".join(words)
+
+
+def find_axes(runs: Iterable[Mapping[str, Setting]]) -> tuple[str, ...]:
+    """The keys that tell runs apart: all with several values, and of those that some runs lack only what is needed.
+
+    `training.optimizer.momentum`, which only sgd has, tells nothing that `training.optimizer.name` does not.
+    """
+    every = list(runs)
+    values: dict[str, set[Setting]] = {}
+    for settings in every:
+        for key, value in settings.items():
+            values.setdefault(key, set()).add(value)
+    axes = [key for key, found in values.items() if len(found) > 1]
+    lacked = [key for key, found in values.items() if len(found) == 1 and not all(key in each for each in every)]
+    for key in lacked:
+        having = {tuple(each.get(axis) for axis in axes) for each in every if key in each}
+        lacking = {tuple(each.get(axis) for axis in axes) for each in every if key not in each}
+        if having & lacking:
+            axes.append(key)
+    order = list(values)
+    return tuple(sorted(axes, key=lambda axis: (axis != PATTERN, order.index(axis))))
+
+
+def _list_axes(found: Collection, runs: Sequence[RunRecord]) -> tuple[str, ...]:
+    """The keys in which runs differ; the name of the variant too, where it tells apart what they do not."""
+    axes = find_axes([run.settings for run in runs])
+    distinct = {(run.seed, *(run.settings.get(axis) for axis in axes)) for run in runs}
+    return axes if len(distinct) == len(runs) else (*axes, "name")
+
+
+def _settings_of(run: RunRecord) -> Mapping[str, Setting]:
+    return {**run.settings, "name": run.variant or run.name}
+
+
+def _name_apart(groups: list[Group]) -> list[Group]:
+    """The same groups with labels of bounded length, no two alike."""
+    taken: set[str] = set()
+    apart = []
+    for group in groups:
+        label = group.label if len(group.label) <= _MAX_LABEL else f"{group.label[: _MAX_LABEL - 1]}…"
+        if label in taken:
+            label = f"{label} ({group.name})"
+        number = 2
+        while label in taken:
+            label, number = f"{group.label[:_MAX_LABEL]} #{number}", number + 1
+        taken.add(label)
+        apart.append(Group(group.name, label, group.settings, group.runs))
+    return apart

@@ -1,0 +1,107 @@
+"""Runs as a list, whatever their state, and which of them are meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from tiedexp.compare.reading import Setting, clean_text, flatten_spec, read_run
+from tiedexp.compare.where import parse_condition
+from tiedexp.errors import RunError
+from tiedexp.runs.directory import RunDirectory, RunStateName
+from tiedexp.runs.finding import find_runs
+from tiedexp.runs.tags import read_tags
+
+
+@dataclass(frozen=True)
+class ListedRun:
+    """A run, as far as it can be read.
+
+    Args:
+        run: its directory.
+        state: finished, running, failed, unfinished or missing.
+        tags: its tags.
+        facts: its spec by dotted keys, and of a finished one its metrics and cost; empty if it cannot be read.
+        problem: why it cannot be read, or why it failed; empty otherwise.
+    """
+
+    run: RunDirectory
+    state: RunStateName
+    tags: tuple[str, ...]
+    facts: Mapping[str, Setting]
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of its spec, or of its directory."""
+        return str(self.facts.get("name") or self.run.path.parent.name.rpartition("-")[0] or self.run.path.name)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which runs are meant: all of these hold.
+
+    Args:
+        states: in one of these states; any if empty.
+        names: with a name that fits one of these shell-like patterns; any if empty.
+        tags: with all of these tags.
+        where: an expression of `tiedexp.compare.where`.
+    """
+
+    states: Sequence[str] = ()
+    names: Sequence[str] = ()
+    tags: Sequence[str] = ()
+    where: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it lets everything through."""
+        return not (self.states or self.names or self.tags or self.where)
+
+    def select(self, runs: Iterable[ListedRun]) -> list[ListedRun]:
+        """The runs that are meant.
+
+        Raises:
+            SpecError: `where` is no expression, or asks for what no run has.
+        """
+        every = list(runs)
+        holds: Callable[[Mapping[str, Any]], bool] = lambda _: True  # noqa: E731
+        if self.where is not None:
+            holds = parse_condition(self.where, {key for run in every for key in run.facts})
+        return [
+            run
+            for run in every
+            if (not self.states or run.state in self.states)
+            and (not self.names or any(fnmatchcase(run.name, name) for name in self.names))
+            and set(self.tags) <= set(run.tags)
+            and holds(run.facts)
+        ]
+
+
+def list_runs(paths: Sequence[Path]) -> list[ListedRun]:
+    """The runs at or below some directories, each once.
+
+    Raises:
+        RunError: a path is no directory, or a link leads out of it.
+    """
+    runs = {run.path.resolve(): run for path in paths for run in find_runs(path)}
+    return [describe_run(run) for run in runs.values()]
+
+
+def describe_run(run: RunDirectory) -> ListedRun:
+    """A run as far as it can be read; what cannot be is its problem."""
+    state: RunStateName = "unfinished"
+    tags: tuple[str, ...] = ()
+    try:
+        state, tags = run.state, read_tags(run)
+        if state == "finished":
+            return ListedRun(run, state, tags, read_run(run).facts)
+        problem = clean_text(run.read_failure()) if state == "failed" else ""
+        has_manifest = run.inside("manifest.json").is_file()
+        facts = dict(flatten_spec(run.read_manifest())) if has_manifest else {}
+    except RunError as error:
+        return ListedRun(run, state, tags, {}, str(error))
+    return ListedRun(run, state, tags, facts, problem)

@@ -1,0 +1,195 @@
+"""Run directories, perhaps a stranger's, as small records: only manifest, result and the first epoch are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tiedexp.errors import RunError
+from tiedexp.runs.directory import RunDirectory
+from tiedexp.runs.finding import find_runs
+from tiedexp.runs.records import Manifest, Result
+from tiedexp.runs.sweeps import SweepDirectory, SweepRecord
+
+METRICS = ("accuracy", "loss", "top5_accuracy", "calibration_error")
+PATTERN = "model.tying.pattern"
+Setting = str | int | float | bool | None
+
+_MAX_TEXT = 20_000  # characters of a setting; the longest is a grid of 127x127
+_MAX_COUNT = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A finished run, as far as it is compared.
+
+    Args:
+        run: its directory.
+        name: of its spec.
+        seed: of its spec.
+        settings: the rest of its spec by dotted keys, lists as JSON, the pattern by its short name.
+        metrics: `test/accuracy` and so on, of the best epoch.
+        unique_weights: trainable weights, each group of tied cells counted once.
+        macs_dense: multiply-adds of one image, forward, every cell counted.
+        macs_tied: the same, each group of tied cells counted once.
+        epoch_seconds: mean time of an epoch, without the first, in which the model is compiled, if there are others.
+        variant: of the sweep, by its name; None of other runs.
+    """
+
+    run: RunDirectory
+    name: str
+    seed: int
+    settings: Mapping[str, Setting]
+    metrics: Mapping[str, float]
+    unique_weights: int
+    macs_dense: int
+    macs_tied: int
+    epoch_seconds: float
+    variant: str | None = None
+
+    @property
+    def facts(self) -> dict[str, Setting]:
+        """Everything that `--where` may ask for, by its key."""
+        return {
+            **self.settings,
+            **self.metrics,
+            "name": self.name,
+            "seed": self.seed,
+            "unique_weights": self.unique_weights,
+            "macs_dense": self.macs_dense,
+            "macs_tied": self.macs_tied,
+            "epoch_seconds": self.epoch_seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What was found.
+
+    Args:
+        runs: the finished ones.
+        sweep: the record of the sweep that all of them are of; None if they are not of just one.
+        unfinished: how many are not finished, or, of a sweep, not even begun.
+        left_out: a sentence for each that cannot be read, or is a copy of another.
+    """
+
+    runs: tuple[RunRecord, ...]
+    sweep: SweepRecord | None = None
+    unfinished: int = 0
+    left_out: tuple[str, ...] = ()
+
+
+def read_runs(paths: Sequence[Path]) -> Collection:
+    """Read the runs at or below some directories.
+
+    Args:
+        paths: runs, directories of runs, or sweeps. One sweep alone is read as its sweep.json has it.
+
+    Raises:
+        RunError: a path without a run, a link that leads out of it, or a run named here that cannot be read.
+    """
+    sweep = None
+    found: list[tuple[RunDirectory, str | None]]
+    if len(paths) == 1 and SweepDirectory.is_at(paths[0]):
+        directory = SweepDirectory(paths[0])
+        sweep = directory.read()
+        found = [(directory.run(planned), planned.variant) for planned in sweep.runs]
+    else:
+        found = [(run, None) for path in paths for run in _find_some(path)]
+    runs: dict[tuple[Any, ...], RunRecord] = {}
+    left_out, unfinished = [], 0
+    for run, variant in found:
+        try:
+            if not run.finished:
+                unfinished += 1
+                continue
+            record = read_run(run, variant)
+        except RunError as error:
+            if run.path in paths:
+                raise
+            left_out.append(str(error))
+            continue
+        first = runs.setdefault((record.name, record.seed, *record.settings.items()), record)
+        if first is not record:
+            left_out.append(f"{run.path} has the spec and seed of {first.run.path}, which is compared")
+    return Collection(tuple(runs.values()), sweep, unfinished, tuple(left_out))
+
+
+def read_run(run: RunDirectory, variant: str | None = None) -> RunRecord:
+    """Read a finished run.
+
+    Raises:
+        RunError: a file of it is not as tiedexp writes it.
+    """
+    manifest, result = run.read_manifest(), run.read_result_record()
+    settings = dict(flatten_spec(manifest))
+    name, seed = settings.pop("name", None), settings.pop("seed", None)
+    if not isinstance(name, str) or type(seed) is not int:
+        raise RunError(f"{run.path / 'manifest.json'} is not as tiedexp writes it: the spec has no name or seed")
+    counts = (manifest.unique_weights, manifest.macs_dense, manifest.macs_tied)
+    metrics = {
+        f"{split}/{metric}": value
+        for split, record in (("validation", result.validation), ("test", result.test))
+        for metric in METRICS
+        if (value := getattr(record, metric, None)) is not None
+    }
+    seconds = _find_epoch_seconds(run, result)
+    if not all(0 <= number <= _MAX_COUNT for number in (*counts, *metrics.values(), result.epochs, seconds)):
+        raise RunError(f"{run.path} is not as tiedexp writes it: a metric, weight or time that cannot be")
+    return RunRecord(run, name, seed, settings, metrics, *counts, seconds, variant)
+
+
+def clean_text(text: str) -> str:
+    """Text from a run, for a terminal or a page: of one line, without control characters, not too long."""
+    if text.isprintable() and len(text) <= _MAX_TEXT:
+        return text
+    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    return shown if len(shown) <= _MAX_TEXT else f"{shown[: _MAX_TEXT - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _find_some(path: Path) -> Iterator[RunDirectory]:
+    found = False
+    for run in find_runs(path):
+        found = True
+        yield run
+    if not found:
+        raise RunError(f"{path} holds no run (a directory such as mnist-block-1a2b3c4d5e/seed-0)")
+
+
+def flatten_spec(manifest: Manifest) -> Iterator[tuple[str, Setting]]:
+    """A run's spec by dotted keys, the pattern by its short name; RunError if it is nested too deep."""
+    yield from ((key, value) for key, value in flatten(manifest.spec) if key != PATTERN)
+    yield PATTERN, clean_text(manifest.pattern)
+
+
+def flatten(content: Mapping[str, Any]) -> Iterator[tuple[str, Setting]]:
+    """The values of JSON objects within each other by dotted keys, lists as JSON.
+
+    Raises:
+        RunError: nested too deep.
+    """
+    try:
+        yield from _flatten(content, "")
+    except RecursionError:
+        raise RunError("a manifest is nested too deep to be one of tiedexp's") from None
+
+
+def _flatten(content: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Setting]]:
+    for key, value in content.items():
+        if isinstance(value, dict) and key != "pattern":
+            yield from _flatten(value, f"{prefix}{key}.")
+        elif value is None or isinstance(value, int | float):
+            yield clean_text(f"{prefix}{key}"), value
+        else:
+            yield clean_text(f"{prefix}{key}"), clean_text(value if isinstance(value, str) else json.dumps(value))
+
+
+def _find_epoch_seconds(run: RunDirectory, result: Result) -> float:
+    """Seconds an epoch, of all but the first."""
+    first = run.read_first_epoch() if result.epochs > 1 else None
+    if first is None:
+        return result.seconds / max(result.epochs, 1)
+    return max(result.seconds - first.seconds, 0.0) / (result.epochs - 1)

@@ -1,0 +1,297 @@
+"""The comparison as text: columns, and the formats in which they are written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tiedexp.compare.statistics import Estimate
+from tiedexp.compare.table import Comparison, Row, describe_verdict
+from tiedexp.errors import SpecError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "−": r"$-$",
+        "†": r"\textdagger{}",
+        "<": r"$<$",
+        ">": r"$>$",
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+    }
+)
+_DISPENSABLE = ("macs_dense", "epoch_seconds", "macs_tied", "verdict", "selection", "seeds", "pareto")
+_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#~"})
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table.
+
+    Args:
+        key: what `--columns` and `--sort` call it.
+        title: its head.
+        value: a number or word to sort by; None where a row has none.
+        text: what a person reads.
+        is_number: whether it stands on the right.
+    """
+
+    key: str
+    title: str
+    value: Callable[[Row], Any]
+    text: Callable[[Row], str]
+    is_number: bool = True
+
+
+def list_columns(comparison: Comparison) -> list[Column]:
+    """All columns that a comparison may show, in their order; the axes last."""
+    columns = [
+        Column("variant", "variant", lambda row: row.label, lambda row: row.label, is_number=False),
+        Column("seeds", "seeds", lambda row: row.metric.count, lambda row: str(row.metric.count)),
+    ]
+    if comparison.selection not in (None, comparison.metric):
+        columns.append(_estimate_column("selection", str(comparison.selection), lambda row: row.selection))
+    columns.append(_estimate_column("metric", comparison.metric, lambda row: row.metric))
+    if comparison.baseline is not None:
+        columns += [
+            Column("difference", "difference", _difference, _show_difference),
+            Column("p", "p (Holm)", lambda row: row.p, lambda row: _show_p(row.p)),
+            Column(
+                "verdict",
+                "verdict",
+                lambda row: describe_verdict(row, comparison),
+                lambda row: describe_verdict(row, comparison),
+                is_number=False,
+            ),
+        ]
+    columns += [
+        Column("unique_weights", "weights", lambda row: row.unique_weights, lambda row: f"{row.unique_weights:,.0f}"),
+        Column("macs_dense", "MACs dense", lambda row: row.macs_dense, lambda row: f"{row.macs_dense:,.0f}"),
+        Column("macs_tied", "MACs tied", lambda row: row.macs_tied, lambda row: f"{row.macs_tied:,.0f}"),
+        Column("epoch_seconds", "s/epoch", lambda row: row.epoch_seconds, lambda row: f"{row.epoch_seconds:.3g}"),
+        Column("pareto", "Pareto", lambda row: row.dominated_by or "", _show_pareto, is_number=False),
+    ]
+    return [*columns, *(_axis_column(axis) for axis in comparison.axes if axis not in {"seeds", "p", "metric"})]
+
+
+def choose_columns(comparison: Comparison, wanted: Sequence[str]) -> list[Column]:
+    """The columns of these keys; without any, those in which rows differ, but for the axes, which the label has.
+
+    Raises:
+        SpecError: no column is called so.
+    """
+    columns = {column.key: column for column in list_columns(comparison)}
+    for key in wanted:
+        find_column(columns, key, "--columns")
+    if wanted:
+        return [columns[key] for key in dict.fromkeys(["variant", *wanted])]
+    always = {"variant", "seeds", "selection", "metric", "difference", "p", "verdict", "pareto"}
+    return [
+        column
+        for key, column in columns.items()
+        if key in always or (key not in comparison.axes and len({column.value(row) for row in comparison.rows}) > 1)
+    ]
+
+
+def find_column(columns: dict[str, Column], key: str, option: str) -> Column:
+    """The column of a key; SpecError that names the option if there is none."""
+    if key not in columns:
+        raise SpecError(f"{option} {key}: no column is called so; there are {', '.join(columns)}")
+    return columns[key]
+
+
+def sort_rows(comparison: Comparison, key: str) -> tuple[Row, ...]:
+    """The rows by a column: numbers of quality from the best, other numbers from the smallest, words by the alphabet.
+
+    Raises:
+        SpecError: no column is called so.
+    """
+    column = find_column({column.key: column for column in list_columns(comparison)}, key, "--sort")
+    best_first = key in ("selection", "metric", "difference") and not comparison.lower_is_better
+    known = [row for row in comparison.rows if column.value(row) is not None]
+    numbers = all(isinstance(column.value(row), int | float) for row in known)
+    known.sort(key=column.value if numbers else lambda row: str(column.value(row)), reverse=best_first)
+    return (*known, *(row for row in comparison.rows if column.value(row) is None))
+
+
+def leave_out(columns: Sequence[Column]) -> Column | None:
+    """The column that is missed least where a window is too narrow for all of them; None if none can go."""
+    by_key = {column.key: column for column in columns}
+    return next((by_key[key] for key in _DISPENSABLE if key in by_key), None)
+
+
+# Formats
+
+
+def to_rich(comparison: Comparison, columns: Sequence[Column]) -> Table:
+    """For a terminal."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(Text(column.title.replace("/", "\n")), justify="right" if column.is_number else "left")
+    for row in comparison.rows:
+        style = "bold" if row.label == comparison.baseline else ""
+        table.add_row(*(Text(column.text(row), style=find_style(column, row) or style) for column in columns))
+    return table
+
+
+def to_markdown(comparison: Comparison, columns: Sequence[Column]) -> str:
+    """A GitHub table, and the notes."""
+    head = [
+        "| " + " | ".join(column.title.translate(_MARKDOWN) for column in columns) + " |",
+        "|" + "|".join("---:" if column.is_number else "---" for column in columns) + "|",
+    ]
+    body = [
+        "| " + " | ".join(column.text(row).translate(_MARKDOWN) for column in columns) + " |" for row in comparison.rows
+    ]
+    return "\n".join([*head, *body, "", *(f"- {note.translate(_MARKDOWN)}" for note in comparison.notes)])
+
+
+def to_latex(comparison: Comparison, columns: Sequence[Column]) -> str:
+    """A table for the package booktabs; the notes as comments."""
+    notes = [f"% {note}" for note in comparison.notes]
+    layout = "".join("r" if column.is_number else "l" for column in columns)
+    lines = [
+        " & ".join(texts) + r" \\"
+        for texts in (
+            [column.title.translate(_LATEX) for column in columns],
+            *([column.text(row).translate(_LATEX) for column in columns] for row in comparison.rows),
+        )
+    ]
+    begin = [rf"\begin{{tabular}}{{{layout}}}", r"\toprule", lines[0], r"\midrule"]
+    return "\n".join([*notes, *begin, *lines[1:], r"\bottomrule", r"\end{tabular}"])
+
+
+def to_csv(comparison: Comparison, columns: Sequence[Column] | None) -> str:
+    """A line a row with every number in full; of the columns wanted, or of everything."""
+    keys = None if columns is None else [column.key for column in columns]
+    rows = [to_plain(row, comparison) for row in comparison.rows]
+    fields = [field for field in rows[0] if keys is None or _belongs(field, keys)]
+    file = io.StringIO()
+    writer = csv.DictWriter(file, fields, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue().rstrip("\n")
+
+
+def to_json(comparison: Comparison) -> str:
+    """Everything."""
+    content = {
+        "metric": comparison.metric,
+        "selection": comparison.selection,
+        "baseline": comparison.baseline,
+        "axes": comparison.axes,
+        "rows": [
+            {
+                **to_plain(row, comparison),
+                "equal_budgets": row.equal_budgets,
+                "settings": dict(row.group.settings),
+                "runs": [str(run.run.path) for run in row.group.runs.values()],
+            }
+            for row in comparison.rows
+        ],
+        "notes": comparison.notes,
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def to_plain(row: Row, comparison: Comparison) -> dict[str, Any]:
+    """A row as plain numbers and words; fields of a column begin with its key."""
+    difference = row.difference
+    return {
+        "variant": row.label,
+        **row.group.settings,
+        "seeds": row.metric.count,
+        **_plain_estimate("selection", row.selection),
+        **_plain_estimate("metric", row.metric),
+        **_plain_estimate("difference", None if difference is None else difference.estimate),
+        "pairs": None if difference is None else difference.estimate.count,
+        "p": row.p,
+        "p_uncorrected": None if difference is None else difference.p,
+        "pairs_needed": row.needed,
+        "verdict": describe_verdict(row, comparison),
+        "unique_weights": row.unique_weights,
+        "macs_dense": row.macs_dense,
+        "macs_tied": row.macs_tied,
+        "epoch_seconds": row.epoch_seconds,
+        "other_budget": None if row.equal_budgets is None else row.has_other_budget,
+        "pareto": row.dominated_by is None,
+        "pareto_dominated_by": row.dominated_by,
+    }
+
+
+# Cells
+
+
+def _estimate_column(key: str, title: str, get: Callable[[Row], Estimate | None]) -> Column:
+    def value(row: Row) -> float | None:
+        estimate = get(row)
+        return None if estimate is None else estimate.mean
+
+    return Column(key, title, value, lambda row: _show_estimate(get(row)))
+
+
+def _axis_column(axis: str) -> Column:
+    def text(row: Row) -> str:
+        value = row.group.settings.get(axis)
+        return "" if value is None else str(value)
+
+    return Column(axis, axis.rpartition(".")[2], lambda row: row.group.settings.get(axis), text, is_number=False)
+
+
+def _difference(row: Row) -> float | None:
+    return None if row.difference is None else row.difference.estimate.mean
+
+
+def _show_difference(row: Row) -> str:
+    if row.difference is None:
+        return ""
+    estimate, mark = row.difference.estimate, "†" if row.has_other_budget else ""
+    shown = f"{estimate.mean:+.4f}".replace("-", "−")
+    return f"{shown}{_show_half_width(estimate)}{mark}"
+
+
+def _show_estimate(estimate: Estimate | None) -> str:
+    return "" if estimate is None else f"{estimate.mean:.4f}{_show_half_width(estimate)}"
+
+
+def _show_half_width(estimate: Estimate) -> str:
+    return "" if estimate.half_width is None else f" ±{estimate.half_width:.4f}"
+
+
+def _show_p(p: float | None) -> str:
+    if p is None:
+        return ""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _show_pareto(row: Row) -> str:
+    return "*" if row.dominated_by is None else f"beaten by {row.dominated_by}"
+
+
+def find_style(column: Column, row: Row) -> str:
+    """`green` and `red` for resolved differences, `dim` for the rest of such words; empty for all else."""
+    if column.key == "verdict" and row.is_resolved:
+        return "green" if column.text(row) == "better" else "red"
+    return "dim" if column.key in ("verdict", "pareto") and column.text(row) not in ("*", "baseline") else ""
+
+
+def _plain_estimate(key: str, estimate: Estimate | None) -> dict[str, float | None]:
+    low, high = (estimate.interval if estimate is not None else None) or (None, None)
+    return {key: None if estimate is None else estimate.mean, f"{key}_low": low, f"{key}_high": high}
+
+
+def _belongs(field: str, keys: Sequence[str]) -> bool:
+    return any(field == key or field.startswith(f"{key}_") for key in keys)

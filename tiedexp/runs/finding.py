@@ -1,0 +1,41 @@
+"""Where runs are below a directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tiedexp.errors import RunError
+from tiedexp.runs.directory import RunDirectory
+
+MAX_DEPTH = 4  # <root>/<sweep>/<experiment>/seed-<n>
+MARKS = {"manifest.json", "failure.json", "spec.yaml"}  # a directory with one of these is a run
+
+
+def find_runs(top: Path) -> Iterator[RunDirectory]:
+    """The runs at or below a directory, by their paths; links below it are not followed.
+
+    Raises:
+        RunError: it is no directory, or a link in it leads out.
+    """
+    if not os.path.isdir(top):  # noqa: PTH112 (pathlib's raises where the name is too long)
+        raise RunError(f"{top} is no directory of runs" + ("" if os.path.lexists(top) else ": it does not exist"))
+    yield from _find(top, top.resolve(), MAX_DEPTH)
+
+
+def _find(directory: Path, top: Path, depth: int) -> Iterator[RunDirectory]:
+    try:
+        with os.scandir(directory) as listed:
+            entries = sorted(listed, key=lambda entry: entry.name)
+    except OSError as error:
+        raise RunError(f"{directory} cannot be read: {error.strerror}") from error
+    if any(entry.name in MARKS for entry in entries):
+        yield RunDirectory(directory)
+        return
+    for entry in entries:
+        if entry.is_symlink():
+            if not Path(os.path.realpath(entry.path)).is_relative_to(top):
+                raise RunError(f"{entry.path} is a link that leads out of {top}; it is not followed")
+        elif depth and not entry.name.startswith(".") and entry.is_dir():
+            yield from _find(Path(entry.path), top, depth - 1)

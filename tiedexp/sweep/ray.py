@@ -1,0 +1,159 @@
+"""A sweep on a Ray cluster: a task a run, each in a fresh process, all writing below one shared directory."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from tiedexp.errors import RunError
+from tiedexp.sweep.plan import SweepPlan, SweepRun
+from tiedexp.sweep.watching import Ledger, Results, Watcher
+from tiedexp.sweep.worker import Outcome, Progress, Task, execute_with_log
+
+LOOK_SECONDS = 1.0
+CONNECT_SECONDS = 10.0
+STOP_SECONDS = 120.0  # that runs have to write a checkpoint
+NODE_LOSSES = 20  # of one run, before it counts as failed
+
+
+class RayExecutor:
+    """Does runs as tasks of a Ray cluster. A task whose node is lost runs again elsewhere, from its last checkpoint.
+
+    Args:
+        address: of a cluster; empty for $RAY_ADDRESS, or else a new one on this machine alone.
+        task: what each run is, but for its spec; paths must mean the same on all nodes.
+        num_cpus: of a run: what Ray reserves, and its threads.
+        num_gpus: of a run.
+        retries: further attempts of a run that failed, other than by the loss of its node.
+        fail_fast: stop all others once a run has failed for good.
+        watcher: is told what happens.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        task: Task,
+        *,
+        num_cpus: float,
+        num_gpus: float,
+        retries: int,
+        fail_fast: bool,
+        watcher: Watcher,
+    ):
+        self._address, self._num_cpus, self._num_gpus = address, num_cpus, num_gpus
+        data_dir = None if task.data_dir is None else task.data_dir.resolve()
+        self._task = replace(task, root=task.root.resolve(), data_dir=data_dir, threads=max(1, int(num_cpus)))
+        self._fail_fast, self._watcher, self._ledger = fail_fast, watcher, Ledger(retries, watcher)
+        self._pending: dict[Any, SweepRun] = {}
+        self._seen: dict[str, int] = {}  # epochs that the watcher was told of, by path of the run
+
+    def run(self, plan: SweepPlan, runs: Sequence[SweepRun], should_stop: Callable[[], bool]) -> Results:
+        """Do runs of a plan; once asked to stop, those that are going on end with their last checkpoint.
+
+        Raises:
+            RunError: Ray is not installed, or there is no cluster at the address.
+        """
+        ray = _import_ray()
+        _connect(ray, self._address)
+        try:
+            remote = ray.remote(
+                # A process for one run: threads and determinism cannot be set anew in one that has trained.
+                num_cpus=self._num_cpus, num_gpus=self._num_gpus, max_calls=1, max_retries=NODE_LOSSES,
+            )(_execute)  # fmt: skip
+            nodes = sum(node["Alive"] for node in ray.nodes())
+            each = f"{self._num_cpus:g} CPUs and {self._num_gpus:g} GPUs each"
+            self._watcher.begins(plan, runs, f"on {nodes} Ray node{'s' * (nodes > 1)}, {each}")
+            for run in runs:
+                self._submit(remote, run)
+            while self._pending and not should_stop() and not (self._fail_fast and self._ledger.results.failed):
+                self._look(ray, remote)
+            self._ledger.results.interrupted = should_stop()
+            self._cancel(ray)
+        finally:
+            ray.shutdown()
+        return self._ledger.results
+
+    def _submit(self, remote: Any, run: SweepRun) -> None:
+        self._pending[remote.remote(replace(self._task, spec=run.spec))] = run
+
+    def _look(self, ray: Any, remote: Any) -> None:
+        ended, _ = ray.wait(list(self._pending), num_returns=1, timeout=LOOK_SECONDS)
+        for reference in ended:
+            run = self._pending.pop(reference)
+            try:
+                outcome = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                reason = str(error).strip().splitlines()[-1]
+                outcome = Outcome("failed", f"Ray could not do it: {reason}", may_retry=True)
+            if self._ledger.note(run, outcome):
+                self._submit(remote, run)
+        for run in self._pending.values():
+            self._report(run)
+        self._watcher.refresh()
+
+    def _report(self, run: SweepRun) -> None:
+        """Tell the watcher where a run stands, by what it wrote; its worker may be anywhere."""
+        metrics = run.directory.path / "metrics.jsonl"
+        if run.path not in self._seen:
+            if run.directory.inside("manifest.json").is_file():
+                self._seen[run.path] = 0
+                self._watcher.started(run)
+            return
+        with suppress(OSError, RunError):
+            size = metrics.stat().st_size
+            if size != self._seen[run.path]:
+                self._seen[run.path] = size
+                line = run.directory.read_metrics()[-1]
+                epochs = run.spec.training.epochs
+                accuracy = (line["validation"] or line["train"])["accuracy"]
+                self._watcher.progressed(run, Progress(line["epoch"], epochs, line["epoch"] / epochs, accuracy))
+
+    def _cancel(self, ray: Any) -> None:
+        references = list(self._pending)
+        for reference in references:
+            ray.cancel(reference)
+        if references:
+            ray.wait(references, num_returns=len(references), timeout=STOP_SECONDS)
+
+
+def _execute(task: Task) -> Outcome:
+    """What a Ray worker does; a cancelled task gets a KeyboardInterrupt, which `run_experiment` turns into its end."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    return execute_with_log(task, lambda progress: None, lambda: False)
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise RunError("Ray is not installed: pip install 'tiedexp[ray]'") from error
+    return ray
+
+
+def _connect(ray: Any, address: str) -> None:
+    where = address or os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+    if where is None:
+        options["include_dashboard"] = False
+    elif where != "auto" and "://" not in where:
+        _check_reachable(where)
+    try:
+        ray.init(address=where, **options)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RunError(f"no Ray cluster at {where}: {reason}") from error
+
+
+def _check_reachable(address: str) -> None:
+    """RunError at once if nobody listens at an address; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        reason = "an address is HOST:PORT" if isinstance(error, ValueError) else error.strerror or str(error)
+        raise RunError(f"no Ray cluster at {address}: {reason}") from error
