@@ -65,10 +65,14 @@ def test_a_variant_that_sets_nothing_has_the_value_of_its_spec(manifest_of):
 
 
 def test_what_has_not_begun_is_known_from_the_sweep_alone():
-    domains = domains_of(sweep_of({"model.tying.pattern": "block"}, {"model.tying": None}), {})
-    assert domains["pattern"] == ("block", "none")
-    # Not known yet, and a column nevertheless: TensorBoard keeps the columns that it was told first.
-    assert [domains[name] for name in ("unique_weights", "macs_tied", "macs_dense", "expanded_weights")] == [()] * 4
+    columns = {
+        column.name: (column.kind, column.values)
+        for column in describe_columns(sweep_of({"model.tying.pattern": "block"}, {"model.tying": None}), {})
+    }
+    assert columns["pattern"] == (str, ("block", "none"))
+    # Not known yet, and columns nevertheless: TensorBoard keeps the columns that it was told first.
+    for name in ("unique_weights", "macs_tied", "macs_dense", "expanded_weights"):
+        assert columns[name] == (float, ())
 
 
 def test_the_tying_is_named_as_in_the_manifest(manifest_of):
