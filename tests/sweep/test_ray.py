@@ -23,7 +23,7 @@ needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip 
 
 @needs_ray
 def test_a_sweep_outlives_a_node(write_sweep, train_alone, tmp_path):
-    sweep = write_sweep(("[point, rings]", "[point]"), ("epochs: 2", "epochs: 120"))
+    sweep = write_sweep(("[point, rings]", "[point]"), ("epochs: 2", "epochs: 120"), ("seeds: 2", "seeds: 1"))
     done = subprocess.run(
         [sys.executable, SCRIPT, sweep, tmp_path / "runs"], capture_output=True, text=True, timeout=400, check=False
     )
