@@ -27,6 +27,7 @@ from tiedexp.patterns.grid import Pattern
 from tiedexp.patterns.presets import PRESETS
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.sweeps import SweepDirectory
+from tiedexp.runs.tags import read_tags
 from tiedexp.spec.document import Place, parse_value, read_document
 from tiedexp.spec.loading import dump_spec, load_spec
 from tiedexp.spec.schema import ExperimentSpec
@@ -395,6 +396,7 @@ def read_run(path: Path) -> None:
     run = RunDirectory.open(path)
     load_spec(run.spec, allow_extends=False)
     run.read_manifest()
+    read_tags(run)
     run.read_metrics()
     if run.finished:
         run.read_result()
@@ -415,6 +417,7 @@ def as_file(content: st.SearchStrategy[bytes]) -> st.SearchStrategy[tuple[str, b
             "metrics.jsonl": as_file(st.just(json.dumps(LINE).encode()) | json_of(LINE)) | entries,
             "result.json": as_file(json_of(RESULT)) | entries,
             "failure.json": as_file(json_of(FAILURE)) | entries,
+            "tags.json": as_file(json_of({"tags": ["paper", "a.b-c"]})) | entries,
             "checkpoints": st.just(("directory", b"")) | entries,
             "tensorboard": st.just(("directory", b"")) | entries,
         }
