@@ -108,3 +108,27 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def make_logged_run() -> Callable[[Path], Path]:
+    """Writes a run as far as `board` is concerned, at a path."""
+    from tiedexp.runs.tensorboard import TensorBoardLog
+
+    def make(path: Path) -> Path:
+        with TensorBoardLog(path / "tensorboard") as log:
+            log.layout()
+            log.hparams({"pattern": "block"})
+            log.scalars("train", 1, {"loss": 1.0})
+        return path
+
+    return make
+
+
+@pytest.fixture
+def logged_runs(tmp_path: Path, make_logged_run: Callable[[Path], Path]) -> Path:
+    """Three such runs of two experiments."""
+    for name in ("tiny-1a2b/seed-0", "tiny-1a2b/seed-1", "other-3c4d/seed-0"):
+        make_logged_run(tmp_path / "runs" / name)
+    (tmp_path / "runs" / "notes").mkdir()
+    return tmp_path / "runs"

@@ -8,25 +8,6 @@ import pytest
 
 from tiedexp.board.links import link_runs
 from tiedexp.errors import RunError
-from tiedexp.runs.tensorboard import TensorBoardLog
-
-
-def make_run(path: Path) -> Path:
-    """A run as far as `board` is concerned."""
-    with TensorBoardLog(path / "tensorboard") as log:
-        log.layout()
-        log.hparams({"pattern": "block"})
-        log.scalars("train", 1, {"loss": 1.0})
-    return path
-
-
-@pytest.fixture
-def runs(tmp_path) -> Path:
-    """Three runs of two experiments."""
-    for name in ("tiny-1a2b/seed-0", "tiny-1a2b/seed-1", "other-3c4d/seed-0"):
-        make_run(tmp_path / "runs" / name)
-    (tmp_path / "runs" / "notes").mkdir()
-    return tmp_path / "runs"
 
 
 def names_of(folder: Path, *paths: Path) -> set[str]:
@@ -50,41 +31,41 @@ def names_of(folder: Path, *paths: Path) -> set[str]:
         (["tiny-1a2b", ".", "tiny-1a2b/seed-0"], {"other-3c4d/seed-0", "tiny-1a2b/seed-0", "tiny-1a2b/seed-1"}),
     ],
 )
-def test_runs_and_directories_of_runs(runs, tmp_path, given, shown):
-    assert names_of(tmp_path / "links", *(runs / name for name in given)) == shown
+def test_runs_and_directories_of_runs(logged_runs, tmp_path, given, shown):
+    assert names_of(tmp_path / "links", *(logged_runs / name for name in given)) == shown
 
 
-def test_two_runs_of_one_name_are_both_shown(runs, tmp_path):
-    elsewhere = make_run(tmp_path / "elsewhere" / "tiny-1a2b" / "seed-0")
-    shown = names_of(tmp_path / "links", runs / "tiny-1a2b" / "seed-0", elsewhere)
+def test_two_runs_of_one_name_are_both_shown(logged_runs, tmp_path, make_logged_run):
+    elsewhere = make_logged_run(tmp_path / "elsewhere" / "tiny-1a2b" / "seed-0")
+    shown = names_of(tmp_path / "links", logged_runs / "tiny-1a2b" / "seed-0", elsewhere)
     assert shown == {"tiny-1a2b/seed-0", "tiny-1a2b/seed-0 (1)"}
 
 
-def test_what_lies_inside_a_run_is_no_run(runs, tmp_path):
-    make_run(runs / "tiny-1a2b" / "seed-0" / "backup")
-    assert names_of(tmp_path / "links", runs / "tiny-1a2b" / "seed-0") == {"tiny-1a2b/seed-0"}
+def test_what_lies_inside_a_run_is_no_run(logged_runs, tmp_path, make_logged_run):
+    make_logged_run(logged_runs / "tiny-1a2b" / "seed-0" / "backup")
+    assert names_of(tmp_path / "links", logged_runs / "tiny-1a2b" / "seed-0") == {"tiny-1a2b/seed-0"}
 
 
-def test_a_run_that_starts_later_is_added(runs, tmp_path):
+def test_a_run_that_starts_later_is_added(logged_runs, tmp_path, make_logged_run):
     folder, linked = tmp_path / "links", {}
     folder.mkdir()
-    link_runs(runs, folder, linked)
-    make_run(runs / "tiny-1a2b" / "seed-2")
-    link_runs(runs, folder, linked)
+    link_runs(logged_runs, folder, linked)
+    make_logged_run(logged_runs / "tiny-1a2b" / "seed-2")
+    link_runs(logged_runs, folder, linked)
     assert (folder / "tiny-1a2b" / "seed-2" / "train").is_dir()
 
 
 @pytest.mark.parametrize("link", ["tiny-1a2b/seed-0/tensorboard/train/events.out.tfevents.9", "tiny-1a2b/seed-9"])
-def test_a_link_that_leads_out_is_refused(runs, tmp_path, link):
+def test_a_link_that_leads_out_is_refused(logged_runs, tmp_path, link):
     (tmp_path / "secret").mkdir()
-    (runs / link).symlink_to(tmp_path / "secret")
+    (logged_runs / link).symlink_to(tmp_path / "secret")
     with pytest.raises(RunError, match=r"leads out of .*; it is not followed"):
-        names_of(tmp_path / "links", runs)
+        names_of(tmp_path / "links", logged_runs)
 
 
-def test_a_log_that_is_a_link_out_of_its_run_is_refused(runs, tmp_path):
-    run = runs / "tiny-1a2b" / "seed-5"
+def test_a_log_that_is_a_link_out_of_its_run_is_refused(logged_runs, tmp_path):
+    run = logged_runs / "tiny-1a2b" / "seed-5"
     run.mkdir()
-    (run / "tensorboard").symlink_to(runs / "other-3c4d" / "seed-0" / "tensorboard")
+    (run / "tensorboard").symlink_to(logged_runs / "other-3c4d" / "seed-0" / "tensorboard")
     with pytest.raises(RunError, match="leads out of the run directory"):
-        names_of(tmp_path / "links", runs)
+        names_of(tmp_path / "links", logged_runs)

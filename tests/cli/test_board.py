@@ -16,8 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from tiedexp.runs.tensorboard import TensorBoardLog
-
 # A test run may have been started with SIGINT ignored, which children inherit.
 CODE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from tiedexp.cli import main; main()"
 
@@ -25,24 +23,6 @@ CODE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);
 SHOWN_PLUGINS = {
     "timeseries", "scalars", "custom_scalars", "images", "distributions", "histograms", "text", "hparams",
 }  # fmt: skip
-
-
-def make_run(path: Path) -> Path:
-    """A run as far as `board` is concerned."""
-    with TensorBoardLog(path / "tensorboard") as log:
-        log.layout()
-        log.hparams({"pattern": "block"})
-        log.scalars("train", 1, {"loss": 1.0})
-    return path
-
-
-@pytest.fixture
-def runs(tmp_path) -> Path:
-    """Three runs of two experiments."""
-    for name in ("tiny-1a2b/seed-0", "tiny-1a2b/seed-1", "other-3c4d/seed-0"):
-        make_run(tmp_path / "runs" / name)
-    (tmp_path / "runs" / "notes").mkdir()
-    return tmp_path / "runs"
 
 
 @pytest.mark.parametrize(
@@ -65,18 +45,18 @@ def test_what_is_no_run_is_one_message(tiedexp_cli, tmp_path, keep_signals, argu
     assert answer.out == ""
 
 
-def test_a_sweep_is_shown_by_itself(tiedexp_cli, runs, keep_signals):
-    (runs / "sweep.json").write_text("{}")
-    answer = tiedexp_cli("board", runs / "tiny-1a2b", runs)
+def test_a_sweep_is_shown_by_itself(tiedexp_cli, logged_runs, keep_signals):
+    (logged_runs / "sweep.json").write_text("{}")
+    answer = tiedexp_cli("board", logged_runs / "tiny-1a2b", logged_runs)
     assert (answer.code, answer.out) == (2, "")
-    assert f"the sweep {runs} is shown by itself; beside others, name its runs: {runs}/*" in answer.err
+    assert f"the sweep {logged_runs} is shown by itself; beside others, name its runs: {logged_runs}/*" in answer.err
 
 
-def test_a_sweep_that_is_damaged_is_one_message(tiedexp_cli, runs, keep_signals):
-    (runs / "sweep.json").write_text("{}")
-    answer = tiedexp_cli("board", runs)
+def test_a_sweep_that_is_damaged_is_one_message(tiedexp_cli, logged_runs, keep_signals):
+    (logged_runs / "sweep.json").write_text("{}")
+    answer = tiedexp_cli("board", logged_runs)
     assert (answer.code, answer.out) == (1, "")
-    assert answer.err == f"error: {runs}/sweep.json is not as tiedexp writes it: name is missing\n"
+    assert answer.err == f"error: {logged_runs}/sweep.json is not as tiedexp writes it: name is missing\n"
 
 
 @pytest.fixture
@@ -110,7 +90,7 @@ def children_of(parent: int) -> list[int]:
     ],
     ids=["all, SIGINT", "two, SIGTERM"],
 )
-def test_it_serves_until_it_is_stopped_and_leaves_nothing(runs, tmp_path, arguments, shown, ending):
+def test_it_serves_until_it_is_stopped_and_leaves_nothing(logged_runs, tmp_path, arguments, shown, ending):
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     process = subprocess.Popen(
@@ -119,7 +99,7 @@ def test_it_serves_until_it_is_stopped_and_leaves_nothing(runs, tmp_path, argume
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
-        env={**os.environ, "TMPDIR": str(temporary), "TIEDEXP_RUNS": str(runs), "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "TMPDIR": str(temporary), "TIEDEXP_RUNS": str(logged_runs), "PYTHONUNBUFFERED": "1"},
     )
     try:
         line = process.stdout.readline()
@@ -156,11 +136,11 @@ def test_it_serves_until_it_is_stopped_and_leaves_nothing(runs, tmp_path, argume
     wait_for(lambda: not any(Path(f"/proc/{server}").exists() for server in servers))
 
 
-def test_a_port_in_use_is_one_message(runs, tmp_path):
+def test_a_port_in_use_is_one_message(logged_runs, tmp_path):
     with socket.create_server(("localhost", 0)) as taken:
         port = taken.getsockname()[1]
         done = subprocess.run(
-            [sys.executable, "-c", CODE, "board", runs, "--port", str(port)],
+            [sys.executable, "-c", CODE, "board", logged_runs, "--port", str(port)],
             capture_output=True,
             text=True,
             timeout=60,
