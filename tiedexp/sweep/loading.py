@@ -186,7 +186,8 @@ def _build_variants(
     base: Node, named: Sequence[tuple[Node | None, Settings]], path: Path
 ) -> tuple[list[Variant], list[Problem]]:
     """The variants, and what is wrong with those that are no experiments; what is wrong with all is said once."""
-    differing = {key for _, settings in named for key in settings if len(_values_of(key, named)) > 1}
+    keys = dict.fromkeys(key for _, settings in named for key in settings)
+    differing = {key for key in keys if len(_values_of(key, named)) > 1}
     variants: list[Variant] = []
     found: dict[Problem, list[str]] = {}
     taken: Counter[str] = Counter()
