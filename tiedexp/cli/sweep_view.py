@@ -101,7 +101,7 @@ class LiveView(LineView):
         self._rows[run.path][1].progress = progress
 
     def retries(self, run: SweepRun, message: str) -> None:
-        del self._rows[run.path]
+        self._rows.pop(run.path, None)
         super().retries(run, message)
 
     def finished(self, run: SweepRun, accuracy: float | None) -> None:

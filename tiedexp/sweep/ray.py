@@ -50,7 +50,7 @@ class RayExecutor:
         self._task = replace(task, root=task.root.resolve(), data_dir=data_dir, threads=max(1, int(num_cpus)))
         self._fail_fast, self._watcher, self._ledger = fail_fast, watcher, Ledger(retries, watcher)
         self._pending: dict[Any, SweepRun] = {}
-        self._seen: dict[str, int] = {}  # epochs that the watcher was told of, by path of the run
+        self._seen: dict[str, int] = {}  # bytes of metrics.jsonl that the watcher was told of, by path of the run
 
     def run(self, plan: SweepPlan, runs: Sequence[SweepRun], should_stop: Callable[[], bool]) -> Results:
         """Do runs of a plan; once asked to stop, those that are going on end with their last checkpoint.
@@ -79,6 +79,7 @@ class RayExecutor:
         return self._ledger.results
 
     def _submit(self, remote: Any, run: SweepRun) -> None:
+        self._seen.pop(run.path, None)  # of an earlier attempt
         self._pending[remote.remote(replace(self._task, spec=run.spec))] = run
 
     def _look(self, ray: Any, remote: Any) -> None:
