@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tiedexp.layers.convolution import TiedConvolution
 from tiedexp.layers.tied_conv import TiedConv2D
-from tiedexp.patterns.choosing import Choice, ConvSize, list_backward, list_forward
+from tiedexp.patterns.choosing import NATIVE, Choice, ConvSize, list_backward, list_forward
 from tiedexp.patterns.factoring import factor
 from tiedexp.patterns.grid import Pattern
 
@@ -40,8 +40,8 @@ def ways(pattern: Pattern, **options: object) -> list[Choice]:
     """Every way forward, and every way back."""
     strides = options.get("strides", (1, 1))
     size = ConvSize(2, (9, 11), (9, 11), 3, 4, strides=strides)  # type: ignore[arg-type]
-    forward = [Choice(forward=name) for name in list_forward(pattern, size)]
-    return [*forward, *list_backward(pattern, size)]
+    forward = [Choice(forward=name) for name in list_forward(pattern, size, native=True)]
+    return [*forward, *list_backward(pattern, size, native=True)]
 
 
 def dense_results(
@@ -168,7 +168,9 @@ def assert_close(ours: list[tf.Tensor], theirs: list[tf.Tensor], tolerance: floa
         np.testing.assert_allclose(np.asarray(a, "float64"), reference, atol=tolerance * np.abs(reference).max())
 
 
-WAYS = [Choice(name, name, name, of) for name in ("boxes", "row boxes", "sums") for of in ("input", "output")]
+WAYS = [
+    Choice(name, name, name, of) for name in ("boxes", "row boxes", "sums") for of in ("input", "output")
+] + [Choice(NATIVE, NATIVE, NATIVE)]
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])

@@ -21,8 +21,9 @@ import numpy as np
 import tensorflow as tf
 
 from tiedexp.layers.factored import Window, build_sum_images, find_size, maximum
+from tiedexp.layers.native_sums import NativeSums, can_run
 from tiedexp.layers.tied_kernel import expand_kernel
-from tiedexp.patterns.choosing import EXPAND, Choice, count_parts, find_factoring, find_rotated_factoring
+from tiedexp.patterns.choosing import EXPAND, NATIVE, Choice, count_parts, find_factoring, find_rotated_factoring
 from tiedexp.patterns.factoring import Factoring
 from tiedexp.patterns.grid import Pattern
 
@@ -57,10 +58,13 @@ class TiedConvolution:
 
     def forward(self, images: Any, free: Any) -> Any:
         """The output, without the gradient."""
-        if self.choice.forward == EXPAND:
+        way = _resolve(self.choice.forward, images)
+        if way == EXPAND:
             return self._dense(images, expand_kernel(free, self.pattern))
-        factoring = find_factoring(self.pattern, self.choice.forward)
+        factoring = find_factoring(self.pattern, way)
         weights = _mix(factoring, free)
+        if way == NATIVE:
+            return NativeSums(factoring, images, self._window(images)).convolve(weights)
         outputs: list[Any] = []
         for (part,) in _parts([images], outputs):
             outputs.append(build_sum_images(factoring, part, self._window(part)).convolve(weights))
@@ -68,22 +72,36 @@ class TiedConvolution:
 
     def backward(self, images: Any, free: Any, upstream: Any) -> tuple[Any, Any]:
         """The gradients with respect to images and free weights, given that of the output."""
-        images_gradient, free_gradient = self._factored_gradients(images, free, upstream)
-        if images_gradient is None or free_gradient is None:
-            dense = self._dense_gradients(images, free, upstream, images_gradient is None, free_gradient is None)
-            images_gradient = dense[0] if images_gradient is None else images_gradient
-            free_gradient = dense[1] if free_gradient is None else free_gradient
+        of_images, of_free = self._factored_gradients(images, free, upstream)
+        if _resolve(self.choice.weight_gradient, images) == NATIVE:
+            of_free = self._native_weight_gradient(images, upstream)
+        if _resolve(self.choice.input_gradient, images) == NATIVE:
+            of_images = self._native_input_gradient(images, free, upstream)
+        if of_images is None or of_free is None:
+            dense = self._dense_gradients(images, free, upstream, of_images is None, of_free is None)
+            of_images = dense[0] if of_images is None else of_images
+            of_free = dense[1] if of_free is None else of_free
         if self.gradient == "mean":
             sizes = np.reshape(self.pattern.group_sizes, (-1, 1, 1))
-            free_gradient = free_gradient / tf.constant(sizes, free_gradient.dtype)
-        return tf.ensure_shape(images_gradient, images.shape), free_gradient
+            of_free = of_free / tf.constant(sizes, of_free.dtype)
+        return tf.ensure_shape(of_images, images.shape), of_free
+
+    def _native_input_gradient(self, images: Any, free: Any, upstream: Any) -> Any:
+        factoring = find_rotated_factoring(self.pattern, NATIVE)
+        weights = tf.transpose(_mix(factoring, free), (0, 2, 1))
+        return NativeSums(factoring, upstream, self._turned_window(images)).convolve(weights)
+
+    def _native_weight_gradient(self, images: Any, upstream: Any) -> Any:
+        factoring = find_factoring(self.pattern, NATIVE)
+        return _unmix(factoring, NativeSums(factoring, images, self._window(images)).correlate(upstream))
 
     def _factored_gradients(self, images: Any, free: Any, upstream: Any) -> tuple[Any, Any]:
-        """Those of the two gradients that are computed from sum images; None for the others."""
+        """Those of the two gradients that are computed from sum images in memory; None for the others."""
         choice, pattern = self.choice, self.pattern
-        of_images = None if choice.input_gradient == EXPAND else find_rotated_factoring(pattern, choice.input_gradient)
-        of_weights = None
-        if choice.weight_gradient != EXPAND:
+        of_images = of_weights = None
+        if choice.input_gradient not in (EXPAND, NATIVE):
+            of_images = find_rotated_factoring(pattern, choice.input_gradient)
+        if choice.weight_gradient not in (EXPAND, NATIVE):
             find = find_factoring if choice.weight_gradient_of == "input" else find_rotated_factoring
             of_weights = find(pattern, choice.weight_gradient)
         if of_images is None and of_weights is None:
@@ -165,6 +183,11 @@ class TiedConvolution:
 
     def _extent(self, axis: int) -> int:
         return (self.pattern.shape[axis] - 1) * self.dilation[axis] + 1
+
+
+def _resolve(way: str, images: Any) -> str:
+    """A way, or the expanded kernel where it is the compiled one and that cannot run here."""
+    return EXPAND if way == NATIVE and not can_run(images.dtype) else way
 
 
 def _parts(tensors: Sequence[Any], done: list[Any]) -> Iterator[list[Any]]:

@@ -23,6 +23,8 @@ from tensorflow.python.framework import config as tf_config
 from tiedexp.atomic import write_text
 from tiedexp.errors import PatternError
 from tiedexp.layers.convolution import TiedConvolution
+from tiedexp.layers.native_sums import is_available
+from tiedexp.native.compiler import cache_directory
 from tiedexp.patterns.choosing import (
     EXPAND,
     Choice,
@@ -68,16 +70,17 @@ def choose_implementation(
     if not isinstance(implementation, str):
         choice = Choice.of(implementation, pattern)
         return choice if size.groups == 1 else Choice()
+    native = is_available(dtype)
     if size.groups > 1 or implementation != "auto":
-        return choose(pattern, size, implementation)
-    estimated = choose(pattern, size)
+        return choose(pattern, size, implementation, native)
+    estimated = choose(pattern, size, native=native)
     if not _may_measure():
         # The estimate is of a CPU. Nothing is known of a GPU without measuring.
         return Choice() if tf.config.list_physical_devices("GPU") else estimated
     if estimate_forward(pattern, size, EXPAND).multiplications < MIN_MULTIPLICATIONS:
         return estimated
-    forward = _closest(list_forward(pattern, size), lambda name: estimate_forward(pattern, size, name))
-    backward = _closest(list_backward(pattern, size), lambda choice: estimate_backward(pattern, size, choice))
+    forward = _closest(list_forward(pattern, size, native), lambda name: estimate_forward(pattern, size, name))
+    backward = _closest(list_backward(pattern, size, native), lambda choice: estimate_backward(pattern, size, choice))
     if len(forward) == len(backward) == 1:  # nothing is close
         return replace(backward[0], forward=forward[0])
     key = _key(convolution, size, dtype)
@@ -150,8 +153,7 @@ def _fastest(ways: dict[Any, Callable[[], Any]], dense: Any) -> Any:
 
 def cache_path() -> Path:
     """Where measured choices are kept."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "tiedexp" / "choices.json"
+    return cache_directory() / "choices.json"
 
 
 def _key(convolution: TiedConvolution, size: ConvSize, dtype: str) -> str:

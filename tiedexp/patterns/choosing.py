@@ -2,14 +2,14 @@
 
 Forward, gradient with respect to the input and gradient with respect to the weights are chosen apart, each among the
 expanded kernel and the pattern's factorings. The estimate counts multiplications, additions and the elements moved
-through memory by each step of `tiedexp.layers.factored`, and weighs them by what they cost on a CPU. It is a pure
-function, so that a deterministic run makes the same choice everywhere; `tiedexp.layers.measuring` refines it by the
-clock where that is allowed.
+through memory by each step of `tiedexp.layers.factored` and `tiedexp.native`, and weighs them by what they cost on a
+CPU. It is a pure function, so that a deterministic run makes the same choice everywhere; `tiedexp.layers.measuring`
+refines it by the clock where that is allowed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -19,6 +19,7 @@ from tiedexp.patterns.factoring import Box, Factoring, Lattice, as_terms, factor
 from tiedexp.patterns.grid import Pattern
 
 EXPAND = "expand"
+NATIVE = "native"  # by compiled code, from the sums of the groups
 BATCH = 64  # images, where the batch is not known
 SIDE = 32  # pixels, where the size of the images is not known
 
@@ -31,6 +32,9 @@ MATMUL_COLUMNS = 8.0  # divided by their number
 SMALL_CONVOLUTION = 1.0 / 3.0  # what each of the first four taps of a convolution costs more
 FILTER_GRADIENT = 1.5  # a multiply-add in the filter gradient of a convolution of few taps, which costs besides
 FILTER_GRADIENT_CALL = 0.8  # taps
+NATIVE_TAP = 1.1  # a multiply-add of the compiled code, which costs besides,
+NATIVE_ELEMENT = 64.0  # an element of the input, and
+NATIVE_ADDED = 1.6  # one that is added
 CALL = 5_000_000  # starting an operation, once for every part of the batch
 # The batch is computed in parts, so that the sum images of one part are in memory at a time: up to so many, of at least
 # so many elements each.
@@ -99,7 +103,9 @@ class Work:
 
 @dataclass(frozen=True)
 class Choice:
-    """How each part of a training step is computed: "expand" or the name of a factoring.
+    """How each part of a training step is computed: "expand", the name of a factoring, or "native".
+
+    "native" is the factoring "sums" in compiled code; where that cannot run, the kernel is expanded.
 
     Args:
         forward: the output.
@@ -125,8 +131,8 @@ class Choice:
         unknown = set(value) - set(fields)
         if unknown:
             raise PatternError(f"unknown keys {sorted(unknown)} in `implementation`; there are {', '.join(fields)}")
-        names = (EXPAND, *(factoring.name for factoring in factor(pattern)))
-        rotated_names = (EXPAND, *(factoring.name for factoring in factor_rotated(pattern)))
+        names = (EXPAND, *_names(factor(pattern), native=True))
+        rotated_names = (EXPAND, *_names(factor_rotated(pattern), native=True))
         choice = cls(**{**fields, **value})
         allowed = {
             "forward": names,
@@ -162,13 +168,23 @@ def count_parts(batch: int, elements: int) -> int:
 
 
 def find_factoring(pattern: Pattern, name: str) -> Factoring:
-    """The factoring of a pattern with a name."""
-    return next(factoring for factoring in factor(pattern) if factoring.name == name)
+    """The factoring of a pattern with a name, or the one that "native" uses."""
+    return _find(factor(pattern), name)
 
 
 def find_rotated_factoring(pattern: Pattern, name: str) -> Factoring:
-    """The factoring, with a name, of the pattern's kernel turned by 180 degrees."""
-    return next(factoring for factoring in factor_rotated(pattern) if factoring.name == name)
+    """The same of the pattern's kernel turned by 180 degrees."""
+    return _find(factor_rotated(pattern), name)
+
+
+def _find(factorings: Sequence[Factoring], name: str) -> Factoring:
+    return next(factoring for factoring in factorings if factoring.name == ("sums" if name == NATIVE else name))
+
+
+def _names(factorings: Sequence[Factoring], native: bool) -> list[str]:
+    """Ways to use factorings, the compiled one among them if it may be."""
+    names = [factoring.name for factoring in factorings]
+    return [*names, NATIVE] if native and "sums" in names else names
 
 
 def can_factor_backward(size: ConvSize) -> bool:
@@ -181,6 +197,8 @@ def estimate_forward(pattern: Pattern, size: ConvSize, name: str) -> Work:
     if name == EXPAND:
         return _dense(pattern, size)
     factoring = find_factoring(pattern, name)
+    if name == NATIVE:
+        return _native(factoring, size)
     return _images(factoring, size) + _convolve(factoring, size)
 
 
@@ -191,12 +209,16 @@ def estimate_backward(pattern: Pattern, size: ConvSize, choice: Choice) -> Work:
     shared = False
     if choice.input_gradient == EXPAND:
         work += _dense(pattern, size)
+    elif choice.input_gradient == NATIVE:
+        work += _native(find_rotated_factoring(pattern, NATIVE), turned)
     else:
         factoring = find_rotated_factoring(pattern, choice.input_gradient)
         work += _images(factoring, turned) + _convolve(factoring, turned)
         shared = choice.weight_gradient_of == "output" and choice.weight_gradient == choice.input_gradient
     if choice.weight_gradient == EXPAND:
         return work + _dense(pattern, size)
+    if choice.weight_gradient == NATIVE:
+        return work + _native(find_factoring(pattern, NATIVE), size)
     if choice.weight_gradient_of == "output":
         factoring, read = find_rotated_factoring(pattern, choice.weight_gradient), turned
     else:
@@ -209,34 +231,36 @@ def estimate_step(pattern: Pattern, size: ConvSize, choice: Choice) -> Work:
     return estimate_forward(pattern, size, choice.forward) + estimate_backward(pattern, size, choice)
 
 
-def list_forward(pattern: Pattern, size: ConvSize) -> list[str]:
-    """Ways to compute the output, the cheapest first by the estimate."""
-    names = [EXPAND, *(factoring.name for factoring in factor(pattern))] if size.groups == 1 else [EXPAND]
+def list_forward(pattern: Pattern, size: ConvSize, native: bool = False) -> list[str]:
+    """Ways to compute the output, the cheapest first by the estimate; `native` says whether compiled code can run."""
+    names = [EXPAND, *_names(factor(pattern), native)] if size.groups == 1 else [EXPAND]
     return sorted(names, key=lambda name: estimate_forward(pattern, size, name).cost)
 
 
-def list_backward(pattern: Pattern, size: ConvSize) -> list[Choice]:
+def list_backward(pattern: Pattern, size: ConvSize, native: bool = False) -> list[Choice]:
     """Ways to compute the gradients (`forward` is left at "expand"), the cheapest first by the estimate."""
-    return sorted(_backward_choices(pattern, size), key=lambda choice: estimate_backward(pattern, size, choice).cost)
+    choices = _backward_choices(pattern, size, native)
+    return sorted(choices, key=lambda choice: estimate_backward(pattern, size, choice).cost)
 
 
-def _backward_choices(pattern: Pattern, size: ConvSize) -> Iterator[Choice]:
+def _backward_choices(pattern: Pattern, size: ConvSize, native: bool) -> Iterator[Choice]:
     yield Choice()
     if size.groups > 1:
         return
-    names = [factoring.name for factoring in factor(pattern)]
-    rotated = [factoring.name for factoring in factor_rotated(pattern)] if can_factor_backward(size) else []
+    names = _names(factor(pattern), native)
+    rotated = _names(factor_rotated(pattern), native) if can_factor_backward(size) else []
     for input_gradient in (EXPAND, *rotated):
         for weight_gradient in names:
             yield Choice(EXPAND, input_gradient, weight_gradient, "input")
         for weight_gradient in rotated:
-            yield Choice(EXPAND, input_gradient, weight_gradient, "output")
+            if weight_gradient != NATIVE:  # it has no images to share
+                yield Choice(EXPAND, input_gradient, weight_gradient, "output")
         if input_gradient != EXPAND:
             yield Choice(EXPAND, input_gradient, EXPAND)
 
 
 @lru_cache(maxsize=4096)
-def choose(pattern: Pattern, size: ConvSize, implementation: str = "auto") -> Choice:
+def choose(pattern: Pattern, size: ConvSize, implementation: str = "auto", native: bool = False) -> Choice:
     """The cheapest way by the estimate.
 
     Args:
@@ -244,10 +268,11 @@ def choose(pattern: Pattern, size: ConvSize, implementation: str = "auto") -> Ch
         size: sizes of the convolution.
         implementation: "auto"; "expand", the dense kernel; "factored", the cheapest factoring where there is one, even
             if the dense kernel is cheaper.
+        native: whether compiled code can run.
     """
     if implementation == EXPAND:
         return Choice()
-    forward, backward = list_forward(pattern, size), list_backward(pattern, size)
+    forward, backward = list_forward(pattern, size, native), list_backward(pattern, size, native)
     if implementation == "factored":
         best = max(backward, key=lambda way: (_num_factored(way), -estimate_backward(pattern, size, way).cost))
         return replace(best, forward=next((name for name in forward if name != EXPAND), EXPAND))
@@ -351,6 +376,21 @@ def _convolve(factoring: Factoring, size: ConvSize) -> Work:
                 work += _passes(3 * outputs, outputs)
         return work + _calls(2 * len(factoring.lattices), size)
     return _product(factoring, size) + _passes(2 * outputs) + _calls(2, size)
+
+
+def _native(factoring: Factoring, size: ConvSize) -> Work:
+    """Output, or gradient of the taps' weights, by the compiled code: what is in the cache counts little."""
+    outputs = _pixels(size.output_size, size) * size.filters
+    # With strides the images are made at all pixels.
+    pixels = _pixels(size.output_size, size) * size.strides[0] * size.strides[1] * size.in_channels
+    added = sum(len(as_terms(image)) for image in factoring.images) * pixels
+    count = len(factoring.taps) * outputs * size.in_channels
+    return Work(
+        multiplications=count,
+        additions=added,
+        elements_moved=pixels + outputs,
+        cost=NATIVE_TAP * count + NATIVE_ELEMENT * pixels + NATIVE_ADDED * added,
+    ) + Work(cost=CALL)
 
 
 def _product(factoring: Factoring, size: ConvSize) -> Work:

@@ -1,0 +1,174 @@
+// The convolution as operations of TensorFlow, through its C interface, which stays the same between versions.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "convolution.h"
+#include "tensorflow/c/kernels.h"
+#include "tensorflow/c/ops.h"
+#include "tensorflow/c/tf_status.h"
+#include "tensorflow/c/tf_tensor.h"
+
+namespace {
+
+using tiedexp::Program;
+using tiedexp::Size;
+
+struct Deleter {
+  void operator()(TF_Status* status) const { TF_DeleteStatus(status); }
+  void operator()(TF_Tensor* tensor) const { TF_DeleteTensor(tensor); }
+};
+using Status = std::unique_ptr<TF_Status, Deleter>;
+using Tensor = std::unique_ptr<TF_Tensor, Deleter>;
+
+bool is_ok(const Status& status) { return TF_GetCode(status.get()) == TF_OK; }
+
+std::vector<int32_t> read_list(TF_OpKernelConstruction* context, const char* name, const Status& status) {
+  int32_t length = 0, bytes = 0;
+  TF_OpKernelConstruction_GetAttrSize(context, name, &length, &bytes, status.get());
+  std::vector<int32_t> values(is_ok(status) ? length : 0);
+  if (!values.empty()) {
+    TF_OpKernelConstruction_GetAttrInt32List(context, name, values.data(), length, status.get());
+  }
+  return values;
+}
+
+// Attributes, as `tiedexp.layers.native_sums` writes them.
+void* create(TF_OpKernelConstruction* context) {
+  Status status(TF_NewStatus());
+  auto program = std::make_unique<Program>();
+  const std::vector<int32_t> images = read_list(context, "sums", status), taps = read_list(context, "taps", status),
+                             sizes = read_list(context, "sizes", status);
+  if (is_ok(status) && (sizes.size() != 5 || taps.size() % 3)) {
+    TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, "sizes or taps of a wrong length");
+  }
+  if (!is_ok(status)) {
+    TF_OpKernelConstruction_Failure(context, status.get());
+    return nullptr;
+  }
+  for (size_t i = 0; i < images.size();) {
+    std::vector<tiedexp::Term> terms;
+    for (int32_t left = images[i++]; left > 0 && i + 4 <= images.size(); --left, i += 4) {
+      terms.push_back({images[i], images[i + 1], images[i + 2], images[i + 3]});
+    }
+    program->images.push_back(terms);
+  }
+  for (size_t i = 0; i < taps.size(); i += 3) program->taps.push_back({taps[i], taps[i + 1], taps[i + 2]});
+  program->rows = sizes[0];
+  program->cols = sizes[1];
+  program->stride_down = sizes[2];
+  program->stride_across = sizes[3];
+  program->threads = sizes[4];
+  return program.release();
+}
+
+void destroy(void* program) { delete static_cast<Program*>(program); }
+
+Tensor read_input(TF_OpKernelContext* context, int number, int rank, const Status& status) {
+  TF_Tensor* tensor = nullptr;
+  if (!is_ok(status)) return nullptr;
+  TF_GetInput(context, number, &tensor, status.get());
+  if (is_ok(status) && TF_NumDims(tensor) != rank) {
+    const std::string message = "input " + std::to_string(number) + " must have " + std::to_string(rank) + " axes";
+    TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, message.c_str());
+  }
+  return Tensor(tensor);
+}
+
+template <typename T>
+T* data(const Tensor& tensor) {
+  return static_cast<T*>(TF_TensorData(tensor.get()));
+}
+
+Tensor allocate(TF_OpKernelContext* context, TF_DataType dtype, std::vector<int64_t> shape, size_t element,
+                const Status& status) {
+  size_t bytes = element;
+  for (int64_t length : shape) bytes *= length;
+  return Tensor(TF_AllocateOutput(context, 0, dtype, shape.data(), static_cast<int>(shape.size()), bytes,
+                                  status.get()));
+}
+
+// The window is (above, left, rows of the output, its columns).
+Size read_size(const Tensor& images, int64_t filters, const int32_t* window) {
+  const auto dim = [&](int axis) { return TF_Dim(images.get(), axis); };
+  return {dim(0), static_cast<int>(dim(1)), static_cast<int>(dim(2)), static_cast<int>(dim(3)), window[2], window[3],
+          static_cast<int>(filters), window[0], window[1]};
+}
+
+// What both operations do with their inputs: images, the other tensor and the window.
+template <typename Compute>
+void run(TF_OpKernelContext* context, int rank_of_other, Compute compute) {
+  Status status(TF_NewStatus());
+  const Tensor images = read_input(context, 0, 4, status), other = read_input(context, 1, rank_of_other, status),
+               window = read_input(context, 2, 1, status);
+  if (is_ok(status) && TF_Dim(window.get(), 0) != 4) {
+    TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, "the window has four numbers");
+  }
+  if (is_ok(status)) compute(images, other, data<const int32_t>(window), status);
+  if (!is_ok(status)) TF_OpKernelContext_Failure(context, status.get());
+}
+
+template <typename T, TF_DataType dtype>
+void convolve(void* kernel, TF_OpKernelContext* context) {
+  const Program& program = *static_cast<Program*>(kernel);
+  run(context, 3, [&](const Tensor& images, const Tensor& weights, const int32_t* window, const Status& status) {
+    const Size size = read_size(images, TF_Dim(weights.get(), 2), window);
+    if (TF_Dim(weights.get(), 0) != static_cast<int64_t>(program.taps.size()) ||
+        TF_Dim(weights.get(), 1) != size.channels) {
+      return TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, "weights are (taps, channels, filters)");
+    }
+    const Tensor output =
+        allocate(context, dtype, {size.batch, size.out_rows, size.out_cols, size.filters}, sizeof(T), status);
+    if (is_ok(status)) {
+      tiedexp::convolve<T>(program, size, data<const T>(images), data<const T>(weights), data<T>(output));
+    }
+  });
+}
+
+template <typename T, TF_DataType dtype>
+void correlate(void* kernel, TF_OpKernelContext* context) {
+  const Program& program = *static_cast<Program*>(kernel);
+  run(context, 4, [&](const Tensor& images, const Tensor& upstream, const int32_t* window, const Status& status) {
+    const Size size = read_size(images, TF_Dim(upstream.get(), 3), window);
+    if (TF_Dim(upstream.get(), 0) != size.batch || TF_Dim(upstream.get(), 1) != size.out_rows ||
+        TF_Dim(upstream.get(), 2) != size.out_cols) {
+      return TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, "upstream is (batch, rows, cols, filters) of the output");
+    }
+    const int64_t taps = static_cast<int64_t>(program.taps.size());
+    const Tensor output = allocate(context, dtype, {taps, size.channels, size.filters}, sizeof(T), status);
+    if (is_ok(status)) {
+      tiedexp::correlate<T>(program, size, data<const T>(images), data<const T>(upstream), data<T>(output));
+    }
+  });
+}
+
+void register_operation(const char* name, const char* other, const char* output) {
+  TF_OpDefinitionBuilder* builder = TF_NewOpDefinitionBuilder(name);
+  for (const char* attribute : {"T: {float, double}", "sums: list(int)", "taps: list(int)", "sizes: list(int)"}) {
+    TF_OpDefinitionBuilderAddAttr(builder, attribute);
+  }
+  for (const char* input : {"images: T", other, "window: int32"}) TF_OpDefinitionBuilderAddInput(builder, input);
+  TF_OpDefinitionBuilderAddOutput(builder, output);
+  TF_OpDefinitionBuilderSetShapeInferenceFunction(builder, &TF_ShapeInferenceContextSetUnknownShape);
+  Status status(TF_NewStatus());
+  TF_RegisterOpDefinition(builder, status.get());
+}
+
+void register_kernel(const char* name, TF_DataType dtype, void (*compute)(void*, TF_OpKernelContext*)) {
+  Status status(TF_NewStatus());
+  TF_KernelBuilder* builder = TF_NewKernelBuilder(name, "CPU", &create, compute, &destroy);
+  TF_KernelBuilder_TypeConstraint(builder, "T", dtype, status.get());
+  TF_RegisterKernelBuilder(name, builder, status.get());
+}
+
+[[maybe_unused]] const bool registered = [] {
+  register_operation("TiedexpConvolve", "weights: T", "output: T");
+  register_operation("TiedexpCorrelate", "upstream: T", "gradient: T");
+  register_kernel("TiedexpConvolve", TF_FLOAT, &convolve<float, TF_FLOAT>);
+  register_kernel("TiedexpConvolve", TF_DOUBLE, &convolve<double, TF_DOUBLE>);
+  register_kernel("TiedexpCorrelate", TF_FLOAT, &correlate<float, TF_FLOAT>);
+  register_kernel("TiedexpCorrelate", TF_DOUBLE, &correlate<double, TF_DOUBLE>);
+  return true;
+}();
+
+}  // namespace
