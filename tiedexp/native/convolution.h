@@ -1,19 +1,19 @@
 // A tied convolution, and its gradient for the weights, by sum images that never leave the cache.
 //
-// The output is computed a few rows at a time. For these the input is copied with its padding into a buffer of the
-// thread, and each sum image is made there, as a sum of shifted lists of pixels: in a list without gaps, a shift by
-// rows and columns is a shift by a number of pixels. What wraps around at the end of a row is read by nobody. Then
+// The output is computed a few rows at a time (a few images, if they are small). For these the input is copied with its
+// padding into a buffer of the thread, and each sum image is made there, as a sum of shifted lists of pixels: in a list
+// without gaps, a shift by rows and columns is a shift by a number of pixels. What wraps around at the end of a row is
+// read by nobody. Then
 //
 //   output[pixel, filter] = sum over taps and channels of image(tap)[pixel + cell(tap), channel] * weight
 //
 // is accumulated in registers: a tile of some pixels times up to four vectors of filters, through all taps and
 // channels. The gradient of a weight is the sum over pixels of the same products with the output's gradient; its tile
-// is some channels times the vectors of filters, through the pixels of the rows at hand.
+// is some channels times the vectors of filters, through the pixels at hand.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
-#include <climits>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -37,8 +37,10 @@ constexpr int kBytes = 16, kSums = 12;
 constexpr int kMaxVectors = 4;
 // A tile's sums in one direction: of the vectors in the other there are at most four.
 constexpr int tile_size(int vectors) { return vectors == 1 ? kSums / 2 : kSums / vectors; }
-// The images of as many rows as fit are made at a time: half of a usual second-level cache.
+// What is computed at a time: images that fit into so much of the second-level cache, of so many pixels if they can be,
+// rather of fewer channels than of fewer pixels.
 constexpr size_t kBufferBytes = 384 * 1024;
+constexpr int kPixels = 96, kMinChannels = 16;
 
 template <typename T>
 struct Vector {
@@ -91,134 +93,200 @@ struct Size {
   int above, left;              // zeros around the input; negative where its first rows and columns are not read
 };
 
-inline int divide_up(int number, int by) { return (number + by - 1) / by; }
+constexpr int64_t divide_up(int64_t number, int64_t by) { return (number + by - 1) / by; }
 
-// The images of one block of output rows.
+// How much of a convolution is computed at a time: some rows of an image, or several small images, and some channels.
+struct Portion {
+  int images, rows, channels;
+};
+
+// The sum images of one portion.
 template <typename T>
 class Block {
  public:
   Block(const Program& program, const Size& size) : program_(program), size_(size) {
-    line_ = ((size.out_cols - 1) * program.stride_across + program.cols) * static_cast<ptrdiff_t>(size.channels);
-    find_rows();
-    rows_ = size.out_rows;
-    while (rows_ > 1 && count_elements(rows_) * sizeof(T) > kBufferBytes) --rows_;
-    rows_ = divide_up(size.out_rows, divide_up(size.out_rows, rows_));  // blocks of nearly equal size
-  }
-
-  int rows() const { return rows_; }
-  int count() const { return divide_up(size_.out_rows, rows_); }
-  size_t elements() const { return count_elements(rows_); }
-
-  // Makes the images in a buffer of so many `elements`.
-  void fill(const T* input, int64_t number, int first_row, T* buffer) {
-    const int out_rows = std::min(rows_, size_.out_rows - first_row);
-    images_.resize(spans_.size());
-    for (size_t image = 0; image < spans_.size(); ++image) {
-      images_[image] = buffer - spans_[image].first * line_;
-      buffer += count_room(image, rows_);
-    }
-    copy_input(input + number * size_.rows * size_.cols * size_.channels,
-               first_row * program_.stride_down - size_.above, count_rows(0, out_rows));
-    for (size_t image = 1; image < spans_.size(); ++image) {
-      if (count_rows(image, out_rows) > 0) add(image, count_rows(image, out_rows));
+    find_spans();
+    choose_portion();
+    elements_ = count_elements(portion_.rows);
+    for (int64_t image = 0; image < portion_.images; ++image) {
+      for (int row = 0; row < portion_.rows; ++row) {
+        for (int col = 0; col < size.out_cols; ++col) {
+          const ptrdiff_t pixel = col * static_cast<ptrdiff_t>(program.stride_across) * portion_.channels;
+          offsets_.push_back(image * elements_ + row * program.stride_down * line() + pixel);
+        }
+      }
     }
   }
 
-  // Where a tap reads for the first pixel of a row of the block.
-  const T* at(const Tap& tap, int row) const {
-    return images_[tap.image + 1] + (row * program_.stride_down + tap.row) * line_ + tap.col * size_.channels;
+  // Elements of the buffer that `fill` needs.
+  size_t elements() const { return elements_ * portion_.images; }
+  int channels() const { return portion_.channels; }
+  size_t pixels() const { return offsets_.size(); }
+  // Of each pixel of the output, row by row and image by image, from where a tap reads for the first one.
+  const ptrdiff_t* offsets() const { return offsets_.data(); }
+
+  // Blocks of the whole batch: each is a run of the output's rows, of one image if it has less than all of them.
+  int64_t count() const { return divide_up(size_.batch, portion_.images) * blocks_in_image(); }
+  int64_t first_image(int64_t block) const { return block / blocks_in_image() * portion_.images; }
+  int first_row(int64_t block) const { return static_cast<int>(block % blocks_in_image()) * portion_.rows; }
+  // Pixels of a block: the last ones have fewer.
+  int64_t count_pixels(int64_t block) const {
+    const int64_t images = std::min<int64_t>(portion_.images, size_.batch - first_image(block));
+    return images * std::min(portion_.rows, size_.out_rows - first_row(block)) * size_.out_cols;
+  }
+  // Where the first one is in a tensor like the output.
+  int64_t first_pixel(int64_t block) const {
+    return (first_image(block) * size_.out_rows + first_row(block)) * size_.out_cols;
   }
 
-  ptrdiff_t row_step() const { return program_.stride_down * line_; }
-  ptrdiff_t pixel_step() const { return program_.stride_across * static_cast<ptrdiff_t>(size_.channels); }
+  // Makes the images of a block, of some channels, in a buffer.
+  void fill(const T* input, int64_t block, int first_channel, T* buffer) {
+    const int64_t first = first_image(block), end = std::min(size_.batch, first + portion_.images);
+    const int out_rows = std::min(portion_.rows, size_.out_rows - first_row(block));
+    for (int64_t number = end - 1; number >= first; --number) {  // `at` is for the first
+      place(buffer + (number - first) * elements_);
+      copy_input(input + number * size_.rows * size_.cols * size_.channels + first_channel,
+                 first_row(block) * program_.stride_down - size_.above, count_rows(0, out_rows));
+      for (size_t image = 1; image < spans_.size(); ++image) {
+        if (count_rows(image, out_rows) > 0) add(image, count_rows(image, out_rows));
+      }
+    }
+  }
+
+  // Where a tap reads for the first pixel.
+  const T* at(const Tap& tap) const {
+    return images_[tap.image + 1] + tap.row * line() + tap.col * static_cast<ptrdiff_t>(portion_.channels);
+  }
 
  private:
   // Rows of the kernel at which an image is read, first to last.
   struct Span {
-    int first = INT_MAX, last = INT_MIN;
+    int first = 0, last = 0;
+    bool is_read = false;
     void include(int from, int to) {
-      first = std::min(first, from);
-      last = std::max(last, to);
+      first = is_read ? std::min(first, from) : from;
+      last = is_read ? std::max(last, to) : to;
+      is_read = true;
     }
   };
 
-  void find_rows() {
+  int blocks_in_image() const { return divide_up(size_.out_rows, portion_.rows); }
+
+  // Elements of a row of an image.
+  ptrdiff_t line() const {
+    return ((size_.out_cols - 1) * program_.stride_across + program_.cols) * static_cast<ptrdiff_t>(portion_.channels);
+  }
+
+  void find_spans() {
     spans_.resize(program_.images.size() + 1);
+    images_.resize(spans_.size());
     spans_[0].include(0, 0);
     for (const Tap& tap : program_.taps) spans_[tap.image + 1].include(tap.row, tap.row);
     for (size_t image = program_.images.size(); image > 0; --image) {
       const Span span = spans_[image];
-      if (span.first > span.last) continue;
+      if (!span.is_read) continue;
       for (const Term& term : program_.images[image - 1]) {
         spans_[term.image + 1].include(span.first + term.row, span.last + term.row);
       }
     }
-    for (Span& span : spans_) {
-      if (span.first > span.last) span = {0, -1 - INT_MAX / 2};  // an image that nobody reads
+  }
+
+  // As few parts of the channels as leave room for enough pixels: weights are read once a block.
+  void choose_portion() {
+    for (int parts = 1; parts <= size_.channels; ++parts) {
+      if (size_.channels % parts) continue;
+      if (parts > 1 && size_.channels / parts < kMinChannels) break;
+      portion_ = {1, size_.out_rows, size_.channels / parts};
+      while (portion_.rows > 1 && count_elements(portion_.rows) * sizeof(T) > kBufferBytes) --portion_.rows;
+      if (portion_.rows == size_.out_rows) {
+        const size_t bytes = count_elements(portion_.rows) * sizeof(T);
+        const int64_t pixels = static_cast<int64_t>(size_.out_rows) * size_.out_cols;
+        const int64_t wanted = std::min(size_.batch, divide_up(kPixels, pixels));
+        portion_.images = static_cast<int>(std::clamp<int64_t>(kBufferBytes / bytes, 1, std::max<int64_t>(1, wanted)));
+        if (portion_.images == wanted) break;
+      } else if (portion_.rows * size_.out_cols >= kPixels) {
+        break;
+      }
     }
+    // Blocks of nearly equal size.
+    portion_.rows = static_cast<int>(divide_up(size_.out_rows, divide_up(size_.out_rows, portion_.rows)));
   }
 
   int count_rows(size_t image, int out_rows) const {
     const Span& span = spans_[image];
-    return std::max(0, span.last - span.first + 1 + (out_rows - 1) * program_.stride_down);
+    return span.is_read ? span.last - span.first + 1 + (out_rows - 1) * program_.stride_down : 0;
   }
 
+  // Elements that the images of an output of so many rows take: whole vectors, and one more for each, since the last
+  // may reach beyond its end.
   size_t count_elements(int out_rows) const {
     size_t elements = 0;
     for (size_t image = 0; image < spans_.size(); ++image) elements += count_room(image, out_rows);
     return elements;
   }
 
-  // Elements that an image takes: whole vectors, and one more, since the last may reach beyond its end.
   size_t count_room(size_t image, int out_rows) const {
     const size_t lanes = Vector<T>::kLanes;
-    return (count_rows(image, out_rows) * line_ + lanes - 1) / lanes * lanes + lanes;
+    return (count_rows(image, out_rows) * line() + lanes - 1) / lanes * lanes + lanes;
+  }
+
+  void place(T* buffer) {
+    for (size_t image = 0; image < spans_.size(); ++image) {
+      images_[image] = buffer - spans_[image].first * line();
+      buffer += count_room(image, portion_.rows);
+    }
   }
 
   // The input's rows from `first` on (of the input) with zeros around.
   void copy_input(const T* input, int first, int rows) {
-    const ptrdiff_t cols = line_ / size_.channels;
+    const ptrdiff_t channels = portion_.channels, cols = line() / channels;
     const ptrdiff_t begin = std::clamp<ptrdiff_t>(size_.left, 0, cols);
     const ptrdiff_t end = std::clamp<ptrdiff_t>(size_.left + size_.cols, begin, cols);
     first += spans_[0].first;
-    T* to = images_[0] + spans_[0].first * line_;
-    for (int row = first; row < first + rows; ++row, to += line_) {
+    T* to = images_[0] + spans_[0].first * line();
+    for (int row = first; row < first + rows; ++row, to += line()) {
       if (row < 0 || row >= size_.rows || begin == end) {
-        std::fill_n(to, line_, T(0));
+        std::fill_n(to, line(), T(0));
         continue;
       }
       const T* from = input + (row * static_cast<ptrdiff_t>(size_.cols) + begin - size_.left) * size_.channels;
-      std::fill_n(to, begin * size_.channels, T(0));
-      std::copy_n(from, (end - begin) * size_.channels, to + begin * size_.channels);
-      std::fill_n(to + end * size_.channels, (cols - end) * size_.channels, T(0));
+      std::fill_n(to, begin * channels, T(0));
+      if (channels == size_.channels) {
+        std::copy_n(from, (end - begin) * channels, to + begin * channels);
+      } else {
+        for (ptrdiff_t col = begin; col < end; ++col, from += size_.channels) {
+          std::copy_n(from, channels, to + col * channels);
+        }
+      }
+      std::fill_n(to + end * channels, (cols - end) * channels, T(0));
     }
   }
 
   // Sums up an image, where all that its terms read is there.
   void add(size_t image, int rows) {
     const std::vector<Term>& terms = program_.images[image - 1];
+    const ptrdiff_t channels = portion_.channels;
     int before = 0, after = 0;
+    bool plain = true;
+    from_.clear();
     for (const Term& term : terms) {
       before = std::max(before, -term.col);
       after = std::max(after, term.col);
-    }
-    const ptrdiff_t begin = before * size_.channels, end = rows * line_ - after * size_.channels;
-    T* to = images_[image] + spans_[image].first * line_;
-    std::vector<const T*> from;
-    bool plain = true;
-    for (const Term& term : terms) {
-      from.push_back(images_[term.image + 1] + (spans_[image].first + term.row) * line_ + term.col * size_.channels);
       plain = plain && term.sign > 0;
+      from_.push_back(images_[term.image + 1] + (spans_[image].first + term.row) * line() + term.col * channels);
     }
-    if (plain && from.size() == 2) {
-      for (ptrdiff_t i = begin; i < end; ++i) to[i] = from[0][i] + from[1][i];
+    const ptrdiff_t begin = before * channels, end = rows * line() - after * channels;
+    T* to = images_[image] + spans_[image].first * line();
+    if (plain && terms.size() == 2) {
+      const T *one = from_[0], *other = from_[1];
+      for (ptrdiff_t i = begin; i < end; ++i) to[i] = one[i] + other[i];
       return;
     }
     using V = Vector<T>;
     for (ptrdiff_t i = begin; i < end; i += V::kLanes) {
       typename V::Value sum = {};
-      for (size_t k = 0; k < from.size(); ++k) {
-        const typename V::Value value = V::load(from[k] + i);
+      for (size_t k = 0; k < terms.size(); ++k) {
+        const typename V::Value value = V::load(from_[k] + i);
         sum = terms[k].sign > 0 ? sum + value : sum - value;
       }
       V::store(to + i, sum);
@@ -227,36 +295,55 @@ class Block {
 
   const Program& program_;
   const Size& size_;
-  ptrdiff_t line_;  // elements of a row
-  std::vector<Span> spans_;
+  Portion portion_;
+  std::vector<Span> spans_;  // of the input and the images
+  size_t elements_;          // of the images of one image of the batch
+  std::vector<ptrdiff_t> offsets_;
   std::vector<T*> images_;  // where row 0 of each would be; the input first
-  int rows_;
+  std::vector<const T*> from_;
 };
 
-// Some filters, as vectors; the weights of all blocks lie one after the other, (taps, channels, lanes).
+// Some filters, as vectors. Weights of all of them lie one after the other as (parts of the channels, taps, channels of
+// a part, lanes), so that they are read in order.
 struct Filters {
   int first, count, vectors;
   size_t weights;  // where they begin
 };
 
 template <typename T>
+int count_lanes(const Filters& filters) {
+  return filters.vectors * Vector<T>::kLanes;
+}
+
+template <typename T>
 std::vector<Filters> split_filters(const Program& program, const Size& size) {
-  std::vector<Filters> blocks;
-  const int lanes = Vector<T>::kLanes;
-  const int all = divide_up(size.filters, lanes), count = divide_up(all, kMaxVectors);
+  std::vector<Filters> parts;
+  const int lanes = Vector<T>::kLanes, all = divide_up(size.filters, lanes), count = divide_up(all, kMaxVectors);
   size_t weights = 0;
-  for (int block = 0; block < count; ++block) {
-    const int begin = all * block / count, end = all * (block + 1) / count;
-    const int first = begin * lanes;
-    blocks.push_back({first, std::min(size.filters, end * lanes) - first, end - begin, weights});
-    weights += program.taps.size() * size.channels * (end - begin) * lanes;
+  for (int part = 0; part < count; ++part) {
+    const int begin = all * part / count, end = all * (part + 1) / count;
+    parts.push_back({begin * lanes, std::min(size.filters, end * lanes) - begin * lanes, end - begin, weights});
+    weights += program.taps.size() * size.channels * count_lanes<T>(parts.back());
   }
-  return blocks;
+  return parts;
 }
 
 template <typename T>
 size_t count_weights(const Program& program, const Size& size) {
   return program.taps.size() * size.channels * divide_up(size.filters, Vector<T>::kLanes) * Vector<T>::kLanes;
+}
+
+// Calls visit(a line of weights in its order (taps, channels, filters), the same as kept for the parts of the filters).
+template <typename Visit>
+void visit_lines(const Program& program, const Size& size, int channels, Visit visit) {
+  ptrdiff_t kept = 0;
+  for (int first = 0; first < size.channels; first += channels) {
+    for (size_t tap = 0; tap < program.taps.size(); ++tap) {
+      for (int channel = first; channel < first + channels; ++channel) {
+        visit(static_cast<ptrdiff_t>(tap) * size.channels + channel, kept++);
+      }
+    }
+  }
 }
 
 // Memory that a thread keeps from one convolution to the next.
@@ -269,38 +356,42 @@ T* get_buffer(size_t elements) {
 
 template <typename T>
 struct ConvolveTile {
-  const T* const* taps;  // where each reads
-  size_t num_taps;
-  ptrdiff_t pixel_step;
+  const std::vector<const T*>& taps;  // where each reads
+  const ptrdiff_t* offsets;           // of the pixels
   int channels;
   const T* weights;
   T* output;
-  int filters;  // from pixel to pixel of the output
-  int valid;    // filters of the tile; its vectors may have more
+  int filters;      // from pixel to pixel of the output
+  int valid;        // filters of the tile; its vectors may have more
+  bool accumulate;  // onto what is in the output
 
   template <int kPixels, int kVectors>
   void run() const {
     using V = Vector<T>;
     typename V::Value sums[kPixels][kVectors] = {};
     const T* weight = weights;
-    for (size_t tap = 0; tap < num_taps; ++tap) {
+    for (const T* tap : taps) {
       const T* pixels[kPixels];
-      for (int pixel = 0; pixel < kPixels; ++pixel) pixels[pixel] = taps[tap] + pixel * pixel_step;
+      for (int pixel = 0; pixel < kPixels; ++pixel) pixels[pixel] = tap + offsets[pixel];
       for (int channel = 0; channel < channels; ++channel) {
-        typename V::Value column[kVectors];
-        for (int v = 0; v < kVectors; ++v) column[v] = V::load(weight + v * V::kLanes);
+        typename V::Value line[kVectors];
+        for (int v = 0; v < kVectors; ++v) line[v] = V::load(weight + v * V::kLanes);
         weight += kVectors * V::kLanes;
         for (int pixel = 0; pixel < kPixels; ++pixel) {
-          for (int v = 0; v < kVectors; ++v) sums[pixel][v] += pixels[pixel][channel] * column[v];
+          for (int v = 0; v < kVectors; ++v) sums[pixel][v] += pixels[pixel][channel] * line[v];
         }
       }
     }
     for (int pixel = 0; pixel < kPixels; ++pixel) {
       T* to = output + static_cast<ptrdiff_t>(pixel) * filters;
       if (valid == kVectors * V::kLanes) {
-        for (int v = 0; v < kVectors; ++v) V::store(to + v * V::kLanes, sums[pixel][v]);
+        for (int v = 0; v < kVectors; ++v) {
+          V::store(to + v * V::kLanes, accumulate ? V::load(to + v * V::kLanes) + sums[pixel][v] : sums[pixel][v]);
+        }
       } else {
-        std::memcpy(to, sums[pixel], valid * sizeof(T));
+        T line[kVectors * V::kLanes];
+        std::memcpy(line, sums[pixel], sizeof line);
+        for (int filter = 0; filter < valid; ++filter) to[filter] = accumulate ? to[filter] + line[filter] : line[filter];
       }
     }
   }
@@ -308,12 +399,12 @@ struct ConvolveTile {
 
 template <typename T>
 struct CorrelateTile {
-  const T* image;  // the first channel at the first pixel
-  ptrdiff_t row_step, pixel_step;
+  const T* image;  // the first channel, where the tap reads
+  const ptrdiff_t* offsets;
+  int64_t pixels;
   const T* upstream;
-  int lanes;  // from pixel to pixel of it
-  int rows, cols;
-  T* gradient;  // (channels, vectors): added to
+  int lanes;    // from pixel to pixel of it
+  T* gradient;  // (channels, lanes of the vectors): added to
 
   template <int kChannels, int kVectors>
   void run() const {
@@ -325,14 +416,12 @@ struct CorrelateTile {
       }
     }
     const T* right = upstream;
-    for (int row = 0; row < rows; ++row) {
-      const T* left = image + row * row_step;
-      for (int col = 0; col < cols; ++col, left += pixel_step, right += lanes) {
-        typename V::Value line[kVectors];
-        for (int v = 0; v < kVectors; ++v) line[v] = V::load(right + v * V::kLanes);
-        for (int channel = 0; channel < kChannels; ++channel) {
-          for (int v = 0; v < kVectors; ++v) sums[channel][v] += left[channel] * line[v];
-        }
+    for (int64_t pixel = 0; pixel < pixels; ++pixel, right += lanes) {
+      const T* left = image + offsets[pixel];
+      typename V::Value line[kVectors];
+      for (int v = 0; v < kVectors; ++v) line[v] = V::load(right + v * V::kLanes);
+      for (int channel = 0; channel < kChannels; ++channel) {
+        for (int v = 0; v < kVectors; ++v) sums[channel][v] += left[channel] * line[v];
       }
     }
     for (int channel = 0; channel < kChannels; ++channel) {
@@ -344,61 +433,59 @@ struct CorrelateTile {
 };
 
 // Runs the tile of a size that is known only now.
-template <typename Tile, int kVectors, int kLength>
+template <int kVectors, int kLength, typename Tile>
 void run_tile(const Tile& tile, int length) {
   if constexpr (kLength > 0) {
     if (length == kLength) return tile.template run<kLength, kVectors>();
-    run_tile<Tile, kVectors, kLength - 1>(tile, length);
+    run_tile<kVectors, kLength - 1>(tile, length);
   }
 }
 
-template <typename Tile>
-void run_tile(const Tile& tile, int vectors, int length) {
-  switch (vectors) {
-    case 1: return run_tile<Tile, 1, tile_size(1)>(tile, length);
-    case 2: return run_tile<Tile, 2, tile_size(2)>(tile, length);
-    case 3: return run_tile<Tile, 3, tile_size(3)>(tile, length);
-    case 4: return run_tile<Tile, 4, tile_size(4)>(tile, length);
+// Calls make(begin).run<length, vectors>() for tiles that together are `count` long.
+template <typename Make>
+void run_tiles(int vectors, int64_t count, Make make) {
+  const int64_t tiles = divide_up(count, tile_size(vectors));
+  for (int64_t tile = 0, begin = 0; tile < tiles; ++tile) {
+    const int64_t end = count * (tile + 1) / tiles;
+    const int length = static_cast<int>(end - begin);
+    switch (vectors) {
+      case 1: run_tile<1, tile_size(1)>(make(begin), length); break;
+      case 2: run_tile<2, tile_size(2)>(make(begin), length); break;
+      case 3: run_tile<3, tile_size(3)>(make(begin), length); break;
+      case 4: run_tile<4, tile_size(4)>(make(begin), length); break;
+    }
+    begin = end;
   }
 }
 
 // Input (batch, rows, cols, channels) and weights (taps, channels, filters) to output (batch, rows, cols, filters).
 template <typename T>
 void convolve(const Program& program, const Size& size, const T* input, const T* weights, T* output) {
-  const std::vector<Filters> filters = split_filters<T>(program, size);
+  const Block<T> plan(program, size);
+  const std::vector<Filters> parts = split_filters<T>(program, size);
   Buffer<T> packed(count_weights<T>(program, size));
-  const ptrdiff_t lines = static_cast<ptrdiff_t>(program.taps.size()) * size.channels;
-  for (const Filters& part : filters) {
-    const int lanes = part.vectors * Vector<T>::kLanes;
-    for (ptrdiff_t line = 0; line < lines; ++line) {
-      std::copy_n(weights + line * size.filters + part.first, part.count, packed.data() + part.weights + line * lanes);
+  visit_lines(program, size, plan.channels(), [&](ptrdiff_t line, ptrdiff_t kept) {
+    for (const Filters& part : parts) {
+      std::copy_n(weights + line * size.filters + part.first, part.count,
+                  packed.data() + part.weights + kept * count_lanes<T>(part));
     }
-  }
+  });
   std::atomic<int64_t> next{0};
   Threads::shared().run(program.threads, [&](int) {
-    Block<T> block(program, size);
+    Block<T> block = plan;
     T* buffer = get_buffer<T>(block.elements());
     std::vector<const T*> taps(program.taps.size());
-    for (int64_t item; (item = next++) < size.batch * block.count();) {
-      const int64_t number = item / block.count();
-      const int first_row = static_cast<int>(item % block.count()) * block.rows();
-      block.fill(input, number, first_row, buffer);
-      for (int row = first_row; row < std::min(first_row + block.rows(), size.out_rows); ++row) {
-        for (size_t tap = 0; tap < taps.size(); ++tap) taps[tap] = block.at(program.taps[tap], row - first_row);
-        T* line = output + (number * size.out_rows + row) * size.out_cols * size.filters;
-        for (const Filters& part : filters) {
-          const int count = divide_up(size.out_cols, tile_size(part.vectors));
-          std::vector<const T*> reads = taps;
-          for (int tile = 0, begin = 0; tile < count; ++tile) {
-            const int end = static_cast<int>(static_cast<int64_t>(size.out_cols) * (tile + 1) / count);
-            run_tile(ConvolveTile<T>{reads.data(), reads.size(), block.pixel_step(), size.channels,
-                                     packed.data() + part.weights,
-                                     line + static_cast<ptrdiff_t>(begin) * size.filters + part.first, size.filters,
-                                     part.count},
-                     part.vectors, end - begin);
-            for (const T*& read : reads) read += (end - begin) * block.pixel_step();
-            begin = end;
-          }
+    for (int64_t item; (item = next++) < block.count();) {
+      T* to = output + block.first_pixel(item) * size.filters;
+      for (int first = 0; first < size.channels; first += block.channels()) {
+        block.fill(input, item, first, buffer);
+        for (size_t tap = 0; tap < taps.size(); ++tap) taps[tap] = block.at(program.taps[tap]);
+        for (const Filters& part : parts) {
+          const T* lines = packed.data() + part.weights + first * taps.size() * count_lanes<T>(part);
+          run_tiles(part.vectors, block.count_pixels(item), [&](int64_t pixel) {
+            return ConvolveTile<T>{taps,         block.offsets() + pixel, block.channels(), lines,
+                                   to + pixel * size.filters + part.first, size.filters, part.count, first > 0};
+          });
         }
       }
     }
@@ -409,58 +496,53 @@ void convolve(const Program& program, const Size& size, const T* input, const T*
 // same one, so that the result is the same to the last bit for the same number of threads.
 template <typename T>
 void correlate(const Program& program, const Size& size, const T* input, const T* upstream, T* gradient) {
-  const std::vector<Filters> filters = split_filters<T>(program, size);
+  const Block<T> plan(program, size);
+  const std::vector<Filters> parts = split_filters<T>(program, size);
   const size_t count = count_weights<T>(program, size);
+  const int padded = static_cast<int>(divide_up(size.filters, Vector<T>::kLanes)) * Vector<T>::kLanes;
   Buffer<T> sums(count * program.threads);
   Threads::shared().run(program.threads, [&](int thread) {
-    Block<T> block(program, size);
-    const int64_t items = size.batch * block.count();
-    const int padded = divide_up(size.filters, Vector<T>::kLanes) * Vector<T>::kLanes;
-    const bool aligned = padded == size.filters;
-    const size_t copied = aligned ? 0 : static_cast<size_t>(block.rows()) * size.out_cols * padded;
-    T* buffer = get_buffer<T>(block.elements() + copied);
+    Block<T> block = plan;
+    T* buffer = get_buffer<T>(block.elements() + block.pixels() * padded);
     T* copy = buffer + block.elements();
-    std::fill_n(copy, copied, T(0));
-    for (int64_t item = items * thread / program.threads; item < items * (thread + 1) / program.threads; ++item) {
-      const int64_t number = item / block.count();
-      const int first_row = static_cast<int>(item % block.count()) * block.rows();
-      const int rows = std::min(block.rows(), size.out_rows - first_row);
-      block.fill(input, number, first_row, buffer);
-      const T* right = upstream + (number * size.out_rows + first_row) * size.out_cols * size.filters;
-      if (!aligned) {  // zeros where vectors reach beyond the filters
-        for (ptrdiff_t pixel = 0; pixel < static_cast<ptrdiff_t>(rows) * size.out_cols; ++pixel) {
+    for (int64_t item = block.count() * thread / program.threads;
+         item < block.count() * (thread + 1) / program.threads; ++item) {
+      const int64_t pixels = block.count_pixels(item);
+      const T* right = upstream + block.first_pixel(item) * size.filters;
+      if (padded != size.filters) {  // zeros where vectors reach beyond the filters
+        for (int64_t pixel = 0; pixel < pixels; ++pixel) {
           std::copy_n(right + pixel * size.filters, size.filters, copy + pixel * padded);
+          std::fill_n(copy + pixel * padded + size.filters, padded - size.filters, T(0));
         }
         right = copy;
       }
-      for (const Filters& part : filters) {
-        T* sum = sums.data() + thread * count + part.weights;
-        const int tiles = divide_up(size.channels, tile_size(part.vectors));
-        for (const Tap& tap : program.taps) {
-          for (int tile = 0, begin = 0; tile < tiles; ++tile) {
-            const int end = size.channels * (tile + 1) / tiles;
-            run_tile(CorrelateTile<T>{block.at(tap, 0) + begin, block.row_step(), block.pixel_step(),
-                                      right + part.first, padded, rows, size.out_cols, sum},
-                     part.vectors, end - begin);
-            sum += static_cast<ptrdiff_t>(end - begin) * part.vectors * Vector<T>::kLanes;
-            begin = end;
+      for (int first = 0; first < size.channels; first += block.channels()) {
+        block.fill(input, item, first, buffer);
+        for (const Filters& part : parts) {
+          const int lanes = count_lanes<T>(part);
+          T* sum = sums.data() + thread * count + part.weights + first * program.taps.size() * lanes;
+          for (const Tap& tap : program.taps) {
+            run_tiles(part.vectors, block.channels(), [&](int64_t channel) {
+              return CorrelateTile<T>{block.at(tap) + channel, block.offsets(), pixels, right + part.first, padded,
+                                      sum + channel * lanes};
+            });
+            sum += block.channels() * lanes;
           }
         }
       }
     }
   });
-  const ptrdiff_t lines = static_cast<ptrdiff_t>(program.taps.size()) * size.channels;
-  for (const Filters& part : filters) {
-    for (ptrdiff_t line = 0; line < lines; ++line) {
+  visit_lines(program, size, plan.channels(), [&](ptrdiff_t line, ptrdiff_t kept) {
+    for (const Filters& part : parts) {
       for (int filter = 0; filter < part.count; ++filter) {
         T sum = 0;
         for (int thread = 0; thread < program.threads; ++thread) {
-          sum += sums[thread * count + part.weights + line * part.vectors * Vector<T>::kLanes + filter];
+          sum += sums[thread * count + part.weights + kept * count_lanes<T>(part) + filter];
         }
         gradient[line * size.filters + part.first + filter] = sum;
       }
     }
-  }
+  });
 }
 
 }  // namespace tiedexp
