@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "labels": set(),
     "reading": {"errors"},
     "patterns": {"errors"},
-    "layers": {"atomic", "errors", "patterns", "processor"},
+    "native": {"processor"},
+    "layers": {"atomic", "errors", "native", "patterns", "processor"},
     "models": {"layers", "patterns"},
     "bench": {"errors", "experiment", "layers", "patterns"},
     "spec": {"errors", "patterns"},
@@ -34,7 +35,19 @@ MAY_IMPORT = {
     "runs": {"atomic", "errors", "processor", "reading"},
     "evaluation": {"errors"},
     "sweep": {"errors", "experiment", "labels", "process", "processor", "runs", "spec", "training"},
-    "experiment": {"data", "drawing", "errors", "evaluation", "layers", "models", "runs", "spec", "training"},
+    "experiment": {
+        "data",
+        "drawing",
+        "errors",
+        "evaluation",
+        "layers",
+        "models",
+        "native",
+        "patterns",
+        "runs",
+        "spec",
+        "training",
+    },
 }
 HEAVY = ("tensorflow", "keras", "tensorflow_datasets")
 

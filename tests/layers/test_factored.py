@@ -168,9 +168,9 @@ def assert_close(ours: list[tf.Tensor], theirs: list[tf.Tensor], tolerance: floa
         np.testing.assert_allclose(np.asarray(a, "float64"), reference, atol=tolerance * np.abs(reference).max())
 
 
-WAYS = [
-    Choice(name, name, name, of) for name in ("boxes", "row boxes", "sums") for of in ("input", "output")
-] + [Choice(NATIVE, NATIVE, NATIVE)]
+WAYS = [Choice(name, name, name, of) for name in ("boxes", "row boxes", "sums") for of in ("input", "output")] + [
+    Choice(NATIVE, NATIVE, NATIVE)
+]
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])

@@ -8,6 +8,7 @@ import pytest
 
 from tiedexp.errors import PatternError
 from tiedexp.patterns.choosing import (
+    NATIVE,
     Choice,
     ConvSize,
     choose,
@@ -49,9 +50,37 @@ def test_bytes_follow_the_elements() -> None:
 
 def test_few_groups_are_factored_and_many_are_not() -> None:
     assert choose(ROW, SIZE) == Choice("boxes", "boxes", "boxes", "output")
-    assert choose(Pattern.preset("d4", 5), SIZE).forward == "sums"
+    assert choose(Pattern.preset("tile", 5), SIZE).forward == "sums"
     assert choose(Pattern.preset("point", 5), SIZE).is_expanded
     assert choose(Pattern.preset("full", 5), SIZE, "factored").is_expanded
+
+
+def test_compiled_code_is_chosen_where_it_can_run() -> None:
+    for name in ("block", "row", "point", "d4", "mirror_h"):
+        choice = choose(Pattern.preset(name, 5), SIZE, native=True)
+        assert choice == Choice(NATIVE, NATIVE, NATIVE)
+        assert NATIVE not in choose(Pattern.preset(name, 5), SIZE).as_dict().values()
+    assert choose(Pattern.preset("full", 5), SIZE, native=True).is_expanded
+    assert choose(ROW, SIZE, "factored", native=True).forward == NATIVE
+    assert choose(ROW, replace(SIZE, strides=(2, 2)), native=True).input_gradient == "expand"
+
+
+def test_compiled_code_counts_taps_and_sums() -> None:
+    per_tap = 32 * 28 * 28 * 32 * 64
+    work = estimate_forward(ROW, SIZE, NATIVE)
+    assert work.multiplications == 5 * per_tap
+    assert work.additions == 6 * 32 * 32 * 32 * 32  # three images of two terms, of the padded input
+    both = estimate_backward(ROW, SIZE, Choice(input_gradient=NATIVE, weight_gradient=NATIVE))
+    assert both.multiplications == 10 * per_tap
+
+
+def test_a_gradient_of_many_weights_costs_more() -> None:
+    """They leave the cache, which weights that are only read do not mind."""
+    for channels, low, high in ((32, 1.0, 1.1), (512, 2.0, 4.0)):
+        size = replace(SIZE, in_channels=channels, filters=channels)
+        dense = estimate_backward(ROW, size, Choice()).cost / 2
+        gradient = estimate_backward(ROW, size, Choice(weight_gradient=NATIVE)).cost - dense
+        assert low < gradient / estimate_forward(ROW, size, NATIVE).cost < high
 
 
 def test_few_channels_are_expanded() -> None:

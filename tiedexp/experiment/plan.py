@@ -13,6 +13,7 @@ from tiedexp.data.sources import OWN_DATASETS, check_prepared, describe_dataset,
 from tiedexp.errors import DatasetError, RunError
 from tiedexp.models.cost import ModelCost, compute_cost
 from tiedexp.models.plan import ConvPlan, plan_plain, plan_resnet
+from tiedexp.native.compiler import find_compiler
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.spec.schema import ExperimentSpec, ModelSpec, PatternOptions, PatternValue
 
@@ -65,7 +66,8 @@ def plan_model(spec: ExperimentSpec, image_shape: tuple[int, int, int], num_clas
     else:
         convs = plan_resnet(image_shape, widen=model.widen, **sizes)
     implementation = "auto" if model.tying is None else model.tying.implementation
-    return Plan(spec, image_shape, num_classes, tuple(convs), compute_cost(convs, num_classes, implementation))
+    native = spec.training.precision == "float32" and find_compiler() is not None
+    return Plan(spec, image_shape, num_classes, tuple(convs), compute_cost(convs, num_classes, implementation, native))
 
 
 def name_pattern(model: ModelSpec) -> str:

@@ -31,8 +31,10 @@ from tiedexp.experiment.log import log_end, log_epoch, log_head
 from tiedexp.experiment.observer import Observer
 from tiedexp.experiment.plan import locate_run, name_pattern, plan_model, resolve_data_dir, training_source
 from tiedexp.experiment.state import RunState, load_state
+from tiedexp.native.compiler import find_version
+from tiedexp.patterns.choosing import NATIVE
 from tiedexp.runs.directory import RunDirectory
-from tiedexp.runs.manifest import describe_environment, find_differences
+from tiedexp.runs.manifest import COMPILED, describe_environment, find_differences
 from tiedexp.runs.records import Manifest, check_record
 from tiedexp.runs.tensorboard import TensorBoardLog
 from tiedexp.spec.loading import dump_spec
@@ -250,8 +252,11 @@ class ExperimentRun:
 
     def _manifest(self) -> dict[str, Any]:
         cost, model = self.plan.cost, self.spec.model
+        environment, implementations = describe_environment(), read_implementations(self.model)
+        if any(NATIVE in choice.values() for choice in implementations.values()):
+            environment["versions"][COMPILED] = find_version() or "none"
         return {
-            **describe_environment(),
+            **environment,
             "device": self.device,
             "replicas": self.trainer.num_replicas,
             "threads": self.threads,
@@ -272,7 +277,7 @@ class ExperimentRun:
             "expanded_weights": cost.expanded_weights,
             "macs_dense": cost.macs_dense,
             "macs_tied": cost.macs_tied,
-            "implementations": read_implementations(self.model),
+            "implementations": implementations,
             "steps_per_epoch": self.steps_per_epoch,
         }
 

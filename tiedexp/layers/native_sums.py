@@ -21,8 +21,6 @@ from tiedexp.processor import count_cores
 
 DTYPES = ("float32", "float64")
 
-Compute = Callable[[SumImages, Any], Any]
-
 
 def is_available(dtype: Any) -> bool:
     """Whether there are operations for a dtype and the devices TensorFlow sees; compiles them the first time."""
@@ -54,8 +52,10 @@ class NativeSums(SumImages):
 
         return self._differentiable(compute, PixelSums.correlate, other)
 
-    def _differentiable(self, compute: Callable[[Any, Any], Any], reference: Compute, other: Any) -> Any:
-        """What is computed, with the gradient of another computation of the same: only second-order gradients need it."""
+    def _differentiable(
+        self, compute: Callable[[Any, Any], Any], reference: Callable[[PixelSums, Any], Any], other: Any
+    ) -> Any:
+        """What is computed, with the gradient of a reference for the same, which second-order gradients need."""
 
         @tf.custom_gradient
         def run(image: Any, other: Any) -> tuple[Any, Callable[[Any], Any]]:

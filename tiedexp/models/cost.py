@@ -68,16 +68,22 @@ class ModelCost:
         return sum(layer.macs_tied for layer in self.layers)
 
 
-def compute_cost(convs: Sequence[ConvPlan], num_classes: int, implementation: str = "auto") -> ModelCost:
+def compute_cost(
+    convs: Sequence[ConvPlan], num_classes: int, implementation: str = "auto", native: bool = False
+) -> ModelCost:
     """Cost of the model that has these convs, each followed by batch normalisation, and one dense classifier.
 
-    `implementation` is that of the tied convs.
-
     Batch normalisation, activations, pooling and shortcuts are not counted as multiply-adds.
+
+    Args:
+        convs: in order.
+        num_classes: outputs of the classifier.
+        implementation: of the tied convs.
+        native: whether they can be computed by compiled code.
     """
     layers = []
     for conv in convs:
-        layers.append(_conv_cost(conv, implementation))
+        layers.append(_conv_cost(conv, implementation, native))
         layers.append(_batch_norm_cost(conv))
     features = convs[-1].filters
     weights = (features + 1) * num_classes
@@ -86,14 +92,14 @@ def compute_cost(convs: Sequence[ConvPlan], num_classes: int, implementation: st
     return ModelCost(tuple(layers))
 
 
-def _conv_cost(conv: ConvPlan, implementation: str) -> LayerCost:
+def _conv_cost(conv: ConvPlan, implementation: str, native: bool) -> LayerCost:
     cells = conv.kernel_size[0] * conv.kernel_size[1]
     groups = cells if conv.pattern is None else conv.pattern.num_groups
     channel_pairs = conv.in_channels * conv.filters
     pixels = conv.output_size[0] * conv.output_size[1]
     computed = speedup = None
     if conv.pattern is not None:
-        choice = choose(conv.pattern, conv.size, implementation)
+        choice = choose(conv.pattern, conv.size, implementation, native)
         computed = str(choice)
         dense, chosen = (estimate_step(conv.pattern, conv.size, way).cost for way in (Choice(), choice))
         speedup = round(dense / chosen, 2)

@@ -23,6 +23,7 @@ COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")
 TENSORFLOW = "libtensorflow_framework.so.2"
 SOURCES = Path(__file__).parent
+PREFIX = "convolution-"
 TIMEOUT = 120  # seconds; it takes five
 
 
@@ -52,7 +53,7 @@ def build_library() -> Path | None:
         return None
     root = Path(tensorflow.submodule_search_locations[0])
     try:
-        library = cache_directory() / f"convolution-{find_fingerprint(compiler)}.so"
+        library = cache_directory() / f"{PREFIX}{_fingerprint(compiler)}.so"
         if not library.is_file():
             library.parent.mkdir(parents=True, exist_ok=True)
             _compile(compiler, root, library)
@@ -61,7 +62,13 @@ def build_library() -> Path | None:
     return library
 
 
-def find_fingerprint(compiler: str) -> str:
+def find_version() -> str | None:
+    """Of the compiled library, which changes with everything that went into it; None where there is none."""
+    library = build_library()
+    return None if library is None else library.stem.removeprefix(PREFIX)
+
+
+def _fingerprint(compiler: str) -> str:
     """Of the sources, the compiler, TensorFlow and the processor, whose instructions are used.
 
     Raises:

@@ -25,16 +25,20 @@ SIDE = 32  # pixels, where the size of the images is not known
 
 # Costs relative to one multiply-add of a dense convolution, fitted to measurements of `tiedexp bench` on two cores of
 # an AMD EPYC 9005 with oneDNN, float32 (see experiments/speed).
-ELEMENT_MOVED = 11.0  # an element read or written by padding, pooling, concatenation or cropping
-ELEMENT_ADDED = 7.0  # one read or written by an addition
+ELEMENT_MOVED = 20.0  # an element read or written by padding, pooling, concatenation or cropping
+ELEMENT_ADDED = 13.0  # one read or written by an addition
 MATMUL = 1.25  # a multiply-add in a matrix product; more where it has few columns:
 MATMUL_COLUMNS = 8.0  # divided by their number
 SMALL_CONVOLUTION = 1.0 / 3.0  # what each of the first four taps of a convolution costs more
 FILTER_GRADIENT = 1.5  # a multiply-add in the filter gradient of a convolution of few taps, which costs besides
 FILTER_GRADIENT_CALL = 0.8  # taps
-NATIVE_TAP = 1.1  # a multiply-add of the compiled code, which costs besides,
-NATIVE_ELEMENT = 64.0  # an element of the input, and
-NATIVE_ADDED = 1.6  # one that is added
+OUTPUT = 15.0  # an element of the output of a dense convolution
+LANES = 16  # fewer filters cost as much
+NATIVE_TAP = 1.15  # a multiply-add of the compiled code, which costs besides,
+NATIVE_INPUT = 50.0  # an element of the padded input,
+NATIVE_ADDED = 1.3  # one that is added, and
+NATIVE_OUTPUT = 27.0  # one of the output
+NATIVE_GRADIENTS = 1_000_000  # with so many weights their gradient costs twice as much: they leave the cache
 CALL = 5_000_000  # starting an operation, once for every part of the batch
 # The batch is computed in parts, so that the sum images of one part are in memory at a time: up to so many, of at least
 # so many elements each.
@@ -218,7 +222,7 @@ def estimate_backward(pattern: Pattern, size: ConvSize, choice: Choice) -> Work:
     if choice.weight_gradient == EXPAND:
         return work + _dense(pattern, size)
     if choice.weight_gradient == NATIVE:
-        return work + _native(find_factoring(pattern, NATIVE), size)
+        return work + _native_correlate(find_factoring(pattern, NATIVE), size)
     if choice.weight_gradient_of == "output":
         factoring, read = find_rotated_factoring(pattern, choice.weight_gradient), turned
     else:
@@ -293,7 +297,7 @@ def _num_factored(choice: Choice) -> int:
 
 def _dense(pattern: Pattern, size: ConvSize) -> Work:
     rows, cols = pattern.shape
-    return _convolution(rows * cols, size)
+    return _convolution(rows * cols, size) + Work(cost=OUTPUT * _pixels(size.output_size, size) * size.filters)
 
 
 def _pixels(sides: tuple[int, int], size: ConvSize) -> int:
@@ -318,7 +322,7 @@ def _convolution(taps: int, size: ConvSize) -> Work:
     return Work(
         multiplications=taps * per_tap,
         elements_moved=inputs + outputs,
-        cost=(taps + min(taps, 4) * SMALL_CONVOLUTION) * per_tap + inputs + outputs,
+        cost=(taps + min(taps, 4) * SMALL_CONVOLUTION) * per_tap * _fill_lanes(size) + inputs + outputs,
     )
 
 
@@ -379,18 +383,34 @@ def _convolve(factoring: Factoring, size: ConvSize) -> Work:
 
 
 def _native(factoring: Factoring, size: ConvSize) -> Work:
-    """Output, or gradient of the taps' weights, by the compiled code: what is in the cache counts little."""
+    """The output, by the compiled code: what is in the cache counts little."""
     outputs = _pixels(size.output_size, size) * size.filters
-    # With strides the images are made at all pixels.
-    pixels = _pixels(size.output_size, size) * size.strides[0] * size.strides[1] * size.in_channels
-    added = sum(len(as_terms(image)) for image in factoring.images) * pixels
+    sides = [
+        size.output_size[axis] * size.strides[axis] + (factoring.shape[axis] - 1) * size.dilation[axis]
+        for axis in (0, 1)
+    ]
+    inputs = _pixels((sides[0], sides[1]), size) * size.in_channels
+    added = sum(len(as_terms(image)) for image in factoring.images) * inputs
     count = len(factoring.taps) * outputs * size.in_channels
+    moved = NATIVE_INPUT * inputs + NATIVE_ADDED * added + NATIVE_OUTPUT * outputs
     return Work(
         multiplications=count,
         additions=added,
-        elements_moved=pixels + outputs,
-        cost=NATIVE_TAP * count + NATIVE_ELEMENT * pixels + NATIVE_ADDED * added,
-    ) + Work(cost=CALL)
+        elements_moved=inputs + outputs,
+        cost=NATIVE_TAP * count * _fill_lanes(size) + moved + CALL,
+    )
+
+
+def _native_correlate(factoring: Factoring, size: ConvSize) -> Work:
+    """The gradient of the taps' weights, by the compiled code."""
+    work = _native(factoring, size)
+    weights = len(factoring.taps) * size.in_channels * size.filters
+    return replace(work, cost=work.cost * (1 + weights / NATIVE_GRADIENTS))
+
+
+def _fill_lanes(size: ConvSize) -> float:
+    """How much more a multiply-add costs where filters are too few for the processor's vectors."""
+    return max(1.0, LANES / size.filters)
 
 
 def _product(factoring: Factoring, size: ConvSize) -> Work:

@@ -18,6 +18,7 @@ MANIFEST_FORMAT = 1
 CHANGED = "+changes"
 NUMERIC_PACKAGES = ("tiedexp", "tensorflow", "keras", "numpy", "scipy", "scikit-learn")
 PACKAGES = (*NUMERIC_PACKAGES, "tensorflow-datasets")
+COMPILED = "compiled convolution"  # the version of the code in `tiedexp.native`, where a run computes with it
 
 
 def describe_environment() -> dict[str, Any]:
@@ -38,7 +39,7 @@ def describe_environment() -> dict[str, Any]:
 def find_differences(before: Manifest, now: Manifest) -> tuple[str, ...]:
     """What may give other numbers in another run of the same spec: `tensorflow 2.21.1 in place of 2.21.0`."""
     pairs: list[tuple[str, Any, Any]] = [
-        (name, before.versions.get(name), now.versions.get(name)) for name in ("python", *NUMERIC_PACKAGES)
+        (name, before.versions.get(name), now.versions.get(name)) for name in ("python", *NUMERIC_PACKAGES, COMPILED)
     ]
     old_commit, new_commit = ((commit or "none").removesuffix(CHANGED) for commit in (before.commit, now.commit))
     pairs += [("tiedexp at commit", old_commit, new_commit)]

@@ -1,0 +1,183 @@
+"""The compiled convolution: values against the dense one at sizes that take every path through it, and its limits.
+
+test_factored.py has it among the other ways, with strides, dilation, small images, XLA and second-order gradients.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tiedexp.layers import native_sums
+from tiedexp.layers.convolution import TiedConvolution
+from tiedexp.layers.factored import Window
+from tiedexp.layers.native_sums import NativeSums, is_available
+from tiedexp.layers.tied_conv import TiedConv2D
+from tiedexp.native.compiler import find_compiler
+from tiedexp.patterns.choosing import NATIVE, Choice, find_factoring
+from tiedexp.patterns.grid import Pattern
+
+pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
+
+ALL = Choice(NATIVE, NATIVE, NATIVE)
+PATTERNS = {
+    "block": Pattern.preset("block", 5),
+    "hashed": Pattern.of({"preset": "hashed", "groups": 9}, 7),
+    "signed": Pattern.parse("AB-A/.CC/-BBA/C.-C"),
+}
+# (batch, rows, cols, channels, filters)
+SIZES = {
+    "one row at a time": (1, 6, 200, 96, 16),
+    "several rows": (2, 33, 40, 32, 8),
+    "several images, the last ones fewer": (11, 4, 4, 16, 16),
+    "some channels at a time": (5, 6, 6, 160, 32),
+    "channels that cannot be parted": (2, 30, 30, 127, 16),
+    "filters of every vector": (3, 9, 10, 8, 130),
+    "one channel, one filter": (3, 9, 10, 1, 1),
+    "fewer items than threads": (1, 2, 2, 3, 5),
+}
+
+
+def run(
+    pattern: Pattern, choice: Choice, size: tuple[int, ...], dtype: str = "float64", seed: int = 0
+) -> list[np.ndarray]:
+    """Output and both gradients of a layer, as one computes them."""
+    batch, rows, cols, channels, filters = size
+    rng = np.random.default_rng(seed)
+    images = tf.constant(rng.normal(size=(batch, rows, cols, channels)), dtype)
+    free = tf.constant(rng.normal(size=(pattern.num_groups, channels, filters)), dtype)
+    upstream = tf.constant(rng.normal(size=(batch, rows, cols, filters)), dtype)
+    convolution = TiedConvolution(pattern, choice, padding="same")
+    with tf.GradientTape() as tape:
+        tape.watch((images, free))
+        output = convolution(images, free)
+    return [tensor.numpy() for tensor in (output, *tape.gradient(output, (images, free), upstream))]
+
+
+def assert_close(ours: list[np.ndarray], theirs: list[np.ndarray], tolerance: float) -> None:
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
+
+
+def test_it_is_there() -> None:
+    assert is_available("float32")
+    assert is_available(tf.float64)
+    assert not is_available("float16")
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=list(SIZES))
+@pytest.mark.parametrize("name", PATTERNS)
+def test_equals_the_dense_convolution(name: str, size: tuple[int, ...]) -> None:
+    for dtype, tolerance in (("float64", 1e-12), ("float32", 1e-5)):
+        assert_close(run(PATTERNS[name], ALL, size, dtype), run(PATTERNS[name], Choice(), size, "float64"), tolerance)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    name=st.sampled_from(list(PATTERNS)),
+    size=st.tuples(st.integers(1, 5), st.integers(1, 20), st.integers(1, 20), st.integers(1, 40), st.integers(1, 70)),
+)
+def test_any_size(name: str, size: tuple[int, ...]) -> None:
+    assert_close(run(PATTERNS[name], ALL, size), run(PATTERNS[name], Choice(), size), 1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_any_number_of_threads(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: threads)
+    size = (5, 12, 11, 20, 24)
+    assert_close(run(PATTERNS["block"], ALL, size), run(PATTERNS["block"], Choice(), size), 1e-12)
+
+
+def test_the_same_to_the_last_bit() -> None:
+    first = run(PATTERNS["hashed"], ALL, (9, 14, 14, 24, 40), "float32")
+    for _ in range(5):
+        for a, b in zip(first, run(PATTERNS["hashed"], ALL, (9, 14, 14, 24, 40), "float32"), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_many_at_once() -> None:
+    """Branches of a model, or replicas, compute at the same time."""
+    sizes = [(3, 8, 8, 4 + seed, 6) for seed in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda size: run(PATTERNS["block"], ALL, size), sizes))
+    for size, ours in zip(sizes, results, strict=True):
+        assert_close(ours, run(PATTERNS["block"], Choice(), size), 1e-12)
+
+
+def test_no_images() -> None:
+    output, of_images, of_free = run(PATTERNS["block"], ALL, (0, 8, 8, 3, 4))
+    assert output.shape == (0, 8, 8, 4)
+    assert of_images.shape == (0, 8, 8, 3)
+    assert not of_free.any()
+
+
+def operations_of(layer: TiedConv2D, dtype: str = "float32", jit_compile: bool = False) -> set[str]:
+    """Operations in the graph of a training step."""
+
+    @tf.function(jit_compile=jit_compile)
+    def step(images: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            output = layer(images)
+        return [output, *tape.gradient(output, [images, layer.free_kernel.value])]
+
+    graph = step.get_concrete_function(tf.TensorSpec((2, 9, 9, 32), dtype)).graph
+    return {operation.type for operation in graph.get_operations() if operation.type.startswith("Tiedexp")}
+
+
+def build(**options: object) -> TiedConv2D:
+    layer = TiedConv2D(16, "block", 5, padding="same", **options)
+    layer.build((64, 28, 28, 32))
+    return layer
+
+
+@pytest.mark.parametrize("implementation", ["auto", "factored", ALL.as_dict()], ids=str)
+def test_a_layer_computes_with_it(implementation: str) -> None:
+    layer = build(implementation=implementation)
+    assert layer.choice == ALL
+    assert operations_of(layer) == {"TiedexpConvolve", "TiedexpCorrelate"}
+
+
+def test_the_kernel_is_expanded_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = build(implementation=ALL.as_dict())
+    assert operations_of(layer, jit_compile=True) == set()
+    half = TiedConv2D(16, "block", 5, dtype="float16", implementation=ALL.as_dict())
+    half.build((2, 9, 9, 32))
+    assert operations_of(half, "float16") == set()
+    monkeypatch.setattr(native_sums, "_load", lambda: None)
+    assert operations_of(layer) == set()
+    assert layer(np.ones((1, 9, 9, 32), "float32")).shape == (1, 9, 9, 16)
+    assert build().choice != ALL
+
+
+def test_not_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [kind])
+    assert not is_available("float32")
+
+
+def test_a_damaged_library(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "damaged.so"  # type: ignore[operator]
+    path.write_bytes(b"\x7fELF and no more")
+    monkeypatch.setattr(native_sums, "build_library", lambda: path)
+    assert native_sums._load.__wrapped__() is None
+
+
+@pytest.mark.parametrize(
+    ("weights", "other", "message"),
+    [
+        ((9, 3, 4), (2, 8, 8, 5), r"weights are \(taps, channels, filters\)"),
+        ((8, 2, 4), (2, 8, 8, 5), r"weights are \(taps, channels, filters\)"),
+        ((9, 2), (2, 8, 8), "must have . axes"),
+        ((9, 2, 4), (2, 7, 8, 5), r"upstream is \(batch, rows, cols, filters\) of the output"),
+    ],
+)
+def test_operations_refuse_wrong_shapes(weights: tuple[int, ...], other: tuple[int, ...], message: str) -> None:
+    """An error of TensorFlow, never a read outside of a tensor."""
+    images = NativeSums(find_factoring(PATTERNS["block"], NATIVE), tf.ones((2, 8, 8, 2)), Window((2, 2), (8, 8)))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        (images.convolve(tf.ones(weights)), images.correlate(tf.ones(other)))

@@ -1,0 +1,114 @@
+"""Compiling: what is looked for, what is kept, and that nothing fails where it cannot be."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tiedexp.native import compiler
+from tiedexp.native.compiler import build_library, find_compiler, find_version
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="compiled on Linux alone")
+
+# Writes down that it was called to compile, and makes the file that it was told to.
+FAKE = """#!/bin/sh
+test "$1" = --version && { echo "fake 1.0"; exit; }
+echo "$@" >> "$(dirname "$0")/calls"
+while test "$1" != -o; do shift; done
+echo library > "$2"
+"""
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache directory; what this process has compiled is forgotten for the test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("TIEDEXP_NATIVE", raising=False)
+    monkeypatch.setattr(compiler, "build_library", build_library.__wrapped__)
+    return tmp_path / "cache" / "tiedexp"
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A compiler of which one can see how often it was called."""
+    path = tmp_path / "fake-c++"
+    path.write_text(FAKE)
+    path.chmod(0o755)
+    monkeypatch.setenv("CXX", str(path))
+    return path
+
+
+def build() -> Path | None:
+    return compiler.build_library()
+
+
+def test_compiled_once(fake: Path, cache: Path) -> None:
+    library = build()
+    assert library is not None
+    assert library == build()
+    assert [library] == list(cache.iterdir())
+    assert library.read_text() == "library\n"
+    calls = (fake.parent / "calls").read_text().splitlines()
+    assert len(calls) == 1
+    assert "operations.cc" in calls[0]
+    assert find_version() == library.stem.removeprefix("convolution-")
+
+
+@pytest.mark.parametrize("change", ["sources", "compiler", "tensorflow", "processor"])
+def test_compiled_again_when_something_changes(
+    change: str, fake: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build()
+    if change == "sources":
+        (tmp_path / "operations.cc").write_text("int main() {}")
+        monkeypatch.setattr(compiler, "SOURCES", tmp_path)
+    elif change == "compiler":
+        fake.write_text(FAKE.replace("1.0", "2.0"))
+    elif change == "tensorflow":
+        monkeypatch.setattr(compiler, "version", lambda name: "9.9")
+    else:
+        monkeypatch.setattr(compiler, "find_processor", lambda: "another")
+    assert build() not in (None, first)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    assert find_compiler() is None
+    assert build() is None
+    assert find_version() is None
+    assert not cache.exists()
+
+
+def test_switched_off(fake: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    monkeypatch.setenv("TIEDEXP_NATIVE", "0")
+    assert build() is None
+    assert not cache.exists()
+
+
+def test_on_another_system(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler.sys, "platform", "win32")
+    assert build() is None
+
+
+@pytest.mark.parametrize("script", ["#!/bin/sh\nexit 1\n", "#!/bin/sh\nkill -9 $$\n", "no program"])
+def test_a_compiler_that_fails(script: str, fake: Path, cache: Path) -> None:
+    """No headers of the C++ library, say, or no memory: nothing half-made stays."""
+    fake.write_text(script)
+    assert build() is None
+    assert not cache.exists() or not list(cache.iterdir())
+
+
+def test_a_cache_that_cannot_be_written(fake: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where a directory would be")
+    assert build() is None
+
+
+def test_tensorflow_is_not_loaded_for_it(fake: Path) -> None:
+    """`validate` asks for a compiler."""
+    source = Path(compiler.__file__).read_text()
+    assert "import tensorflow" not in source
