@@ -17,11 +17,23 @@ def test_all_is_well_here(tiedexp_cli, tmp_path):
         "tensorflow",
         "keras",
         "GPUs",
+        "compiled   ",
         "tied layer equals the standard one",
         "nothing prepared",
         "Nothing is wrong.",
     ):
         assert text in answer.out
+
+
+def test_why_nothing_is_compiled(tmp_path):
+    """In a process of its own, since one compiles once."""
+    environment = {**os.environ, "TIEDEXP_NATIVE": "0", "COLUMNS": "200"}
+    code = "from tiedexp.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "doctor"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "compiled   nothing: TIEDEXP_NATIVE=0 is set" in done.stdout
+    assert "Nothing is wrong." in done.stdout
 
 
 def test_a_wrong_version_and_a_missing_package(tiedexp_cli, monkeypatch):

@@ -30,7 +30,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 SPEC = {
     "name": "killed",
     "dataset": {"name": "digits", "limit": 300},
-    "model": {"depth": 2, "width": 4, "kernel_size": 3, "dropout": 0.2, "tying": {"pattern": "point"}},
+    "model": {
+        "depth": 2,
+        "width": 4,
+        "kernel_size": 3,
+        "dropout": 0.2,
+        "tying": {"pattern": "point", "implementation": "factored"},
+    },
     "training": {
         "epochs": 8,
         "batch_size": 30,

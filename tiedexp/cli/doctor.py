@@ -96,17 +96,24 @@ def _check_devices(console: Console) -> list[str]:
 
 
 def _check_layer(console: Console) -> list[str]:
-    """A tied layer against the standard one it equals: the layer relies on internals of Keras."""
+    """Tied layers, expanded and factored, against the standard one they equal: they rely on internals of Keras."""
     import keras
     import numpy as np
 
     from tiedexp.layers.tied_conv import TiedConv2D
+    from tiedexp.native.compiler import find_obstacle
 
+    obstacle = find_obstacle()
+    console.print(
+        f"compiled   {f'nothing: {obstacle}' if obstacle else 'the tied convolution'}", markup=False, soft_wrap=True
+    )
     images = np.linspace(-1.0, 1.0, 2 * 8 * 8 * 3, dtype="float32").reshape(2, 8, 8, 3)
-    layer = TiedConv2D(4, "block", kernel_size=5, padding="same")
-    tied = keras.ops.convert_to_numpy(layer(images))
-    dense = keras.ops.convert_to_numpy(layer.to_conv2d()(images))
-    difference = float(np.abs(tied - dense).max())
+    difference = 0.0
+    for implementation in ("expand", "factored"):
+        layer = TiedConv2D(4, "block", kernel_size=5, padding="same", implementation=implementation)
+        tied = keras.ops.convert_to_numpy(layer(images))
+        dense = keras.ops.convert_to_numpy(layer.to_conv2d()(images))
+        difference = max(difference, float(np.abs(tied - dense).max()))
     console.print(f"tied layer equals the standard one to {difference:.1e}")
     return [] if difference < 1e-5 else [f"a tied layer differs from the standard one by {difference:.1e}"]
 

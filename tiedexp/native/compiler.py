@@ -27,9 +27,14 @@ PREFIX = "convolution-"
 TIMEOUT = 120  # seconds; it takes five
 
 
+def is_switched_off() -> bool:
+    """Whether the user does without."""
+    return os.environ.get("TIEDEXP_NATIVE", "1") == "0"
+
+
 def find_compiler() -> str | None:
     """Path of a C++ compiler; None where there is none, on systems other than Linux, and when told not to look."""
-    if os.environ.get("TIEDEXP_NATIVE", "1") == "0" or sys.platform != "linux":
+    if is_switched_off() or sys.platform != "linux":
         return None
     for name in (os.environ.get("CXX", ""), *COMPILERS):
         path = shutil.which(name) if name else None
@@ -44,22 +49,48 @@ def cache_directory() -> Path:
     return Path(home) / "tiedexp"
 
 
-@cache
 def build_library() -> Path | None:
     """The compiled library, compiled now if it was not before; None where that cannot be."""
+    return _build()[0]
+
+
+def find_obstacle() -> str:
+    """Why there is no library, in a few words; empty where there is one."""
+    return _build()[1]
+
+
+@cache
+def _build() -> tuple[Path | None, str]:
+    """The library, or why there is none."""
     compiler = find_compiler()
     tensorflow = find_spec("tensorflow")
-    if compiler is None or tensorflow is None or not tensorflow.submodule_search_locations:
-        return None
+    if sys.platform != "linux":
+        return None, f"it is made for Linux, and this is {sys.platform}"
+    if is_switched_off():
+        return None, "TIEDEXP_NATIVE=0 is set"
+    if compiler is None:
+        return None, f"no C++ compiler is found: {', '.join(COMPILERS)} or $CXX"
+    if tensorflow is None or not tensorflow.submodule_search_locations:
+        return None, "TensorFlow is not installed"
     root = Path(tensorflow.submodule_search_locations[0])
     try:
         library = cache_directory() / f"{PREFIX}{_fingerprint(compiler)}.so"
         if not library.is_file():
             library.parent.mkdir(parents=True, exist_ok=True)
             _compile(compiler, root, library)
-    except (OSError, subprocess.SubprocessError):  # a home that is read-only, a compiler that lacks its headers
-        return None
-    return library
+    except subprocess.SubprocessError as error:
+        return None, f"{compiler} does not compile it: {_summarise(error)}"
+    except OSError as error:
+        return None, f"it cannot be compiled into {cache_directory()}: {error.strerror or error}"
+    return library, ""
+
+
+def _summarise(error: subprocess.SubprocessError) -> str:
+    """The first error that a compiler told."""
+    if not isinstance(error, subprocess.CalledProcessError):
+        return str(error)
+    lines = error.stderr.decode(errors="replace").splitlines()
+    return next((line.strip() for line in lines if "error" in line), f"it ended with code {error.returncode}")
 
 
 def find_version() -> str | None:
