@@ -24,7 +24,7 @@ from tiedexp.atomic import write_text
 from tiedexp.errors import PatternError
 from tiedexp.layers.convolution import TiedConvolution
 from tiedexp.layers.native_sums import is_available
-from tiedexp.native.compiler import cache_directory
+from tiedexp.native.compiler import cache_directory, find_version
 from tiedexp.patterns.choosing import (
     EXPAND,
     Choice,
@@ -157,7 +157,7 @@ def cache_path() -> Path:
 
 
 def _key(convolution: TiedConvolution, size: ConvSize, dtype: str) -> str:
-    versions = f"tiedexp {version('tiedexp')}, tensorflow {tf.__version__}, {_device()}"
+    versions = f"tiedexp {version('tiedexp')}, tensorflow {tf.__version__}, compiled {find_version()}, {_device()}"
     threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
     return f"{versions}, {threads} threads | {convolution.pattern} | {size} {convolution.padding} {dtype}"
 
