@@ -5,7 +5,12 @@ test_factored.py has it among the other ways, with strides, dilation, small imag
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,8 +165,8 @@ def test_not_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_available("float32")
 
 
-def test_a_damaged_library(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "damaged.so"  # type: ignore[operator]
+def test_a_damaged_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "damaged.so"
     path.write_bytes(b"\x7fELF and no more")
     monkeypatch.setattr(native_sums, "build_library", lambda: path)
     assert native_sums._load.__wrapped__() is None
@@ -181,3 +186,26 @@ def test_operations_refuse_wrong_shapes(weights: tuple[int, ...], other: tuple[i
     images = NativeSums(find_factoring(PATTERNS["block"], NATIVE), tf.ones((2, 8, 8, 2)), Window((2, 2), (8, 8)))
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         (images.convolve(tf.ones(weights)), images.correlate(tf.ones(other)))
+
+
+OTHER_PROCESSOR = """
+import sys
+from tiedexp.native import compiler
+compiler.FLAGS = tuple(flag.replace("native", sys.argv[1]) for flag in compiler.FLAGS)
+sys.path.insert(0, sys.argv[2])
+import test_native_sums as tests
+for name in tests.PATTERNS:
+    for size in tests.SIZES.values():
+        tests.test_equals_the_dense_convolution(name, size)
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names of these instructions")
+@pytest.mark.parametrize("processor", ["haswell", "x86-64-v2"])
+def test_with_fewer_registers(processor: str, tmp_path: Path) -> None:
+    """Tiles are of other sizes on processors without AVX-512, and without AVX."""
+    command = [sys.executable, "-c", OTHER_PROCESSOR, processor, str(Path(__file__).parent)]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("tiedexp/*.so"))

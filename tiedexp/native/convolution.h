@@ -24,18 +24,18 @@
 
 namespace tiedexp {
 
-// Registers of the processor: their bytes, and how many of them a tile may use for its sums.
+// Registers of the processor: their bytes, how many of them a tile may use for its sums, and how many for vectors of
+// filters, so that one more is left.
 #if defined(__AVX512F__)
-constexpr int kBytes = 64, kSums = 24;
+constexpr int kBytes = 64, kSums = 24, kMaxVectors = 4;
 #elif defined(__AVX__)
-constexpr int kBytes = 32, kSums = 12;
+constexpr int kBytes = 32, kSums = 12, kMaxVectors = 2;
 #elif defined(__aarch64__)
-constexpr int kBytes = 16, kSums = 24;
+constexpr int kBytes = 16, kSums = 24, kMaxVectors = 4;
 #else
-constexpr int kBytes = 16, kSums = 12;
+constexpr int kBytes = 16, kSums = 12, kMaxVectors = 2;
 #endif
-constexpr int kMaxVectors = 4;
-// A tile's sums in one direction: of the vectors in the other there are at most four.
+// Pixels of a tile, or channels, for so many vectors in the other direction.
 constexpr int tile_size(int vectors) { return vectors == 1 ? kSums / 2 : kSums / vectors; }
 // What is computed at a time: images that fit into so much of the second-level cache, of so many pixels if they can be,
 // rather of fewer channels than of fewer pixels.
