@@ -7,11 +7,13 @@ import json
 import pytest
 
 import tiedexp.experiment.run
-from tiedexp.errors import RunInterruptedError
+from tiedexp.errors import RunError, RunInterruptedError
 from tiedexp.experiment.build import build_model
 from tiedexp.experiment.observer import Observer
 from tiedexp.experiment.plan import locate_run
 from tiedexp.experiment.run import run_experiment
+from tiedexp.layers import native_sums
+from tiedexp.native.compiler import find_compiler, find_version
 from tiedexp.patterns.choosing import Choice
 
 pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
@@ -62,3 +64,26 @@ def test_the_spec_decides(implementation, make_spec, tmp_path, choices):
     run = run_experiment(spec, root=tmp_path)
     assert all(choice.is_expanded == (implementation == "expand") for choice in choices[0])
     assert run.read_result()["epochs"] == 1
+
+
+def test_compiled_code_is_part_of_what_a_run_is_made_with(make_spec, tmp_path, monkeypatch):
+    """A run that was begun with it goes on without it, or with another, only where the user does not mind."""
+    if find_compiler() is None:
+        pytest.skip("needs a C++ compiler")
+    spec = make_spec(model={"tying": {"pattern": "row", "implementation": "factored"}})
+    with pytest.raises((RunInterruptedError, KeyboardInterrupt)):
+        run_experiment(spec, root=tmp_path, observer=StopsInTheSecondEpoch())
+    run = locate_run(spec, tmp_path)
+    version = run.read_manifest().versions["compiled convolution"]
+    assert version == find_version()
+    monkeypatch.setattr(native_sums, "_load", lambda: None)
+    monkeypatch.setattr(tiedexp.experiment.run, "find_version", lambda: None)
+    with pytest.raises(RunError, match=f"compiled convolution none in place of {version}"):
+        run_experiment(spec, root=tmp_path)
+    run_experiment(spec, root=tmp_path, allow_inexact=True)
+    assert run.read_manifest().inexact[0]["differences"] == [f"compiled convolution none in place of {version}"]
+
+
+def test_a_run_without_compiled_code_does_not_mind_it(make_spec, tmp_path):
+    spec = make_spec(model={"tying": {"pattern": "row", "implementation": "expand"}}, training={"epochs": 1})
+    assert "compiled convolution" not in run_experiment(spec, root=tmp_path).read_manifest().versions
