@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tiedexp.errors import PatternError
+from tiedexp.patterns import choosing
 from tiedexp.patterns.choosing import (
     NATIVE,
     Choice,
@@ -72,6 +73,17 @@ def test_compiled_code_counts_taps_and_sums() -> None:
     assert work.additions == 6 * 32 * 32 * 32 * 32  # three images of two terms, of the padded input
     both = estimate_backward(ROW, SIZE, Choice(input_gradient=NATIVE, weight_gradient=NATIVE))
     assert both.multiplications == 10 * per_tap
+
+
+def test_many_sums_leave_room_for_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the rows around are then made again and again."""
+    many = Pattern.of({"preset": "hashed", "groups": 60}, 11)
+    work = estimate_forward(many, SIZE, NATIVE)
+    monkeypatch.setattr(choosing, "NATIVE_BUFFER", 10**9)
+    roomy = estimate_forward(many, SIZE, NATIVE)
+    assert work.multiplications == roomy.multiplications
+    assert 1.5 * roomy.additions < work.additions < 5 * roomy.additions
+    assert work.cost > roomy.cost
 
 
 def test_a_gradient_of_many_weights_costs_more() -> None:

@@ -116,3 +116,24 @@ def test_large_kernels_are_factored_in_time() -> None:
     # Not timed: without the limits of the search, this takes minutes.
     for name in ("row", "block", "rings"):
         check(Pattern.preset(name, 63))
+
+
+def test_row_spans_by_hand() -> None:
+    boxes = next(factoring for factoring in factor(Pattern.preset("block", 5)) if factoring.name == "boxes")
+    assert [(box.rows, box.cols) for box in boxes.images] == [(2, 2), (2, 1), (1, 2)]  # type: ignore[union-attr]
+    assert boxes.row_spans == ((0, 4), (0, 3), (0, 3), (2, 2))
+    point = next(factoring for factoring in factor(Pattern.preset("point", 3)) if factoring.name == "sums")
+    assert point.row_spans[0] == (0, 2)
+
+
+@given(st.integers(0, 10**6))
+def test_row_spans_hold_every_read(random_seed: int) -> None:
+    """Of the input, they are the rows of the kernel that are not empty."""
+    rng = np.random.default_rng(random_seed)
+    index = rng.integers(-1, 5, size=(5, 4))
+    index[rng.integers(5), rng.integers(4)] = 0
+    pattern = Pattern(index, np.where(index < 0, 0, 1))
+    rows = np.nonzero((pattern.index >= 0).any(axis=1))[0]
+    for factoring in factor(pattern):
+        first, last = factoring.row_spans[0]
+        assert (first, last) == (min(0, rows[0]), rows[-1])

@@ -38,6 +38,8 @@ NATIVE_TAP = 1.15  # a multiply-add of the compiled code, which costs besides,
 NATIVE_INPUT = 50.0  # an element of the padded input,
 NATIVE_ADDED = 1.3  # one that is added, and
 NATIVE_OUTPUT = 27.0  # one of the output
+NATIVE_BUFFER = 98_304  # elements of the input and its sums that are kept in the cache,
+NATIVE_CHANNELS = 16  # of at least so many channels
 NATIVE_GRADIENTS = 1_000_000  # with so many weights their gradient costs twice as much: they leave the cache
 CALL = 5_000_000  # starting an operation, once for every part of the batch
 # The batch is computed in parts, so that the sum images of one part are in memory at a time: up to so many, of at least
@@ -385,12 +387,10 @@ def _convolve(factoring: Factoring, size: ConvSize) -> Work:
 def _native(factoring: Factoring, size: ConvSize) -> Work:
     """The output, by the compiled code: what is in the cache counts little."""
     outputs = _pixels(size.output_size, size) * size.filters
-    sides = [
-        size.output_size[axis] * size.strides[axis] + (factoring.shape[axis] - 1) * size.dilation[axis]
-        for axis in (0, 1)
-    ]
-    inputs = _pixels((sides[0], sides[1]), size) * size.in_channels
-    added = sum(len(as_terms(image)) for image in factoring.images) * inputs
+    at_a_time = _native_rows(factoring, size)
+    per_row = size.batch * _native_cols(factoring, size) * size.in_channels * -(-size.output_size[0] // at_a_time)
+    inputs, *sums = (per_row * rows for rows in _native_reads(factoring, size, at_a_time))
+    added = sum(len(as_terms(image)) * pixels for image, pixels in zip(factoring.images, sums, strict=True))
     count = len(factoring.taps) * outputs * size.in_channels
     moved = NATIVE_INPUT * inputs + NATIVE_ADDED * added + NATIVE_OUTPUT * outputs
     return Work(
@@ -399,6 +399,27 @@ def _native(factoring: Factoring, size: ConvSize) -> Work:
         elements_moved=inputs + outputs,
         cost=NATIVE_TAP * count * _fill_lanes(size) + moved + CALL,
     )
+
+
+def _native_cols(factoring: Factoring, size: ConvSize) -> int:
+    return (size.output_size[1] - 1) * size.strides[1] + (factoring.shape[1] - 1) * size.dilation[1] + 1
+
+
+def _native_reads(factoring: Factoring, size: ConvSize, out_rows: int) -> list[int]:
+    """Rows of the input and of each sum image that so many rows of the output need."""
+    reach = (out_rows - 1) * size.strides[0] + 1
+    return [(last - first) * size.dilation[0] + reach for first, last in factoring.row_spans]
+
+
+def _native_rows(factoring: Factoring, size: ConvSize) -> int:
+    """Rows of the output that are computed at a time: fewer where there are many sums."""
+    most = max(1, size.in_channels // NATIVE_CHANNELS)
+    parts = next(parts for parts in range(most, 0, -1) if size.in_channels % parts == 0)
+    line = _native_cols(factoring, size) * (size.in_channels // parts)
+    for rows in range(size.output_size[0], 1, -1):
+        if sum(_native_reads(factoring, size, rows)) * line <= NATIVE_BUFFER:
+            return rows
+    return 1
 
 
 def _native_correlate(factoring: Factoring, size: ConvSize) -> Work:

@@ -171,6 +171,17 @@ class Factoring:
         return np.tensordot(np.stack(self.footprints(), -1), np.tensordot(self.mix, np.asarray(free), 1), 1)
 
     @cached_property
+    def row_spans(self) -> tuple[tuple[int, int], ...]:
+        """Rows of the kernel, first and last, at which the input and each image are read; (0, 0) where none is."""
+        rows: list[list[int]] = [[0], *([] for _ in self.images)]
+        for tap in self.taps:
+            rows[tap.image + 1].append(tap.row)
+        for number in range(len(self.images), 0, -1):  # images read earlier ones
+            for term in as_terms(self.images[number - 1]) if rows[number] else ():
+                rows[term.image + 1] += [min(rows[number]) + term.row, max(rows[number]) + term.row]
+        return tuple((min(places), max(places)) if places else (0, 0) for places in rows)
+
+    @cached_property
     def lattices(self) -> tuple[Lattice, ...]:
         """The taps of each image as regular grids, so few that nearly every point of a grid is a tap."""
         numbers: dict[int, dict[tuple[int, int], int]] = defaultdict(dict)
