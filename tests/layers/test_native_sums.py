@@ -121,6 +121,17 @@ def test_no_images() -> None:
     assert not of_free.any()
 
 
+def test_images_smaller_than_the_kernel() -> None:
+    """In a graph for all sizes; the dense convolution gives no pixels for the one, and refuses the other, too."""
+    convolution = TiedConvolution(PATTERNS["block"], ALL)
+    free = tf.ones((9, 3, 4))
+    run_any = tf.function(convolution, input_signature=[tf.TensorSpec((None, None, None, 3)), tf.TensorSpec((9, 3, 4))])
+    assert run_any(tf.ones((2, 4, 8, 3)), free).shape == (2, 0, 4, 4)
+    assert run_any(tf.ones((2, 8, 4, 3)), free).shape == (2, 4, 0, 4)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="the images are smaller than the kernel"):
+        run_any(tf.ones((2, 2, 8, 3)), free)
+
+
 def operations_of(layer: TiedConv2D, dtype: str = "float32", jit_compile: bool = False) -> set[str]:
     """Operations in the graph of a training step."""
 

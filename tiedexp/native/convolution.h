@@ -95,6 +95,8 @@ struct Size {
 
 constexpr int64_t divide_up(int64_t number, int64_t by) { return (number + by - 1) / by; }
 
+inline bool is_empty(const Size& size) { return size.batch == 0 || size.out_rows == 0 || size.out_cols == 0; }
+
 // How much of a convolution is computed at a time: some rows of an image, or several small images, and some channels.
 struct Portion {
   int images, rows, channels;
@@ -461,6 +463,7 @@ void run_tiles(int vectors, int64_t count, Make make) {
 // Input (batch, rows, cols, channels) and weights (taps, channels, filters) to output (batch, rows, cols, filters).
 template <typename T>
 void convolve(const Program& program, const Size& size, const T* input, const T* weights, T* output) {
+  if (is_empty(size)) return;
   const Block<T> plan(program, size);
   const std::vector<Filters> parts = split_filters<T>(program, size);
   Buffer<T> packed(count_weights<T>(program, size));
@@ -496,6 +499,10 @@ void convolve(const Program& program, const Size& size, const T* input, const T*
 // same one, so that the result is the same to the last bit for the same number of threads.
 template <typename T>
 void correlate(const Program& program, const Size& size, const T* input, const T* upstream, T* gradient) {
+  if (is_empty(size)) {
+    std::fill_n(gradient, program.taps.size() * size.channels * size.filters, T(0));
+    return;
+  }
   const Block<T> plan(program, size);
   const std::vector<Filters> parts = split_filters<T>(program, size);
   const size_t count = count_weights<T>(program, size);

@@ -104,6 +104,9 @@ void run(TF_OpKernelContext* context, int rank_of_other, Compute compute) {
   if (is_ok(status) && TF_Dim(window.get(), 0) != 4) {
     TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, "the window has four numbers");
   }
+  if (is_ok(status) && (data<const int32_t>(window)[2] < 0 || data<const int32_t>(window)[3] < 0)) {
+    TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, "the images are smaller than the kernel");
+  }
   if (is_ok(status)) compute(images, other, data<const int32_t>(window), status);
   if (!is_ok(status)) TF_OpKernelContext_Failure(context, status.get());
 }
