@@ -9,7 +9,7 @@ import pytest
 from matplotlib import colormaps
 from PIL import Image
 
-from tiedexp.drawing import draw_confusion, draw_kernels, draw_pattern
+from tiedexp.drawing import draw_confusion, draw_kernel_change, draw_kernels, draw_pattern
 from tiedexp.patterns.grid import Pattern
 
 BLOCK = Pattern.preset("block", 5)
@@ -110,6 +110,37 @@ def test_a_weight_is_where_its_channel_filter_row_and_column_say():
         y, x, height, width = changed_box(draw_kernels(pattern, kernel, "a"), draw_kernels(pattern, other, "a"))
         assert (y - top, x - left) == pytest.approx((unit * (3 * channel + row), unit * (4 * filter_ + col)), abs=4)
         assert (height, width) == pytest.approx((unit, unit), abs=2)
+
+
+def test_kernels_of_two_times_have_one_scale():
+    """Before, half of the largest weight of after: the colours of a half and of one, each in its own mosaic."""
+    pattern = Pattern.parse("AB")
+    before, after = np.zeros((1, 2, 1, 1)), np.zeros((1, 2, 1, 1))
+    before[0, 0], after[0, 1] = 0.5, -1.0
+    drawn = pixels_of(draw_kernel_change(pattern, before, after, "conv", ("before", "after")))
+    scale = colormaps["RdBu_r"]
+    places = {}
+    for share in (0.75, 0.0):
+        _, xs = np.nonzero((drawn[:, :740] == scale(share, bytes=True)[:3]).all(axis=2))
+        assert len(xs) > 10_000
+        places[share] = int(xs.min()), int(xs.max())
+    assert places[0.75] == pytest.approx((226, 226 + 119), abs=2)  # the left cell of the left mosaic
+    assert places[0.0] == pytest.approx((490 + 120, 490 + 239), abs=2)  # the right cell of the right one
+
+
+def test_before_and_after_are_not_exchanged_or_mixed():
+    kernels = [kernel_of(BLOCK, 2, 3, seed) for seed in (0, 1)]
+    kernels[0][0, 0, 0, 0] = 9.0  # keeps the scale
+    names = ("before training", "after epoch 3")
+    drawn = draw_kernel_change(BLOCK, *kernels, "a", names)
+    other = kernels[1].copy()
+    other[0, 0, 1, 2] += 1
+    _, left, _, _ = changed_box(drawn, draw_kernel_change(BLOCK, kernels[0], other, "a", names))
+    assert left > 480
+    other = kernels[0].copy()
+    other[0, 0, 1, 2] += 1
+    _, left, _, width = changed_box(drawn, draw_kernel_change(BLOCK, other, kernels[1], "a", names))
+    assert left + width < 480
 
 
 def test_the_ends_of_the_scale_are_written():

@@ -11,6 +11,7 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,12 +51,24 @@ _INK = "#222222"
 _GREY = "#888888"
 _GAP = 0xBB
 
-# Of the picture of a convolution, in pixels: its size, and the left, top, right and bottom of its parts. Small, since
-# TensorBoard shows pictures 325 pixels wide and the text should still be read.
-_PAGE = (660, 360)
-_GRID_BOX = (14, 62, 244, 342)
-_MOSAIC_BOX = (266, 62, 566, 342)
-_SCALE_BOX = (584, 62, 598, 342)
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class _Page:
+    """Where the parts of the picture of a convolution are: left, top, right and bottom of each, in pixels.
+
+    Small, since TensorBoard shows pictures 325 pixels wide and the text should still be read.
+    """
+
+    size: tuple[int, int]
+    grid: Box
+    mosaics: tuple[Box, ...]
+    scale: Box
+
+
+_ONE = _Page((660, 360), (14, 62, 244, 342), ((266, 62, 566, 342),), (584, 62, 598, 342))
+_TWO = _Page((816, 338), (14, 84, 204, 324), ((226, 84, 466, 324), (490, 84, 730, 324)), (746, 84, 760, 324))
 _CAPTION: dict[str, Any] = {"fontsize": 9.5, "color": _INK}
 
 
@@ -82,19 +95,43 @@ def draw_kernels(pattern: Pattern, kernel: npt.NDArray[Any], title: str) -> byte
             zero; weights that are not finite stay grey.
         title: stands above the picture.
     """
+    mosaic, caption = _tile_kernels(kernel)
+    return _draw_mosaics(_ONE, pattern, title, [mosaic], (caption,))
+
+
+def draw_kernel_change(
+    pattern: Pattern, before: npt.NDArray[Any], after: npt.NDArray[Any], title: str, names: tuple[str, str]
+) -> bytes:
+    """A tied convolution at two times: its pattern, then the same of its kernels twice, in one scale.
+
+    Args:
+        pattern: the pattern, (rows, cols).
+        before: the expanded kernel, (rows, cols, in_channels, filters), drawn as `draw_kernels` does.
+        after: the same later, of the same shape.
+        title: stands above the picture.
+        names: what stands above the kernels of each time.
+    """
+    mosaics = [_tile_kernels(kernel) for kernel in (before, after)]
+    captions = tuple(f"{name}\n{caption}" for name, (_, caption) in zip(names, mosaics, strict=True))
+    return _draw_mosaics(_TWO, pattern, title, [mosaic for mosaic, _ in mosaics], captions)
+
+
+def _draw_mosaics(
+    page: _Page, pattern: Pattern, title: str, mosaics: Sequence[npt.NDArray[np.float64]], captions: tuple[str, ...]
+) -> bytes:
+    """Kernels side by side, (rows, cols) of weights each, in one scale that is symmetric about zero."""
     from PIL import Image, ImageDraw, ImageFont
 
-    mosaic, caption = _tile_kernels(kernel)
-    limit = float(np.abs(mosaic[np.isfinite(mosaic)]).max(initial=0.0)) or 1.0
-    picture = Image.open(io.BytesIO(_draw_kernels_page(pattern, title, caption))).convert("RGB")
-    tiles = Image.fromarray(_colour_weights(mosaic, limit))
-    left, top, right, bottom = _MOSAIC_BOX
-    scale = min((right - left) / tiles.width, (bottom - top) / tiles.height)
-    size = max(1, round(tiles.width * scale)), max(1, round(tiles.height * scale))
-    picture.paste(tiles.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX), (left, top))
+    limit = max(float(np.abs(mosaic[np.isfinite(mosaic)]).max(initial=0.0)) for mosaic in mosaics) or 1.0
+    picture = Image.open(io.BytesIO(_draw_kernels_page(page, pattern, title, captions))).convert("RGB")
+    for mosaic, (left, top, right, bottom) in zip(mosaics, page.mosaics, strict=True):
+        tiles = Image.fromarray(_colour_weights(mosaic, limit))
+        scale = min((right - left) / tiles.width, (bottom - top) / tiles.height)
+        size = max(1, round(tiles.width * scale)), max(1, round(tiles.height * scale))
+        picture.paste(tiles.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX), (left, top))
     pen = ImageDraw.Draw(picture)
     font = ImageFont.truetype(_font_file(), 12)
-    left, top, right, bottom = _SCALE_BOX
+    _, top, right, bottom = page.scale
     for y, label in ((top, f"{limit:.2g}"), ((top + bottom) / 2, "0"), (bottom, f"{-limit:.2g}")):
         pen.line((right, y, right + 4, y), fill=_INK)
         pen.text((right + 8, y), label, anchor="lm", fill=_INK, font=font)
@@ -144,30 +181,32 @@ def draw_confusion(matrix: npt.NDArray[Any], class_names: Sequence[str]) -> byte
 
 
 @lru_cache(maxsize=256)
-def _draw_kernels_page(pattern: Pattern, title: str, caption: str) -> bytes:
+def _draw_kernels_page(page: _Page, pattern: Pattern, title: str, captions: tuple[str, ...]) -> bytes:
     """What is the same in every picture of a convolution, as PNG: all but the kernels and the ends of their scale.
 
     Kept because matplotlib takes some fifty milliseconds for it, and a run draws every convolution after every epoch.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(_PAGE[0] / 100, _PAGE[1] / 100), dpi=100)
-    figure.suptitle(title, x=0.02, y=0.975, ha="left", fontsize=12, color=_INK, parse_math=False)
-    grid = figure.add_axes(_to_axes(_GRID_BOX))
+    width, height = page.size
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
+    figure.text(14 / width, 1 - 9 / height, title, va="top", fontsize=12, color=_INK, parse_math=False)
+    grid = figure.add_axes(_to_axes(page, page.grid))
     grid.set_anchor("N")
     _draw_grid(grid, pattern, fontsize=min(16.0, 72.0 / max(pattern.shape)))
     grid.set_title(f"{_count(pattern.index.size, 'cell')}, {_count(pattern.num_groups, 'free weight')}", **_CAPTION)
-    figure.text(_MOSAIC_BOX[0] / _PAGE[0], 1 - (_MOSAIC_BOX[1] - 7) / _PAGE[1], caption, **_CAPTION)
-    bar = figure.add_axes(_to_axes(_SCALE_BOX))
+    for (left, top, *_), caption in zip(page.mosaics, captions, strict=True):
+        figure.text(left / width, 1 - (top - 7) / height, caption, **_CAPTION)
+    bar = figure.add_axes(_to_axes(page, page.scale))
     bar.imshow(np.linspace(1, 0, 256)[:, None], cmap="RdBu_r", aspect="auto")
     bar.set_axis_off()
     return _to_png(figure)
 
 
-def _to_axes(box: tuple[int, int, int, int]) -> tuple[float, float, float, float]:
+def _to_axes(page: _Page, box: Box) -> tuple[float, float, float, float]:
     """A box of the page in pixels from its upper left corner, as matplotlib takes it."""
     left, top, right, bottom = box
-    width, height = _PAGE
+    width, height = page.size
     return left / width, 1 - bottom / height, (right - left) / width, (bottom - top) / height
 
 

@@ -60,6 +60,19 @@ def test_a_sweep_has_its_labels_and_baseline(tiedexp_cli, runs):
     assert any("3 runs are not finished" in note for note in content["notes"])
 
 
+def test_two_sweeps(tiedexp_cli, make_run, tmp_path):
+    for name, depth in (("first", 2), ("second", 4)):
+        path = make_run("block", root=tmp_path / name, model__depth=depth)
+        variant = Variant(name="block", label="blocks", settings={}, width=4)
+        planned = PlannedRun(variant="block", seed=0, path=path.relative_to(tmp_path / name).as_posix())
+        record = SweepRecord(name=name, axes=("model.tying.pattern",), variants=(variant,), runs=(planned,))
+        SweepDirectory(tmp_path / name).write(record, "")
+    answer = tiedexp_cli("compare", tmp_path / "first", tmp_path / "second", "--baseline", "first: blocks", "--md")
+    assert (answer.code, answer.err) == (0, "")
+    assert "| first: blocks |" in answer.out
+    assert "| second: blocks |" in answer.out
+
+
 def test_selecting_on_the_test_is_warned_of(tiedexp_cli, runs):
     assert "choose by validation/accuracy" in tiedexp_cli("compare", runs, "--sort", "metric").err
     assert tiedexp_cli("compare", runs, "--sort", "selection").err == ""

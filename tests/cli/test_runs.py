@@ -51,6 +51,58 @@ def test_list_for_people(tiedexp_cli, runs):
     assert "not as tiedexp writes it" in answer.out  # of the damaged one, which does not hide the others
 
 
+def lines_at(monkeypatch, tiedexp_cli, width, runs):
+    monkeypatch.setenv("COLUMNS", str(width))
+    answer = tiedexp_cli("runs", "list", runs)
+    assert answer.code == 0, answer.err
+    return [line.rstrip() for line in answer.out.splitlines()]
+
+
+def test_a_list_in_a_narrow_window_has_a_line_a_run(tiedexp_cli, make_run, tmp_path, monkeypatch):
+    """Names and seeds are in the directories, and what all directories begin with is said once."""
+    root = tmp_path / "a rather long name of a directory"
+    for pattern in ("hashed(groups=9)", "random_like(of=block)"):
+        for seed in (0, 1):
+            make_run(pattern, seed, root=root, test=0.75, model__width=12345678)
+    lines = lines_at(monkeypatch, tiedexp_cli, 80, root)
+    assert max(map(len, lines[:-1])) <= 80
+    assert [line.split() for line in lines if "seed-" in line] == [
+        ["finished", pattern, "0.7500", f"{directory}-12345678/seed-{seed}"]
+        for pattern, directory in (
+            ("hashed(groups=9)", "hashed(groups=9)"), ("random_like(of=…", "random_like(of=block)")
+        )
+        for seed in (0, 1)
+    ]  # fmt: skip
+    assert lines[-1] == f"4 runs below {root}"
+
+
+def test_a_list_in_a_wide_window_has_all(tiedexp_cli, runs, monkeypatch):
+    lines = lines_at(monkeypatch, tiedexp_cli, 300, runs)
+    (row,) = [line.split() for line in lines if "block-abc/seed-1" in line]
+    assert row == ["finished", "block", "1", "block", "0.9000", str(runs / "block-abc" / "seed-1")]
+    assert "4 runs" in lines
+    tiedexp_cli("runs", "tag", runs / "block-abc" / "seed-1", "--add", "keep")
+    lines = lines_at(monkeypatch, tiedexp_cli, 300, runs)
+    assert sum(line.split()[5:6] == ["keep"] for line in lines) == 1
+
+
+def test_names_that_directories_do_not_say_stay(tiedexp_cli, make_run, tmp_path, monkeypatch):
+    make_run("block").rename(tmp_path / "runs" / "moved-to-a-place-with-another-name")
+    make_run("rings")
+    lines = lines_at(monkeypatch, tiedexp_cli, 70, tmp_path)
+    (row,) = [line.split() for line in lines if "moved" in line]
+    assert row[:5] == ["finished", "block", "0", "block", "0.9000"]
+
+
+def test_a_directory_too_long_for_a_line_is_broken_and_whole(tiedexp_cli, make_run, tmp_path, monkeypatch):
+    make_run("random_like(of=block)", dataset__name="x" * 100)
+    lines = lines_at(monkeypatch, tiedexp_cli, 56, tmp_path)
+    assert max(map(len, lines[:-1])) <= 56
+    (first,) = [at for at, line in enumerate(lines) if "finished" in line]
+    assert lines[first].split()[:3] == ["finished", "random_like(of=…", "0.9000"]
+    assert "".join(line.split()[-1] for line in lines[first:-2]) == f"random_like(of=block)-{'x' * 100}/seed-0"
+
+
 def test_tags(tiedexp_cli, runs):
     run = runs / "block-abc" / "seed-0"
     assert tiedexp_cli("runs", "tag", run, "--add", "keep", "--add", "paper").code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
@@ -20,15 +21,17 @@ from tiedexp.compare.page import build_page, draw_pictures
 from tiedexp.compare.reading import read_runs
 from tiedexp.compare.rendering import choose_columns
 from tiedexp.compare.table import build_comparison
+from tiedexp.drawing import draw_kernels
 from tiedexp.errors import RunError
 from tiedexp.patterns.grid import Pattern
 from tiedexp.runs.directory import RunDirectory
+from tiedexp.training.weights_file import write_array
 
 NASTY = "<script>alert(1)</script>"
 
 
-def write_weights(run, pattern, shape=None):
-    """What a run keeps of the best epoch."""
+def write_weights(run, pattern, shape=None, before=None):
+    """What a run keeps of the best epoch, and, of a newer version, of before the training."""
     tied = Pattern.preset(pattern, 5)
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["patterns"] = {"conv_1": tied.digest}
@@ -36,6 +39,8 @@ def write_weights(run, pattern, shape=None):
     (run / "checkpoints").mkdir()
     with h5py.File(run / "checkpoints" / "epoch-0003.weights.h5", "w") as file:
         file["layers/tied_conv2d/vars/0"] = np.ones(shape or (tied.num_groups, 1, 4), dtype="f4")
+    if before is not None:
+        write_array(run / "initial_kernel.h5", "layers/tied_conv2d/vars/0", before.astype("f4"))
     return run
 
 
@@ -77,6 +82,16 @@ def test_a_page_is_whole(comparison):
     assert "#010203" not in page  # all ink is the page's
     for svg in re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL):
         ET.fromstring(svg)
+
+
+def test_kernels_are_of_a_seed_that_all_have(make_run, tmp_path):
+    for pattern, seeds in (("full", (0, 1, 2)), ("block", (1, 2)), ("rings", (2, 1))):
+        for seed in seeds:
+            write_weights(make_run(pattern, seed), pattern)
+    found = read_runs([tmp_path / "runs"])
+    pictures = draw_pictures(build_comparison(found, found.runs))
+    titles = {picture.title for picture in pictures if picture.name.startswith("kernels")}
+    assert titles == {"full, seed 1", "block, seed 1", "rings, seed 1"}
 
 
 def test_the_policy_lets_only_our_script_run(comparison):
@@ -159,12 +174,48 @@ def test_the_difference_of_confusion(comparison):
 class TestKernels:
     def test_of_a_tied_and_of_an_untied_run(self, make_run):
         run = write_weights(make_run("block"), "block")
-        assert draw_first_kernels(RunDirectory(run), "block").startswith(b"\x89PNG")
+        picture, note = draw_first_kernels(RunDirectory(run), "block")
+        assert picture.startswith(b"\x89PNG")
+        assert note == "Its kernels of before the training were not kept."
         untied = make_run("none")
         (untied / "checkpoints").mkdir()
         with h5py.File(untied / "checkpoints" / "epoch-0003.weights.h5", "w") as file:
             file["layers/conv2d/vars/0"] = np.ones((5, 5, 1, 4), dtype="f4")
-        assert draw_first_kernels(RunDirectory(untied), "untied").startswith(b"\x89PNG")
+        assert draw_first_kernels(RunDirectory(untied), "untied")[0].startswith(b"\x89PNG")
+        write_array(untied / "initial_kernel.h5", "layers/conv2d/vars/0", np.zeros((5, 5, 1, 4), dtype="f4"))
+        assert draw_first_kernels(RunDirectory(untied), "untied")[1] == ""
+
+    def test_before_and_after_are_those_of_the_run_and_its_pattern(self, make_run, monkeypatch):
+        before = np.arange(36.0).reshape(9, 1, 4)
+        run, drawn = write_weights(make_run("block"), "block", before=before), []
+        monkeypatch.setattr("tiedexp.compare.kernels.draw_kernel_change", lambda *given: drawn.append(given) or b"PNG")
+        assert draw_first_kernels(RunDirectory(run), "block, seed 0") == (b"PNG", "")
+        ((pattern, first, last, title, names),) = drawn
+        block = Pattern.preset("block", 5)
+        assert (pattern, title) == (block, "block, seed 0")
+        assert names == ("before training", "after epoch 3, the best")
+        np.testing.assert_array_equal(first, block.expand(before))
+        np.testing.assert_array_equal(last, np.ones((5, 5, 1, 4)))
+
+    @pytest.mark.parametrize("damage", ["torn", "shape", "name", "pipe", "outside", "nowhere"])
+    def test_a_damaged_start_leaves_the_learnt_kernels(self, make_run, tmp_path, damage):
+        run = write_weights(make_run("block"), "block", before=np.zeros((9, 1, 4)))
+        path = run / "initial_kernel.h5"
+        if damage == "torn":
+            path.write_bytes(path.read_bytes()[:99])
+        elif damage == "shape":
+            write_array(path, "layers/tied_conv2d/vars/0", np.zeros((9, 1, 3), dtype="f4"))
+        elif damage == "name":
+            write_array(path, "layers/conv2d/vars/0", np.zeros((9, 1, 4), dtype="f4"))
+        else:
+            path.unlink()
+            if damage == "pipe":
+                os.mkfifo(path)
+            else:
+                path.symlink_to("/etc/passwd" if damage == "outside" else tmp_path / "nowhere")
+        picture, note = draw_first_kernels(RunDirectory(run), "block")
+        assert picture == draw_kernels(Pattern.preset("block", 5), np.ones((5, 5, 1, 4)), "block")
+        assert note.startswith(f"Before training: not drawn: {path}")
 
     def test_weights_of_another_pattern(self, make_run):
         run = write_weights(make_run("block"), "block", shape=(4, 1, 4))

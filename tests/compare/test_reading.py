@@ -44,7 +44,7 @@ def test_a_directory_of_runs(make_run, tmp_path):
     (runs[1] / "result.json").write_text("{")
     found = read_runs([tmp_path / "runs"])
     assert [run.run.path for run in found.runs] == runs[2:]
-    assert (found.unfinished, found.sweep) == (1, None)
+    assert (found.unfinished, found.sweeps) == (1, ())
     assert len(found.left_out) == 1
     assert f"{runs[1] / 'result.json'} is not JSON" in found.left_out[0]
     with pytest.raises(RunError, match="is not JSON"):  # named, and not just found
@@ -75,10 +75,10 @@ def test_a_sweep(make_run, tmp_path):
     )
     SweepDirectory(root).write(record, "")
     found = read_runs([root])
-    assert (found.sweep, found.unfinished) == (record, 1)
-    assert [(run.variant, run.name) for run in found.runs] == [("block", "block")]
-    assert read_runs([root, root]).sweep is None  # not just one
-    assert len(read_runs([root, root]).runs) == 2
+    assert ([sweep.record for sweep in found.sweeps], found.unfinished) == ([record], 1)
+    assert [(run.variant, run.name, run.sweep) for run in found.runs] == [("block", "block", found.sweeps[0])]
+    twice = read_runs([root, root])
+    assert (len(twice.sweeps), len(twice.runs), twice.left_out) == (1, 1, ())
 
 
 @pytest.mark.parametrize(

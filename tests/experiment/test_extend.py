@@ -27,6 +27,7 @@ def test_without_a_cosine_it_is_the_run_that_asked_for_so_many_epochs(make_spec,
     extended = extend_run(parent, 4)
     assert extended.path == tmp_path / "runs" / straight.path.relative_to(tmp_path / "straight")
     assert compare_runs(straight, extended).differences == ()
+    assert extended.initial_kernel.read_bytes() == parent.initial_kernel.read_bytes()
     assert files_of(parent) == before
     about = extended.read_manifest().parent
     assert (about.run, about.epochs, about.same_as_from_start) == (str(parent.path), 2, True)

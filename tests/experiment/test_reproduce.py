@@ -115,6 +115,30 @@ def test_missing_weights_are_told_before_the_training(run):
     assert not (run.path.parent.parent / "reproduced").exists()
 
 
+def test_the_kernel_of_before_training_is_compared_where_both_have_it(run, tmp_path):
+    other = RunDirectory(shutil.copytree(run.path, tmp_path / "other"))
+    whole = compare_runs(run, other)
+    assert whole.differences == ()
+    with h5py.File(other.initial_kernel, "r+") as file:
+        file["layers/tied_conv2d/vars/0"][0, 0, 0] += 0.5
+    (found,) = compare_runs(run, other).differences
+    assert (found.name, found.count, found.total) == ("weights before training: the first kernel", 1, 20)
+    assert found.largest == pytest.approx(0.5, rel=1e-6)
+    other.initial_kernel.unlink()  # as in a run of an older version
+    for pair in ((run, other), (other, run)):
+        rest = compare_runs(*pair)
+        assert (rest.differences, rest.weights) == ((), whole.weights - 1)
+
+
+def test_a_damaged_kernel_of_before_training_is_told_before_the_training(run):
+    run.initial_kernel.write_bytes(run.initial_kernel.read_bytes()[:100])
+    with pytest.raises(RunError, match=r"initial_kernel.h5 is not loaded: .*; without that file all else can be compa"):
+        reproduce_run(run)
+    assert not (run.path.parent.parent / "reproduced").exists()
+    run.initial_kernel.unlink()
+    assert reproduce_run(run).differences == ()
+
+
 DEEP = json.loads('{"a":' * 300 + "[" * 300 + "]" * 300 + "}" * 300)
 
 

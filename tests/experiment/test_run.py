@@ -9,6 +9,7 @@ import traceback
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,14 +17,16 @@ from sklearn.datasets import load_digits
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from tiedexp.errors import DatasetError, RunError, RunInterruptedError, TiedexpError
+from tiedexp.experiment.build import build_model
 from tiedexp.experiment.evaluate import evaluate_run
 from tiedexp.experiment.observer import Observer
-from tiedexp.experiment.plan import locate_run
+from tiedexp.experiment.plan import locate_run, plan_model
 from tiedexp.experiment.run import run_experiment
 from tiedexp.runs.directory import _OWN
 from tiedexp.spec.loading import load_spec
 from tiedexp.training.checkpoint import CheckpointStore, _checksum
 from tiedexp.training.selection import BestEpoch
+from tiedexp.training.weights_file import write_array
 
 pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
 
@@ -84,6 +87,8 @@ def assert_same_run(ours, theirs):
     assert without_times(ours) == without_times(theirs)
     results = [{**run.read_json("result.json"), "seconds": None} for run in (ours, theirs)]
     assert results[0] == results[1]
+    initial = [read_weights(run.initial_kernel) for run in (ours, theirs)]
+    np.testing.assert_equal(initial[0], initial[1])
     names = [sorted(path.name for path in run.checkpoints.iterdir()) for run in (ours, theirs)]
     assert names[0] == names[1]
     for name in names[0]:
@@ -141,6 +146,79 @@ def test_a_run_leaves_what_is_promised(make_spec, tmp_path):
     epochs = {3, 2, best["epoch"]}
     assert kept == {f"epoch-000{epoch}.{ending}" for epoch in epochs for ending in ("json", "weights.h5")}
     assert sorted(path.name for path in run.tensorboard.iterdir() if path.is_dir()) == ["test", "train", "validation"]
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "shape"),
+    [
+        ({}, "layers/tied_conv2d/vars/0", (5, 1, 4)),  # point, 3x3
+        ({"tying": None}, "layers/conv2d/vars/0", (3, 3, 1, 4)),
+        ({"tying": {"pattern": "point", "layers": "last"}}, "layers/tied_conv2d/vars/0", (5, 4, 8)),
+        ({"family": "resnet", "depth": 8}, "layers/tied_conv2d/vars/0", (5, 1, 4)),
+        ({"tying": None, "family": "resnet", "depth": 8}, "layers/conv2d/vars/0", (3, 3, 1, 4)),
+    ],
+)
+def test_the_first_kernel_is_kept_as_it_was_before_the_first_step(make_spec, tmp_path, model, name, shape):
+    """Under the name that it has in every checkpoint, with the values that the seed gives a new model."""
+    spec = make_spec(model=model, training={"epochs": 1}, seed=3)
+    run = run_experiment(spec, root=tmp_path)
+    kept = read_weights(run.initial_kernel)
+    assert {key: (values.shape, values.dtype) for key, values in kept.items()} == {name: (shape, np.float32)}
+
+    keras.utils.set_random_seed(3)
+    fresh = build_model(plan_model(spec, (8, 8, 1), 10))
+    fresh.save_weights(tmp_path / "fresh.weights.h5")
+    np.testing.assert_array_equal(kept[name], read_weights(tmp_path / "fresh.weights.h5")[name])
+    learnt = read_weights(run.checkpoints / "epoch-0001.weights.h5")[name]
+    assert learnt.shape == shape
+    assert np.abs(learnt - kept[name]).max() > 1e-3
+
+
+def test_a_kernel_too_large_for_a_picture_is_not_kept(make_spec, tmp_path, monkeypatch):
+    monkeypatch.setattr("tiedexp.experiment.run.MAX_VALUES", 19)
+    assert not run_experiment(make_spec(training={"epochs": 1}), root=tmp_path / "few").initial_kernel.exists()
+    monkeypatch.setattr("tiedexp.experiment.run.MAX_VALUES", 20)
+    assert run_experiment(make_spec(training={"epochs": 1}), root=tmp_path / "many").initial_kernel.exists()
+
+
+def test_a_run_that_goes_on_leaves_the_first_kernel_alone(cut_off, tmp_path):
+    """It is written when a run begins, and only then."""
+    spec, run = cut_off
+    run.initial_kernel.write_bytes(b"as it was")
+    run_experiment(spec, root=tmp_path)
+    assert run.initial_kernel.read_bytes() == b"as it was"
+    run_experiment(spec, root=tmp_path, fresh=True)
+    assert read_weights(run.initial_kernel).keys() == {"layers/tied_conv2d/vars/0"}
+
+
+def test_a_run_that_an_older_version_began_goes_on_without_its_first_kernel(cut_off, tmp_path):
+    spec, run = cut_off
+    run.initial_kernel.unlink()
+    assert run_experiment(spec, root=tmp_path).finished
+    assert not run.initial_kernel.exists()
+
+
+@pytest.mark.parametrize("moment", ["before", "in the middle", "after"])
+def test_a_run_that_was_killed_at_its_first_kernel(make_spec, tmp_path, monkeypatch, moment):
+    class KilledError(BaseException):
+        pass
+
+    def write(path, name, values):
+        if moment == "after":
+            write_array(path, name, values)
+        elif moment == "in the middle":
+            path.with_name(f".unfinished-1-{path.name}").write_bytes(b"half")
+        raise KilledError
+
+    spec = make_spec(training={"epochs": 1})
+    straight = run_experiment(spec, root=tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        patch.setattr("tiedexp.experiment.run.write_array", write)
+        with pytest.raises(KilledError):
+            run_experiment(spec, root=tmp_path / "cut")
+    resumed = run_experiment(spec, root=tmp_path / "cut")
+    assert_same_run(resumed, straight)
+    assert not list(resumed.path.glob(".unfinished-*"))
 
 
 def test_a_finished_run_is_not_run_again_unless_fresh(make_spec, tmp_path):

@@ -241,7 +241,7 @@ def read_run(run: Path) -> dict[str, Any]:
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     found: dict[str, Any] = {}
-    for path in sorted((run / "checkpoints").iterdir()):
+    for path in (*sorted((run / "checkpoints").iterdir()), run / "initial_kernel.h5"):
         found[path.name] = None
         if path.suffix == ".h5":
             with h5py.File(path) as file:

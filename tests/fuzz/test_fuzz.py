@@ -419,6 +419,7 @@ def as_file(content: st.SearchStrategy[bytes]) -> st.SearchStrategy[tuple[str, b
             "failure.json": as_file(json_of(FAILURE)) | entries,
             "tags.json": as_file(json_of({"tags": ["paper", "a.b-c"]})) | entries,
             "checkpoints": st.just(("directory", b"")) | entries,
+            "initial_kernel.h5": as_file(st.just(b"")) | entries,
             "tensorboard": st.just(("directory", b"")) | entries,
         }
     )

@@ -70,11 +70,12 @@ def compare(
     """Compare variants over their seeds: means, paired differences to a baseline, cost, and who beats whom.
 
     Reads run directories alone, which may come from anywhere. A row is a variant, the runs that differ only in their
-    seed; the variants are ordered by validation, and the test is reported.
+    seed; the variants are ordered by validation, and the test is reported. Variants of a sweep have its labels.
 
     \b
     tiedexp compare runs/my-sweep                                 a sweep, as it was planned
     tiedexp compare runs/my-sweep --where 'model.depth < 8' --md  some of it, for a README
+    tiedexp compare runs/my-sweep runs/another                    two sweeps, in one table
     tiedexp compare runs --by model.tying.pattern                 all runs, by their pattern
     """
     from dataclasses import replace

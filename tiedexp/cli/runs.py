@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,11 @@ import typer
 from tiedexp.cli.options import Json, RunPath, RunsRoot
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+
     from tiedexp.compare.listing import ListedRun
 
 app = typer.Typer(no_args_is_help=True, help="List, show, tag and delete runs.", rich_markup_mode=None)
@@ -56,28 +62,13 @@ def list_(
 
         print(dumps([_as_dict(run) for run in found], indent=2))
         return
-    from rich import box
+    import sys
+
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    from tiedexp.labels import PATTERN
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("state", "name", "seed", "pattern", "test accuracy", "tags", "directory"):
-        table.add_column(title, justify="right" if title in ("seed", "test accuracy") else "left", overflow="fold")
-    for run in found:
-        accuracy = run.facts.get("test/accuracy")
-        shown = f"{accuracy:.4f}" if isinstance(accuracy, float) else ""
-        facts = [str(run.facts.get(key, "")) for key in ("seed", PATTERN)]
-        row = [run.state, run.name, *facts, shown, " ".join(run.tags), str(run.run.path)]
-        table.add_row(*(Text(cell) for cell in row))
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"{len(found)} run{'s' * (len(found) != 1)}")
-    for run in found:
-        if run.problem:
-            console.print(f"{run.run.path}: {run.problem}", markup=False, style="dim", soft_wrap=True)
+    # Where there is no window to end at, lines may be long.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 240)
+    _show_list(found, console)
 
 
 @app.command()
@@ -158,6 +149,80 @@ def tag(
         if tags != list(run.tags):
             write_tags(run.run, tags)
         print(f"{run.run.path}  {' '.join(tags) or '-'}")
+
+
+def _show_list(found: Sequence[ListedRun], console: Console) -> None:
+    """Print runs as a table. In a narrow window it says less, as far as the directories say the rest."""
+    top, named = _find_top(found), _are_named_by_directory(found)
+    attempts: list[tuple[Path | None, bool, int]] = [
+        (None, True, 40), (top, True, 24), (top, not named, 24), (top, not named, 16)
+    ]  # fmt: skip
+    for below, with_names, max_pattern in attempts:
+        table = _build_table(found, below, with_names=with_names, max_pattern=max_pattern)
+        if console.measure(table, options=console.options.update(width=1000)).maximum <= console.width:
+            break
+    console.print(table)
+    where = "" if below is None else f" below {below}"
+    console.print(f"{len(found)} run{'s' * (len(found) != 1)}{where}", markup=False, soft_wrap=True)
+    for run in found:
+        if run.problem:
+            console.print(f"{run.run.path}: {run.problem}", markup=False, style="dim", soft_wrap=True)
+
+
+def _build_table(found: Sequence[ListedRun], below: Path | None, *, with_names: bool, max_pattern: int) -> Table:
+    """A row a run, with its directory as it is from `below`; only tags and directories may be broken into lines."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from tiedexp.labels import PATTERN
+
+    rows = []
+    for run in found:
+        accuracy = run.facts.get("test/accuracy")
+        rows.append(
+            {
+                "state": run.state,
+                "name": run.name,
+                "seed": str(run.facts.get("seed", "")),
+                "pattern": _shorten(str(run.facts.get(PATTERN, "")), max_pattern),
+                "test\naccuracy": f"{accuracy:.4f}" if isinstance(accuracy, float) else "",
+                "tags": " ".join(run.tags),
+                "directory": str(run.run.path if below is None else run.run.path.relative_to(below)),
+            }
+        )
+    left_out = {*(() if with_names else ("name", "seed")), *(() if any(run.tags for run in found) else ("tags",))}
+    titles = [title for title in (rows[0] if rows else ()) if title not in left_out]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in titles:
+        is_number = title in ("seed", "test\naccuracy")
+        may_break = title in ("tags", "directory")
+        table.add_column(title, justify="right" if is_number else "left", overflow="fold", no_wrap=not may_break)
+    for row in rows:
+        table.add_row(*(Text(row[title]) for title in titles))
+    return table
+
+
+def _find_top(found: Sequence[ListedRun]) -> Path | None:
+    """The directory that all experiments are in; None if there is none to speak of."""
+    try:
+        top = Path(os.path.commonpath([run.run.path.parent.parent for run in found]))
+    except ValueError:  # of none, or of absolute and relative ones
+        return None
+    return None if top == Path() else top
+
+
+def _are_named_by_directory(found: Sequence[ListedRun]) -> bool:
+    """Whether all directories are NAME-DIGEST/seed-N, and so say name and seed."""
+    return all(
+        run.run.path.parent.name.startswith(f"{run.name}-") and run.run.path.name == f"seed-{run.facts.get('seed')}"
+        for run in found
+    )
+
+
+def _shorten(pattern: str, length: int) -> str:
+    """A pattern, which may be a grid written out."""
+    return pattern if len(pattern) <= length else f"{pattern[: length - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _select(

@@ -117,7 +117,8 @@ class LiveView(LineView):
 
     def _draw(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        table.add_row("[bold]run[/]", "[bold]epoch[/]", "", "[bold]accuracy[/]", "[bold]time[/]")
+        # No markup: what `say` prints without it takes the table along.
+        table.add_row(*(Text(head, style="bold") for head in ("run", "epoch", "", "accuracy", "time")))
         now = time.monotonic()
         for run, row in self._rows.values():
             at = row.progress
@@ -125,10 +126,10 @@ class LiveView(LineView):
             bar = Text("━" * full, style="green") + Text("━" * (BAR - full), style="bright_black")
             accuracy = "" if at.accuracy is None else f"{at.accuracy:.4f}"
             epoch = f"{min(at.epoch + 1, at.epochs)}/{at.epochs}"
-            table.add_row(escape(run.title), epoch, bar, accuracy, format_seconds(now - row.started))
+            table.add_row(Text(run.title), epoch, bar, accuracy, format_seconds(now - row.started))
         done = self._ended + sum(row.progress.share for _, row in self._rows.values())
         left = format_seconds((now - self._begun) * (self._count - done) / done) if done > 0.05 else "?"
-        table.add_row(f"[bold]{self._ended} of {self._count} done[/]", "", "", "", f"{left} left")
+        table.add_row(Text(f"{self._ended} of {self._count} done", style="bold"), "", "", "", f"{left} left")
         return table
 
 

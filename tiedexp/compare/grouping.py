@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from tiedexp.compare.reading import Collection, RunRecord, clean_text
+from tiedexp.compare.reading import ComparedSweep, RunRecord, clean_text
 from tiedexp.errors import SpecError
 from tiedexp.labels import PATTERN, Setting, make_label
 
@@ -32,37 +33,63 @@ class Group:
     settings: Mapping[str, Setting]
     runs: Mapping[Pair, RunRecord]
 
+    @property
+    def sweeps(self) -> set[ComparedSweep | None]:
+        """The sweeps that its runs are of; None for runs of no sweep."""
+        return {run.sweep for run in self.runs.values()}
 
-def group_runs(found: Collection, runs: Sequence[RunRecord], by: Sequence[str] = ()) -> list[Group]:
+    @property
+    def is_planned_baseline(self) -> bool:
+        """Whether a sweep has named one of its runs' variants as the baseline."""
+        return any(run.sweep and run.variant == run.sweep.record.baseline for run in self.runs.values())
+
+
+def group_runs(runs: Sequence[RunRecord], by: Sequence[str] = ()) -> list[Group]:
     """Put runs together that differ only in their seed, or in more than `by`.
 
     Args:
-        found: where the runs are from.
-        runs: those of them to group.
+        runs: the runs. Those of sweeps have their sweeps' labels, with the sweep's title where two have the same.
         by: the dotted keys that make a group; all that differ if empty.
 
     Raises:
         SpecError: a key in which runs do not differ.
     """
-    axes = _list_axes(found, runs)
+    axes = _list_axes(runs)
     for key in by:
         if key not in axes:
             raise SpecError(f"--by {key}: the runs do not differ in it; they differ in {', '.join(axes) or 'nothing'}")
     keys = tuple(by) or axes
-    rest = [axis for axis in axes if axis not in keys and not (found.sweep and found.sweep.match and axis == WIDTH)]
+    matched = all(run.sweep is not None and run.sweep.record.match for run in runs)
+    rest = [axis for axis in axes if axis not in keys and not (matched and axis == WIDTH)]
     members: dict[Pair, dict[Pair, RunRecord]] = {}
     for run in runs:
         settings = _settings_of(run)
         pair = (run.seed, *(settings.get(axis) for axis in rest))
         members.setdefault(tuple(settings.get(key) for key in keys), {})[pair] = run
-    labels = {} if by or found.sweep is None else {each.name: clean_text(each.label) for each in found.sweep.variants}
+    labels = {} if by else _list_labels(runs)
     groups = []
     for values, of_group in members.items():
         first = next(iter(of_group.values()))
         settings = dict(zip(keys, values, strict=True))
-        label = labels.get(first.variant or "") or make_label(settings) or first.name
+        label = labels.get((first.sweep, first.variant)) or make_label(settings) or first.name
         groups.append(Group(first.variant or first.name, label, settings, of_group))
-    return _name_apart(groups)
+    return _name_apart(groups if by else _add_titles(groups))
+
+
+def _list_labels(runs: Iterable[RunRecord]) -> dict[tuple[ComparedSweep | None, str | None], str]:
+    """What sweeps call their variants."""
+    sweeps = {run.sweep for run in runs if run.sweep is not None}
+    return {(sweep, each.name): clean_text(each.label) for sweep in sweeps for each in sweep.record.variants}
+
+
+def _add_titles(groups: list[Group]) -> list[Group]:
+    """The same groups, with the sweep's title in labels that several sweeps have."""
+    sweeps = [next(iter(group.runs.values())).sweep for group in groups]  # whose labels they have
+    count = Counter(label for _, label in {(sweep, group.label) for sweep, group in zip(sweeps, groups, strict=True)})
+    return [
+        group if sweep is None or count[group.label] == 1 else replace(group, label=f"{sweep.title}: {group.label}")
+        for sweep, group in zip(sweeps, groups, strict=True)
+    ]
 
 
 def find_axes(runs: Iterable[Mapping[str, Setting]]) -> tuple[str, ...]:
@@ -86,7 +113,7 @@ def find_axes(runs: Iterable[Mapping[str, Setting]]) -> tuple[str, ...]:
     return tuple(sorted(axes, key=lambda axis: (axis != PATTERN, order.index(axis))))
 
 
-def _list_axes(found: Collection, runs: Sequence[RunRecord]) -> tuple[str, ...]:
+def _list_axes(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     """The keys in which runs differ; the name of the variant too, where it tells apart what they do not."""
     axes = find_axes([run.settings for run in runs])
     distinct = {(run.seed, *(run.settings.get(axis) for axis in axes)) for run in runs}

@@ -1,7 +1,4 @@
-"""What a run's first convolution has learnt, beside its pattern. No TensorFlow: the weights are read from the file.
-
-Nothing of a run's start is kept, so kernels are shown as they are at the best epoch.
-"""
+"""A run's first convolution before its training and after, beside its pattern. No TensorFlow: files are read alone."""
 
 from __future__ import annotations
 
@@ -10,27 +7,57 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tiedexp.drawing import draw_kernels
+from tiedexp.drawing import draw_kernel_change, draw_kernels
 from tiedexp.errors import PatternError, RunError
 from tiedexp.patterns.grid import Pattern
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.records import Manifest
-from tiedexp.training.weights_file import read_array
-
-_TIED, _UNTIED = "layers/tied_conv2d/vars/0", "layers/conv2d/vars/0"
+from tiedexp.training.weights_file import FIRST_TIED, FIRST_UNTIED, read_array
 
 
-def draw_first_kernels(run: RunDirectory, title: str) -> bytes:
-    """A PNG of the first tied convolution, or of the first one of a model without.
+def draw_first_kernels(run: RunDirectory, title: str) -> tuple[bytes, str]:
+    """A PNG of the first tied convolution, or of the first one of a model without: before training and at its best.
+
+    Returns:
+        the picture, and why it shows no kernels of before training; empty if it does.
 
     Raises:
-        RunError: the pattern or the weights cannot be read; names the run.
+        RunError: the pattern or the learnt weights cannot be read; names the run.
     """
-    manifest = run.read_manifest()
+    manifest, epoch = run.read_manifest(), run.read_result_record().best_epoch
     pattern = find_first_pattern(manifest, run)
-    name = f"checkpoints/epoch-{run.read_result_record().best_epoch:04d}.weights.h5"
-    weights = np.array(read_array(run.inside(name), [_TIED if manifest.patterns else _UNTIED]), dtype=np.float64)
-    return draw_kernels(pattern, expand_kernel(pattern, weights, run), title)
+    name = FIRST_TIED if manifest.patterns else FIRST_UNTIED
+    weights = np.array(read_array(run.inside(f"checkpoints/epoch-{epoch:04d}.weights.h5"), [name]), dtype=np.float64)
+    after = expand_kernel(pattern, weights, run)
+    before, note = None, "Its kernels of before the training were not kept."
+    try:
+        before = read_initial_kernel(run, name, weights.shape)
+    except RunError as error:
+        note = f"Before training: not drawn: {error}"
+    if before is None:
+        return draw_kernels(pattern, after, title), note
+    names = ("before training", f"after epoch {epoch}, the best")
+    return draw_kernel_change(pattern, expand_kernel(pattern, before, run), after, title, names), ""
+
+
+def read_initial_kernel(run: RunDirectory, name: str, shape: tuple[int, ...]) -> npt.NDArray[Any] | None:
+    """What a run has kept of before its training; None if nothing, as older versions did.
+
+    Args:
+        run: the run.
+        name: the array in the file.
+        shape: that of the learnt weights.
+
+    Raises:
+        RunError: it cannot be read, or is of another shape.
+    """
+    path = run.initial_kernel
+    if not path.exists():
+        return None
+    weights = np.array(read_array(path, [name]), dtype=np.float64)
+    if weights.shape != shape:
+        raise RunError(f"{path} holds a kernel of shape {weights.shape}; the learnt one has {shape}")
+    return weights
 
 
 def find_first_pattern(manifest: Manifest, run: RunDirectory) -> Pattern:

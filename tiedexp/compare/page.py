@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from tiedexp.compare import plots
 from tiedexp.compare.figures import drawing_style, to_png, to_svg
 from tiedexp.compare.kernels import draw_first_kernels
+from tiedexp.compare.reading import RunRecord
 from tiedexp.compare.rendering import Column, find_style
-from tiedexp.compare.table import Comparison
+from tiedexp.compare.table import Comparison, Row
 from tiedexp.errors import RunError
 
 if TYPE_CHECKING:
@@ -107,13 +108,21 @@ def _draw(name: str, title: str, draw: Any, caption: str) -> Picture | None:
 
 
 def _draw_kernels(comparison: Comparison) -> Iterator[Picture]:
-    for number, (_, row) in enumerate(plots.choose_rows(comparison, MAX_KERNELS), 1):
-        run = next(iter(row.group.runs.values()))
+    rows = [row for _, row in plots.choose_rows(comparison, MAX_KERNELS)]
+    for number, (row, run) in enumerate(zip(rows, _choose_runs(rows), strict=True), 1):
         name, title = f"kernels-{number}", f"{row.label}, seed {run.seed}"
         try:
-            yield Picture(name, title, "", "", draw_first_kernels(run.run, title))
+            png, caption = draw_first_kernels(run.run, title)
         except RunError as error:
-            yield Picture(name, title, f"Not drawn: {error}", "", b"")
+            png, caption = b"", f"Not drawn: {error}"
+        yield Picture(name, title, caption, "", png)
+
+
+def _choose_runs(rows: Sequence[Row]) -> list[RunRecord]:
+    """A run of each row: of the first seed that all of them have, or else the first of the row."""
+    runs = [row.group.runs for row in rows]
+    common = next((pair for pair in runs[0] if all(pair in each for each in runs)), None) if runs else None
+    return [each[common] if common is not None else next(iter(each.values())) for each in runs]
 
 
 def build_page(comparison: Comparison, columns: Sequence[Column], pictures: Sequence[Picture], title: str) -> str:
@@ -146,9 +155,9 @@ def build_page(comparison: Comparison, columns: Sequence[Column], pictures: Sequ
 <div class="wide">{_build_table(comparison, columns)}</div>
 <ul class="notes">{notes}</ul>
 {"".join(map(_build_figure, figures))}
-<h2>First kernels by pattern</h2>
-<p>The pattern of the first tied convolution, and its kernels at the best epoch of one run. Runs keep nothing of their
-start, so there are no kernels of before the training.</p>
+<h2>Kernels before and after, by pattern</h2>
+<p>The first tied convolution of one run a variant, or the first convolution of a model without: its pattern, its
+kernels before the first step, and the same ones at the best epoch. The two have one scale, other pictures another.</p>
 <div class="grid">{"".join(map(_build_figure, kernels))}</div>
 <script>{_SCRIPT}</script>
 </body>
@@ -212,7 +221,7 @@ tr.baseline { font-weight: 600; } tbody tr:hover { background: color-mix(in srgb
 .dim { color: var(--faint); }
 .notes, figcaption, p { color: var(--faint); font-size: .88rem; }
 figure { margin: 0; } figure svg { max-width: 56rem; width: 100%; height: auto; display: block; }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(22rem, 1fr)); gap: 1rem; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 36rem), 1fr)); gap: 1rem; }
 img.paper { background: #fff; border-radius: 6px; max-width: 100%; border: 1px solid var(--line);
   box-sizing: border-box; }
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,21 @@ from tiedexp.runs.sweeps import SweepDirectory, SweepRecord
 METRICS = ("accuracy", "loss", "top5_accuracy", "calibration_error")
 
 _MAX_TEXT = 20_000  # characters of a setting; the longest is a grid of 127x127
+_MAX_TITLE = 24  # characters of a sweep's, of which the last tell more
 _MAX_COUNT = 2**53
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedSweep:
+    """A sweep that is compared; two of them are never equal.
+
+    Args:
+        title: its name, or its path where several have that name.
+        record: what its sweep.json says.
+    """
+
+    title: str
+    record: SweepRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +50,8 @@ class RunRecord:
         macs_dense: multiply-adds of one image, forward, every cell counted.
         macs_tied: the same, each group of tied cells counted once.
         epoch_seconds: mean time of an epoch, without the first, in which the model is compiled, if there are others.
-        variant: of the sweep, by its name; None of other runs.
+        variant: of its sweep, by its name; None of other runs.
+        sweep: that sweep.
     """
 
     run: RunDirectory
@@ -48,6 +64,7 @@ class RunRecord:
     macs_tied: int
     epoch_seconds: float
     variant: str | None = None
+    sweep: ComparedSweep | None = None
 
     @property
     def facts(self) -> dict[str, Setting]:
@@ -70,13 +87,13 @@ class Collection:
 
     Args:
         runs: the finished ones.
-        sweep: the record of the sweep that all of them are of; None if they are not of just one.
+        sweeps: those that were named.
         unfinished: how many are not finished, or, of a sweep, not even begun.
         left_out: a sentence for each that cannot be read, or is a copy of another.
     """
 
     runs: tuple[RunRecord, ...]
-    sweep: SweepRecord | None = None
+    sweeps: tuple[ComparedSweep, ...] = ()
     unfinished: int = 0
     left_out: tuple[str, ...] = ()
 
@@ -85,27 +102,27 @@ def read_runs(paths: Sequence[Path]) -> Collection:
     """Read the runs at or below some directories.
 
     Args:
-        paths: runs, directories of runs, or sweeps. One sweep alone is read as its sweep.json has it.
+        paths: runs, directories of runs, or sweeps, which are read as their sweep.json has them.
 
     Raises:
         RunError: a path without a run, a link that leads out of it, or a run named here that cannot be read.
     """
-    sweep = None
-    found: list[tuple[RunDirectory, str | None]]
-    if len(paths) == 1 and SweepDirectory.is_at(paths[0]):
-        directory = SweepDirectory(paths[0])
-        sweep = directory.read()
-        found = [(directory.run(planned), planned.variant) for planned in sweep.runs]
-    else:
-        found = [(run, None) for path in paths for run in _find_some(path)]
+    sweeps = _read_sweeps(paths)
+    found: list[tuple[RunDirectory, str | None, ComparedSweep | None]] = []
+    for path in dict.fromkeys(paths):
+        if path in sweeps:
+            directory, sweep = SweepDirectory(path), sweeps[path]
+            found += [(directory.run(planned), planned.variant, sweep) for planned in sweep.record.runs]
+        else:
+            found += [(run, None, None) for run in _find_some(path)]
     runs: dict[tuple[Any, ...], RunRecord] = {}
     left_out, unfinished = [], 0
-    for run, variant in found:
+    for run, variant, sweep_of_run in found:
         try:
             if not run.finished:
                 unfinished += 1
                 continue
-            record = read_run(run, variant)
+            record = read_run(run, variant, sweep_of_run)
         except RunError as error:
             if run.path in paths:
                 raise
@@ -114,10 +131,18 @@ def read_runs(paths: Sequence[Path]) -> Collection:
         first = runs.setdefault((record.name, record.seed, *record.settings.items()), record)
         if first is not record:
             left_out.append(f"{run.path} has the spec and seed of {first.run.path}, which is compared")
-    return Collection(tuple(runs.values()), sweep, unfinished, tuple(left_out))
+    return Collection(tuple(runs.values()), tuple(sweeps.values()), unfinished, tuple(left_out))
 
 
-def read_run(run: RunDirectory, variant: str | None = None) -> RunRecord:
+def _read_sweeps(paths: Sequence[Path]) -> dict[Path, ComparedSweep]:
+    """The sweeps among some directories."""
+    records = {path: SweepDirectory(path).read() for path in paths if SweepDirectory.is_at(path)}
+    names = Counter(record.name for record in records.values())
+    titles = {path: record.name if names[record.name] == 1 else str(path) for path, record in records.items()}
+    return {path: ComparedSweep(clean_text(titles[path][-_MAX_TITLE:]), record) for path, record in records.items()}
+
+
+def read_run(run: RunDirectory, variant: str | None = None, sweep: ComparedSweep | None = None) -> RunRecord:
     """Read a finished run.
 
     Raises:
@@ -138,7 +163,7 @@ def read_run(run: RunDirectory, variant: str | None = None) -> RunRecord:
     seconds = _find_epoch_seconds(run, result)
     if not all(0 <= number <= _MAX_COUNT for number in (*counts, *metrics.values(), result.epochs, seconds)):
         raise RunError(f"{run.path} is not as tiedexp writes it: a metric, weight or time that cannot be")
-    return RunRecord(run, name, seed, settings, metrics, *counts, seconds, variant)
+    return RunRecord(run, name, seed, settings, metrics, *counts, seconds, variant, sweep)
 
 
 def clean_text(text: str) -> str:

@@ -133,7 +133,7 @@ def build_comparison(
         found: where they are from.
         runs: those of them to compare.
         metric: `test/accuracy`, `validation/loss` and so on.
-        baseline: label or name of a variant; None for the sweep's, or the only untied one.
+        baseline: label or name of a variant; None for the sweeps', if they agree on one, or else the only untied one.
         by: the dotted keys that make a variant; all that differ if empty.
 
     Raises:
@@ -145,13 +145,12 @@ def build_comparison(
     known = sorted({key for run in runs for key in run.metrics})
     if metric not in known:
         raise SpecError(f"--metric {metric}: the runs have {', '.join(known)}")
-    groups = [group for group in group_runs(found, runs, by) if _values(group, metric)]
-    base = _find_baseline(found, groups, baseline)
+    groups = [group for group in group_runs(runs, by) if _values(group, metric)]
+    base = _find_baseline(groups, baseline)
     selection: str | None = f"validation/{metric.rpartition('/')[2]}"
     if not all(_values(group, str(selection)) for group in groups):
         selection = None
-    match = None if found.sweep is None else found.sweep.match
-    rows = [_build_row(group, base, metric, selection, match) for group in groups]
+    rows = [_build_row(group, base, metric, selection) for group in groups]
     rows = _correct(rows)
     rows = _mark_dominated(rows, selection or metric, by_selection=selection is not None)
     rows = _order(rows, selection or metric, by_selection=selection is not None)
@@ -165,7 +164,7 @@ def _values(group: Group, metric: str) -> dict[tuple[object, ...], float]:
     return {pair: run.metrics[metric] for pair, run in group.runs.items() if metric in run.metrics}
 
 
-def _find_baseline(found: Collection, groups: Sequence[Group], wanted: str | None) -> Group | None:
+def _find_baseline(groups: Sequence[Group], wanted: str | None) -> Group | None:
     if wanted is not None:
         fits = [group for group in groups if wanted in (group.label, group.name, *map(str, group.settings.values()))]
         if len(fits) != 1:
@@ -173,13 +172,14 @@ def _find_baseline(found: Collection, groups: Sequence[Group], wanted: str | Non
             labels = ", ".join(group.label for group in groups)
             raise SpecError(f"--baseline {wanted}: {problem}; there are {labels}")
         return fits[0]
-    if found.sweep is not None and found.sweep.baseline is not None:
-        return next((group for group in groups if group.name == found.sweep.baseline), None)
+    if any(sweep is not None and sweep.record.baseline is not None for group in groups for sweep in group.sweeps):
+        planned = [group for group in groups if group.is_planned_baseline]
+        return planned[0] if len(planned) == 1 else None
     untied = [group for group in groups if group.settings.get(PATTERN) in ("none", "full")]
     return untied[0] if len(untied) == 1 else None
 
 
-def _build_row(group: Group, base: Group | None, metric: str, selection: str | None, match: str | None) -> Row:
+def _build_row(group: Group, base: Group | None, metric: str, selection: str | None) -> Row:
     runs = group.runs.values()
     values = _values(group, metric)
     difference = budgets = None
@@ -188,7 +188,7 @@ def _build_row(group: Group, base: Group | None, metric: str, selection: str | N
         common = [pair for pair in values if pair in theirs]
         if common:
             difference = compare_pairs([values[pair] for pair in common], [theirs[pair] for pair in common])
-        budgets = _match_budgets(group, base, match)
+        budgets = _match_budgets(group, base)
     return Row(
         group=group,
         selection=None if selection is None else estimate_mean(list(_values(group, selection).values())),
@@ -204,15 +204,17 @@ def _build_row(group: Group, base: Group | None, metric: str, selection: str | N
     )
 
 
-def _match_budgets(group: Group, base: Group, match: str | None) -> tuple[str, ...]:
-    """In what two variants are equal, by counts; of the time only a sweep knows, for that of two runs is noise."""
+def _match_budgets(group: Group, base: Group) -> tuple[str, ...]:
+    """In what two variants are equal, by counts; of the time only their sweep knows, for that of two runs is noise."""
     counts = {"weights": "unique_weights", "macs": "macs_tied"}
     equal = []
     for budget, key in counts.items():
         ours, theirs = (fmean(getattr(run, key) for run in each.runs.values()) for each in (group, base))
         if abs(ours - theirs) <= TOLERANCE * theirs:
             equal.append(budget)
-    return (*equal, "time") if match == "time" else tuple(equal)
+    sweeps = group.sweeps | base.sweeps
+    is_timed = len(sweeps) == 1 and all(sweep is not None and sweep.record.match == "time" for sweep in sweeps)
+    return (*equal, "time") if is_timed else tuple(equal)
 
 
 def _correct(rows: Sequence[Row]) -> list[Row]:

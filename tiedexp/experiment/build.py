@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy.typing as npt
 
 from tiedexp.data.pipeline import Augmentation, Batches
 from tiedexp.data.sources import Dataset, Split, load_dataset, split_validation
@@ -17,6 +18,7 @@ from tiedexp.models.resnet import build_resnet
 from tiedexp.spec.schema import ExperimentSpec
 from tiedexp.training import optimizers
 from tiedexp.training.trainer import Trainer
+from tiedexp.training.weights_file import FIRST_TIED, FIRST_UNTIED
 
 if TYPE_CHECKING:
     from keras.optimizers.schedules import LearningRateSchedule
@@ -49,6 +51,20 @@ def build_model(plan: Plan, implementations: Mapping[str, Mapping[str, str]] | N
 def read_implementations(model: keras.Model) -> dict[str, dict[str, str]]:
     """Of every tied conv, by name, how it is computed."""
     return {layer.name: layer.choice.as_dict() for layer in model.layers if isinstance(layer, TiedConv2D)}
+
+
+def read_first_kernel(model: keras.Model) -> tuple[str, npt.NDArray[Any]]:
+    """The kernel of the first tied conv, or of the first conv of a model without, as a file of weights holds it.
+
+    Returns:
+        its name in the file; the free weights, (groups, in_channels, filters), or the untied kernel, (rows, cols,
+        in_channels, filters).
+    """
+    convs = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    tied = next((layer for layer in convs if isinstance(layer, TiedConv2D)), None)
+    if tied is None:
+        return FIRST_UNTIED, keras.ops.convert_to_numpy(convs[0].kernel)
+    return FIRST_TIED, keras.ops.convert_to_numpy(tied.free_kernel)
 
 
 def build_batches(spec: ExperimentSpec, train: Split, num_classes: int, mean: Any, std: Any) -> Batches:

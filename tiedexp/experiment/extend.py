@@ -90,6 +90,7 @@ def _seed(target: RunDirectory, spec: ExperimentSpec, parent: RunDirectory) -> N
     target.write_spec(dump_spec(spec))
     target.rewrite_metrics(parent.read_metrics())
     target.copy_series(parent)
+    target.copy_initial_kernel(parent)
     best, last = parent.read_result()["best_epoch"], parent.read_result()["epochs"]
     CheckpointStore(target.checkpoints).copy(CheckpointStore(parent.checkpoints), sorted({best, last}))
     manifest = parent.read_json("manifest.json")

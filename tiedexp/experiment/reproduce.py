@@ -20,7 +20,7 @@ from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.manifest import find_differences
 from tiedexp.spec.loading import load_spec
 from tiedexp.training.checkpoint import Checkpoint, CheckpointStore
-from tiedexp.training.weights_file import check_weights_file
+from tiedexp.training.weights_file import FIRST_TIED, FIRST_UNTIED, check_weights_file, read_array
 
 _MAX_DEPTH = 8  # of JSON, deeper than ours
 TIMES = ("seconds", "time", "images_per_second")
@@ -91,7 +91,8 @@ def reproduce_run(
     source = rerun_source(run, spec, data_dir)
     if locate_run(spec, root).path.resolve() == run.path.resolve():
         raise RunError(f"{root} is where the run itself is; --runs names another place")
-    _kept_checkpoints(run)  # what is missing is told now, not when all is trained
+    _kept_checkpoints(run)  # what is missing or damaged is told now, not when all is trained
+    _list_initial(run)
     again = run_experiment(
         spec,
         root=root,
@@ -117,6 +118,9 @@ def compare_runs(first: RunDirectory, second: RunDirectory) -> Reproduction:
     metrics = [dict(_list_metrics(run)) for run in (first, second)]
     ours = dict(_list_weights(second))
     weights = [dict(_list_weights(first, lambda path: check_weights_file(path, ours.values()))), ours]
+    initial = [_list_initial(run) for run in (first, second)]
+    if all(initial):  # older runs have none
+        weights = [{**kept, **start} for kept, start in zip(weights, initial, strict=True)]
     before, now = first.read_manifest(), second.read_manifest()
     machine = find_differences(before, now)
     if before.data.fingerprint != now.data.fingerprint:
@@ -182,6 +186,17 @@ def _kept_checkpoints(run: RunDirectory) -> list[Checkpoint]:
     """Those of the best and the last epoch; RunError if one is not there whole."""
     result, store = run.read_result(), CheckpointStore(run.checkpoints)
     return [store.of_epoch(epoch) for epoch in sorted({result["best_epoch"], result["epochs"]})]
+
+
+def _list_initial(run: RunDirectory) -> dict[str, npt.NDArray[Any]]:
+    """The kernel of before training; nothing of a run that has not kept it. RunError if it is damaged."""
+    if not run.initial_kernel.exists():
+        return {}
+    try:
+        values = read_array(run.initial_kernel, [FIRST_TIED, FIRST_UNTIED])
+    except RunError as error:
+        raise RunError(f"{error}; without that file all else can be compared") from None
+    return {"weights before training: the first kernel": np.array(values, dtype=np.float64)}
 
 
 def _list_weights(

@@ -24,6 +24,7 @@ from tiedexp.experiment.build import (
     build_schedule,
     build_trainer,
     load_splits,
+    read_first_kernel,
     read_implementations,
 )
 from tiedexp.experiment.limits import check_step_fits
@@ -42,6 +43,7 @@ from tiedexp.spec.schema import ExperimentSpec
 from tiedexp.training.checkpoint import Checkpoint, CheckpointStore, check_finite, load_weights, restore
 from tiedexp.training.devices import build_strategy, describe_devices, device_failures, set_up_process, uses_gpus
 from tiedexp.training.selection import BestEpoch, EarlyStopping
+from tiedexp.training.weights_file import MAX_VALUES, write_array
 
 if TYPE_CHECKING:
     from tiedexp.data.sources import Split
@@ -168,7 +170,9 @@ class ExperimentRun:
         checkpoint = self._find_checkpoint() if begun else None
         if checkpoint is None:
             self.run.clear()
+            self.run.remove_unfinished()
             self.run.write_json("manifest.json", self._manifest())
+            self._keep_first_kernel()
             rule = self.spec.training.early_stopping
             state = RunState(0, BestEpoch(), None if rule is None else EarlyStopping(**rule.model_dump()))
         else:
@@ -189,6 +193,12 @@ class ExperimentRun:
                 raise RunInterruptedError(f"interrupted in the test; {self._what_is_kept()}") from None
             except DivergenceError as error:
                 raise DivergenceError(f"the test of epoch {state.best.epoch}: {error}; {REMEDY}") from None
+
+    def _keep_first_kernel(self) -> None:
+        """Write what pictures set beside the kernel that is learnt, where that is small enough for a picture."""
+        name, kernel = read_first_kernel(self.model)
+        if kernel.size <= MAX_VALUES:
+            write_array(self.run.initial_kernel, name, kernel)
 
     def _find_checkpoint(self) -> Checkpoint | None:
         """The newest checkpoint whose best epoch can still be tested; the newest of all if there is no such.

@@ -1,11 +1,13 @@
 """A run on disk: where it is, what stands in it, and who may write.
 
     <root>/<name>-<digest>/seed-<n>/
-      spec.yaml  manifest.json  metrics.jsonl  checkpoints/  result.json  tensorboard/  log.txt  failure.json
+      spec.yaml  manifest.json  initial_kernel.h5  metrics.jsonl  checkpoints/  result.json  tensorboard/
+      log.txt  failure.json
 
 `result.json` is there if and only if the run finished; `failure.json` if it failed the last time; `log.txt` has what a
-run of a sweep printed. Whatever is read from a run directory stays inside it: a name
-that leads out, through a link, is refused, since run directories are passed around.
+run of a sweep printed; `initial_kernel.h5` has the kernel of one convolution before the first step. Whatever is read
+from a run directory stays inside it: a name that leads out, through a link, is refused, since run directories are
+passed around.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from tiedexp.atomic import remove_unfinished, write_text
+from tiedexp.atomic import remove_unfinished, replace_file, write_text
 from tiedexp.errors import RunError, RunLockedError
 from tiedexp.reading import find_inside, parse_json, read_json, read_start, read_text
 from tiedexp.runs.manifest import MANIFEST_FORMAT
@@ -36,7 +38,10 @@ MAX_LINE_BYTES = 2**16
 MAX_METRICS_BYTES = 64 * 2**20  # a line an epoch, of which there may be 100,000
 _HOLDER = re.compile(r"pid \d+ on [\w.-]+ since [\d :+-]+", re.ASCII)
 # In the order in which a run is cleared: a process that is killed meanwhile leaves a run that can go on, or start over.
-_OWN = ("result.json", "checkpoints", "metrics.jsonl", "failure.json", "tensorboard", "spec.yaml", "manifest.json")
+_OWN = (
+    "result.json", "checkpoints", "initial_kernel.h5", "metrics.jsonl", "failure.json", "tensorboard", "spec.yaml",
+    "manifest.json",
+)  # fmt: skip
 
 
 def find_runs_root(root: Path | None) -> Path:
@@ -87,6 +92,14 @@ class RunDirectory:
     def tensorboard(self) -> Path:
         """The directory of the event files."""
         return self.inside("tensorboard")
+
+    @property
+    def initial_kernel(self) -> Path:
+        """The kernel of the first tied convolution, or of the first one without, as it was before the first step.
+
+        It is not there in a run of an older tiedexp, nor where the kernel is too large for a picture.
+        """
+        return self.inside("initial_kernel.h5")
 
     @property
     def spec(self) -> Path:
@@ -239,6 +252,12 @@ class RunDirectory:
                 if path.is_file() and not path.is_symlink():
                     (self.tensorboard / split).mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(path, self.tensorboard / split / path.name)
+
+    def copy_initial_kernel(self, other: RunDirectory) -> None:
+        """Take the kernel of before training over from another run, if that has it."""
+        if other.initial_kernel.is_file():
+            with replace_file(self.initial_kernel) as unfinished:
+                shutil.copyfile(other.initial_kernel, unfinished)
 
     def remove_unfinished(self) -> None:
         """Delete what a process that was killed was about to write; only under the lock."""

@@ -8,6 +8,7 @@ with little memory and time.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -20,9 +21,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tiedexp.atomic import replace_file
 from tiedexp.errors import RunError
 
 MAX_VALUES = 2**18  # of an array that is read
+# What Keras calls the kernel of a model's first tied convolution, and that of its first untied one.
+FIRST_TIED, FIRST_UNTIED = "layers/tied_conv2d/vars/0", "layers/conv2d/vars/0"
 _MAX_DEPTH = 16  # layers/NAME/.../vars/0
 _MAX_MEMORY = 512 * 2**20
 _MAX_SECONDS = 60
@@ -55,6 +59,23 @@ def read_array(path: Path, names: Sequence[str]) -> list[Any]:
     """
     values: list[Any] = json.loads(_look(path, {"read": list(names)}))
     return values
+
+
+def write_array(path: Path, name: str, values: Any) -> None:
+    """Make or replace a file of weights with one array in it, which `read_array` reads.
+
+    Args:
+        path: the HDF5 file; its directory exists.
+        name: what the array is called.
+        values: the array.
+    """
+    import h5py
+
+    stored = io.BytesIO()  # not the file: HDF5 writing to a disk that is full ends the process
+    with h5py.File(stored, "w") as file:
+        file[name] = values
+    with replace_file(path) as unfinished:
+        unfinished.write_bytes(stored.getvalue())
 
 
 def _look(path: Path, task: Mapping[str, Any]) -> str:
