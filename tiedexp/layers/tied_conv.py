@@ -41,7 +41,8 @@ class TiedConv2D(TiedKernel, keras.layers.Conv2D):
             with one weight a group (see `tiedexp.patterns.factoring`); "auto" chooses what is fastest at the layer's
             sizes, for output, input gradient and weight gradient apart. A mapping of the fields of
             `tiedexp.patterns.choosing.Choice` fixes each. All agree to rounding. With `groups` above 1 the kernel is
-            always expanded.
+            always expanded. Where "native" is chosen, a SavedModel of the layer has an operation that only this
+            package knows; one of "expand", or of `to_conv2d`, has none.
         **kwargs: as `keras.layers.Conv2D`: strides, padding, data_format, dilation_rate, groups, activation, ...
 
     Input shape:
