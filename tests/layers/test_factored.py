@@ -249,6 +249,15 @@ def test_any_image_size_with_strides() -> None:
             assert_close(run(images), step(theirs, images), 1e-5)
 
 
+@pytest.mark.parametrize("choice", WAYS, ids=lambda choice: f"{choice} of the {choice.weight_gradient_of}")
+def test_a_mapping_with_strides(choice: Choice) -> None:
+    """What cannot be with strides, the input gradient from sums of the output's, is computed with the kernel."""
+    images = tf.random.stateless_normal((3, 11, 10, 16), (0, 1))
+    ours, theirs = build_pair(choice, images, strides=(2, 1))
+    assert ours.choice.forward == choice.forward
+    assert_close(step(ours, images), step(theirs, images), 1e-5)
+
+
 @pytest.mark.parametrize("choice", WAYS, ids=str)
 def test_second_order_gradients(choice: Choice) -> None:
     """Of a gradient penalty, for images and weights, in float64."""

@@ -128,7 +128,15 @@ def test_groups_of_channels_are_expanded_or_compiled() -> None:
     assert list_forward(ROW, size, native=True) == [NATIVE, "expand"]
     assert choose(ROW, size, native=True) == Choice(NATIVE, NATIVE, NATIVE)
     assert choose(ROW, replace(size, strides=(2, 2)), native=True).input_gradient == "expand"
-    assert Choice("boxes", "sums", NATIVE).without_images() == Choice("expand", "expand", NATIVE)
+
+
+def test_a_choice_fits_a_size() -> None:
+    shared = Choice("boxes", "sums", "sums", "output")
+    assert shared.fit(SIZE) == shared
+    assert Choice("boxes", "sums", NATIVE).fit(replace(SIZE, groups=2)) == Choice("expand", "expand", NATIVE)
+    strides = replace(SIZE, strides=(2, 1))  # what spreads out the output's gradient
+    assert shared.fit(strides) == Choice("boxes", "expand", "expand")
+    assert Choice(NATIVE, NATIVE, NATIVE).fit(strides) == Choice(NATIVE, "expand", NATIVE)
 
 
 def test_a_group_has_its_own_channels_alone() -> None:

@@ -68,8 +68,7 @@ def choose_implementation(
     """
     pattern = convolution.pattern
     if not isinstance(implementation, str):
-        choice = Choice.of(implementation, pattern)
-        return choice if size.groups == 1 else choice.without_images()
+        return Choice.of(implementation, pattern).fit(size)
     native = is_available(dtype)
     if implementation != "auto":
         return choose(pattern, size, implementation, native)

@@ -162,10 +162,18 @@ class Choice:
         """Whether nothing is factored."""
         return self.forward == self.input_gradient == self.weight_gradient == EXPAND
 
-    def without_images(self) -> Choice:
-        """The same with the expanded kernel in place of sum images in memory, which know no groups of channels."""
-        ways = (self.forward, self.input_gradient, self.weight_gradient)
-        return Choice(*(way if way == NATIVE else EXPAND for way in ways))
+    def fit(self, size: ConvSize) -> Choice:
+        """The same with the expanded kernel in place of what cannot be at a size."""
+        fields = self.as_dict()
+        if size.groups > 1:  # sum images in memory know none
+            fields.update(
+                (key, EXPAND) for key in ("forward", "input_gradient", "weight_gradient") if fields[key] != NATIVE
+            )
+        if not can_factor_backward(size):
+            fields["input_gradient"] = EXPAND
+            if self.weight_gradient_of == "output":
+                fields.update(weight_gradient=EXPAND, weight_gradient_of="input")
+        return Choice(**fields)
 
     def __str__(self) -> str:
         if self.forward == self.input_gradient == self.weight_gradient:
