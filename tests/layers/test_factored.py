@@ -33,13 +33,16 @@ OPTIONS = [
     {"padding": "valid", "strides": (3, 3)},
     {"padding": "same", "dilation": (2, 2)},
     {"padding": "valid", "dilation": (1, 2)},
+    {"padding": "same", "groups": 3},
+    {"padding": "valid", "groups": 2, "strides": (2, 3)},
+    {"padding": "same", "groups": 2, "dilation": (2, 1)},
 ]
 
 
 def ways(pattern: Pattern, **options: object) -> list[Choice]:
     """Every way forward, and every way back."""
-    strides = options.get("strides", (1, 1))
-    size = ConvSize(2, (9, 11), (9, 11), 3, 4, strides=strides)  # type: ignore[arg-type]
+    strides, groups = options.get("strides", (1, 1)), options.get("groups", 1)
+    size = ConvSize(2, (9, 11), (9, 11), 6, 12, strides=strides, groups=groups)  # type: ignore[arg-type]
     forward = [Choice(forward=name) for name in list_forward(pattern, size, native=True)]
     return [*forward, *list_backward(pattern, size, native=True)]
 
@@ -47,17 +50,22 @@ def ways(pattern: Pattern, **options: object) -> list[Choice]:
 def dense_results(
     pattern: Pattern, images: np.ndarray, free: np.ndarray, upstream: np.ndarray, gradient: str, **options: object
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients by automatic differentiation of TensorFlow's convolution with the expanded kernel."""
+    """Gradients by automatic differentiation of TensorFlow's convolution with the expanded kernel, group by group."""
     images_, kernel = tf.constant(images), tf.constant(pattern.expand(free))
+    groups = options.get("groups", 1)
     with tf.GradientTape() as tape:
         tape.watch((images_, kernel))
-        output = tf.nn.convolution(
-            images_,
-            kernel,
-            options.get("strides", (1, 1)),
-            str(options["padding"]).upper(),
-            dilations=options.get("dilation", (1, 1)),
-        )
+        outputs = [
+            tf.nn.convolution(
+                part,
+                filters,
+                options.get("strides", (1, 1)),
+                str(options["padding"]).upper(),
+                dilations=options.get("dilation", (1, 1)),
+            )
+            for part, filters in zip(tf.split(images_, groups, -1), tf.split(kernel, groups, -1), strict=True)
+        ]
+        output = tf.concat(outputs, -1)
     of_images, of_kernel = tape.gradient(output, (images_, kernel), tf.constant(upstream))
     of_free = pattern.collapse(of_kernel.numpy())
     if gradient == "mean":
@@ -74,10 +82,13 @@ def check(
     **options: object,
 ) -> None:
     rng = np.random.default_rng(0)
-    images, free = rng.normal(size=shape), rng.normal(size=(pattern.num_groups, shape[-1], 4))
+    groups = options.get("groups", 1)
+    images = rng.normal(size=(*shape[:-1], shape[-1] * groups))  # type: ignore[operator]
+    free = rng.normal(size=(pattern.num_groups, shape[-1], 4 * groups))  # type: ignore[operator]
     expected = numpy_conv(images, pattern.expand(free), **options)
     upstream = rng.normal(size=expected.shape)
-    convolution = TiedConvolution(pattern, choice, gradient=gradient, **options)  # type: ignore[arg-type]
+    arguments = {name: value for name, value in options.items() if name != "groups"}
+    convolution = TiedConvolution(pattern, choice, gradient=gradient, **arguments)  # type: ignore[arg-type]
     images_, free_ = tf.constant(images), tf.constant(free)
     with tf.GradientTape() as tape:
         tape.watch((images_, free_))
@@ -238,6 +249,15 @@ def test_any_image_size_with_strides() -> None:
             assert_close(run(images), step(theirs, images), 1e-5)
 
 
+@pytest.mark.parametrize("choice", WAYS, ids=lambda choice: f"{choice} of the {choice.weight_gradient_of}")
+def test_a_mapping_with_strides(choice: Choice) -> None:
+    """What cannot be with strides, the input gradient from sums of the output's, is computed with the kernel."""
+    images = tf.random.stateless_normal((3, 11, 10, 16), (0, 1))
+    ours, theirs = build_pair(choice, images, strides=(2, 1))
+    assert ours.choice.forward == choice.forward
+    assert_close(step(ours, images), step(theirs, images), 1e-5)
+
+
 @pytest.mark.parametrize("choice", WAYS, ids=str)
 def test_second_order_gradients(choice: Choice) -> None:
     """Of a gradient penalty, for images and weights, in float64."""
@@ -254,13 +274,6 @@ def test_second_order_gradients(choice: Choice) -> None:
             penalty = tf.add_n([tf.reduce_sum(gradient**2) for gradient in first])
         results.append(outer.gradient(penalty, [images, *weights]))
     assert_close(results[0], results[1], 1e-10)
-
-
-def test_groups_of_channels_are_expanded() -> None:
-    layer = TiedConv2D(4, "row", 3, groups=2, implementation="factored")
-    layer.build((None, 8, 8, 4))
-    assert layer.choice.is_expanded
-    assert layer(np.ones((1, 8, 8, 4), "float32")).shape == (1, 6, 6, 4)
 
 
 def test_config_keeps_the_choice() -> None:

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from tiedexp.layers import measuring
 from tiedexp.layers.tied_conv import TiedConv2D
-from tiedexp.patterns.choosing import Choice
+from tiedexp.native.compiler import find_compiler
+from tiedexp.patterns.choosing import NATIVE, Choice
 
 SHAPE = (16, 16, 16, 64)  # large enough that a measurement is worth its time
 
@@ -132,6 +133,14 @@ def test_the_clock(cache: Path) -> None:
     choice = build().choice
     assert Choice.of(choice.as_dict(), TiedConv2D(1, "block", 5).pattern) == choice
     assert cache.is_file()
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
+def test_the_clock_with_groups_of_channels(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "is_available", lambda dtype: True)
+    monkeypatch.setattr(measuring, "CLOSE", 100.0)  # whatever the estimate says
+    assert build(groups=4).choice.forward in ("expand", NATIVE)
+    assert "groups=4" in next(iter(json.loads(cache.read_text())))
 
 
 def test_the_dense_way_is_left_only_for_a_clearly_faster_one(monkeypatch: pytest.MonkeyPatch) -> None:

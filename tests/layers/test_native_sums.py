@@ -35,7 +35,7 @@ PATTERNS = {
     "hashed": Pattern.of({"preset": "hashed", "groups": 9}, 7),
     "signed": Pattern.parse("AB-A/.CC/-BBA/C.-C"),
 }
-# (batch, rows, cols, channels, filters)
+# (batch, rows, cols, channels, filters), the latter two of a group
 SIZES = {
     "one row at a time": (1, 6, 200, 96, 16),
     "several rows": (2, 33, 40, 32, 8),
@@ -49,14 +49,14 @@ SIZES = {
 
 
 def run(
-    pattern: Pattern, choice: Choice, size: tuple[int, ...], dtype: str = "float64", seed: int = 0
+    pattern: Pattern, choice: Choice, size: tuple[int, ...], dtype: str = "float64", groups: int = 1
 ) -> list[np.ndarray]:
     """Output and both gradients of a layer, as one computes them."""
     batch, rows, cols, channels, filters = size
-    rng = np.random.default_rng(seed)
-    images = tf.constant(rng.normal(size=(batch, rows, cols, channels)), dtype)
-    free = tf.constant(rng.normal(size=(pattern.num_groups, channels, filters)), dtype)
-    upstream = tf.constant(rng.normal(size=(batch, rows, cols, filters)), dtype)
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.normal(size=(batch, rows, cols, channels * groups)), dtype)
+    free = tf.constant(rng.normal(size=(pattern.num_groups, channels, filters * groups)), dtype)
+    upstream = tf.constant(rng.normal(size=(batch, rows, cols, filters * groups)), dtype)
     convolution = TiedConvolution(pattern, choice, padding="same")
     with tf.GradientTape() as tape:
         tape.watch((images, free))
@@ -86,22 +86,33 @@ def test_equals_the_dense_convolution(name: str, size: tuple[int, ...]) -> None:
 @given(
     name=st.sampled_from(list(PATTERNS)),
     size=st.tuples(st.integers(1, 5), st.integers(1, 20), st.integers(1, 20), st.integers(1, 40), st.integers(1, 70)),
+    groups=st.integers(1, 3),
 )
-def test_any_size(name: str, size: tuple[int, ...]) -> None:
-    assert_close(run(PATTERNS[name], ALL, size), run(PATTERNS[name], Choice(), size), 1e-12)
+def test_any_size(name: str, size: tuple[int, ...], groups: int) -> None:
+    ours, theirs = (run(PATTERNS[name], choice, size, groups=groups) for choice in (ALL, Choice()))
+    assert_close(ours, theirs, 1e-12)
 
 
+@pytest.mark.parametrize("size", SIZES.values(), ids=list(SIZES))
+def test_groups_of_channels(size: tuple[int, ...]) -> None:
+    """As many convolutions, of their own channels."""
+    ours = run(PATTERNS["signed"], ALL, size, groups=2)
+    assert_close(ours, run(PATTERNS["signed"], Choice(), size, groups=2), 1e-12)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
-def test_any_number_of_threads(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_number_of_threads(threads: int, groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: threads)
-    size = (5, 12, 11, 20, 24)
-    assert_close(run(PATTERNS["block"], ALL, size), run(PATTERNS["block"], Choice(), size), 1e-12)
+    ours, theirs = (run(PATTERNS["block"], choice, (5, 12, 11, 20, 24), groups=groups) for choice in (ALL, Choice()))
+    assert_close(ours, theirs, 1e-12)
 
 
-def test_the_same_to_the_last_bit() -> None:
-    first = run(PATTERNS["hashed"], ALL, (9, 14, 14, 24, 40), "float32")
-    for _ in range(5):
-        for a, b in zip(first, run(PATTERNS["hashed"], ALL, (9, 14, 14, 24, 40), "float32"), strict=True):
+@pytest.mark.parametrize("groups", [1, 3])
+def test_the_same_to_the_last_bit(groups: int) -> None:
+    first, *others = (run(PATTERNS["hashed"], ALL, (9, 14, 14, 24, 40), "float32", groups) for _ in range(6))
+    for other in others:
+        for a, b in zip(first, other, strict=True):
             np.testing.assert_array_equal(a, b)
 
 
@@ -186,8 +197,8 @@ def test_a_damaged_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("weights", "other", "message"),
     [
-        ((9, 3, 4), (2, 8, 8, 5), r"weights are \(taps, channels, filters\)"),
-        ((8, 2, 4), (2, 8, 8, 5), r"weights are \(taps, channels, filters\)"),
+        ((9, 3, 4), (2, 8, 8, 5), r"weights are \(taps, channels // groups, filters\)"),
+        ((8, 2, 4), (2, 8, 8, 5), r"weights are \(taps, channels // groups, filters\)"),
         ((9, 2), (2, 8, 8), "must have . axes"),
         ((9, 2, 4), (2, 7, 8, 5), r"upstream is \(batch, rows, cols, filters\) of the output"),
     ],
@@ -220,3 +231,11 @@ def test_with_fewer_registers(processor: str, tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob("tiedexp/*.so"))
+
+
+def test_groups_must_divide_channels_and_filters() -> None:
+    factoring, window = find_factoring(PATTERNS["block"], NATIVE), Window((2, 2), (8, 8))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="multiples of the groups"):
+        NativeSums(factoring, tf.ones((2, 8, 8, 4)), window, 3).convolve(tf.ones((9, 1, 6)))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="multiples of the groups"):
+        NativeSums(factoring, tf.ones((2, 8, 8, 6)), window, 3).correlate(tf.ones((2, 8, 8, 4)))

@@ -133,11 +133,36 @@ def test_with_strides_the_input_gradient_is_dense() -> None:
     assert (choice.weight_gradient, choice.weight_gradient_of) == ("boxes", "input")
 
 
-def test_groups_of_channels_are_expanded() -> None:
+def test_groups_of_channels_are_expanded_or_compiled() -> None:
     size = replace(SIZE, groups=2)
     assert list_forward(ROW, size) == ["expand"]
     assert list_backward(ROW, size) == [Choice()]
     assert choose(ROW, size, "factored").is_expanded
+    assert list_forward(ROW, size, native=True) == [NATIVE, "expand"]
+    assert choose(ROW, size, native=True) == Choice(NATIVE, NATIVE, NATIVE)
+    assert choose(ROW, replace(size, strides=(2, 2)), native=True).input_gradient == "expand"
+
+
+def test_a_choice_fits_a_size() -> None:
+    shared = Choice("boxes", "sums", "sums", "output")
+    assert shared.fit(SIZE) == shared
+    assert Choice("boxes", "sums", NATIVE).fit(replace(SIZE, groups=2)) == Choice("expand", "expand", NATIVE)
+    strides = replace(SIZE, strides=(2, 1))  # what spreads out the output's gradient
+    assert shared.fit(strides) == Choice("boxes", "expand", "expand")
+    assert Choice(NATIVE, NATIVE, NATIVE).fit(strides) == Choice(NATIVE, "expand", NATIVE)
+
+
+def test_a_group_has_its_own_channels_alone() -> None:
+    for name in ("expand", NATIVE):
+        whole, half = (estimate_forward(ROW, replace(SIZE, groups=groups), name) for groups in (1, 2))
+        assert half.multiplications == whole.multiplications / 2
+        assert 0.5 * whole.cost < half.cost < whole.cost
+
+
+def test_many_groups_of_channels_are_expanded() -> None:
+    """Vectors are nearly empty, and each group is started for every pixel."""
+    assert not choose(ROW, replace(SIZE, groups=4), native=True).is_expanded
+    assert choose(Pattern.preset("block", 5), replace(SIZE, groups=32), native=True).is_expanded
 
 
 def test_lists_are_sorted() -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tiedexp.layers.expanded import ExpandedConvolution
 from tiedexp.layers.factored import Window, build_sum_images, find_size, maximum
 from tiedexp.layers.native_sums import NativeSums, can_run
 from tiedexp.layers.tied_kernel import expand_kernel
@@ -31,6 +32,9 @@ from tiedexp.patterns.grid import Pattern
 @dataclass(frozen=True)
 class TiedConvolution:
     """A tied convolution of images (batch, rows, cols, channels) without bias.
+
+    The groups of channels follow from the shapes of images and free weights. Only the expanded kernel and compiled code
+    know more than one.
 
     Args:
         pattern: how the kernel is tied.
@@ -48,7 +52,7 @@ class TiedConvolution:
     gradient: str = "sum"
 
     def __call__(self, images: Any, free: Any) -> Any:
-        """Free weights (groups, channels, filters) and images to the output."""
+        """Free weights (groups, channels // groups of channels, filters) and images to the output."""
 
         @tf.custom_gradient
         def convolve(images: Any, free: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
@@ -60,11 +64,12 @@ class TiedConvolution:
         """The output, without the gradient."""
         way = _resolve(self.choice.forward, images)
         if way == EXPAND:
-            return self._dense(images, expand_kernel(free, self.pattern))
+            return self._expanded()(images, expand_kernel(free, self.pattern))
         factoring = find_factoring(self.pattern, way)
         weights = _mix(factoring, free)
         if way == NATIVE:
-            return NativeSums(factoring, images, self._window(images)).convolve(weights)
+            groups = _count_groups(images, free)
+            return NativeSums(factoring, images, self._window(images), groups).convolve(weights)
         outputs: list[Any] = []
         for (part,) in _parts([images], outputs):
             outputs.append(build_sum_images(factoring, part, self._window(part)).convolve(weights))
@@ -74,7 +79,7 @@ class TiedConvolution:
         """The gradients with respect to images and free weights, given that of the output."""
         of_images, of_free = self._factored_gradients(images, free, upstream)
         if _resolve(self.choice.weight_gradient, images) == NATIVE:
-            of_free = self._native_weight_gradient(images, upstream)
+            of_free = self._native_weight_gradient(images, free, upstream)
         if _resolve(self.choice.input_gradient, images) == NATIVE:
             of_images = self._native_input_gradient(images, free, upstream)
         if of_images is None or of_free is None:
@@ -88,12 +93,14 @@ class TiedConvolution:
 
     def _native_input_gradient(self, images: Any, free: Any, upstream: Any) -> Any:
         factoring = find_rotated_factoring(self.pattern, NATIVE)
-        weights = tf.transpose(_mix(factoring, free), (0, 2, 1))
-        return NativeSums(factoring, upstream, self._turned_window(images)).convolve(weights)
+        groups = _count_groups(images, free)
+        weights = _swap_channels(_mix(factoring, free), groups)
+        return NativeSums(factoring, upstream, self._turned_window(images), groups).convolve(weights)
 
-    def _native_weight_gradient(self, images: Any, upstream: Any) -> Any:
+    def _native_weight_gradient(self, images: Any, free: Any, upstream: Any) -> Any:
         factoring = find_factoring(self.pattern, NATIVE)
-        return _unmix(factoring, NativeSums(factoring, images, self._window(images)).correlate(upstream))
+        sums = NativeSums(factoring, images, self._window(images), _count_groups(images, free))
+        return _unmix(factoring, sums.correlate(upstream))
 
     def _factored_gradients(self, images: Any, free: Any, upstream: Any) -> tuple[Any, Any]:
         """Those of the two gradients that are computed from sum images in memory; None for the others."""
@@ -130,35 +137,19 @@ class TiedConvolution:
             None if of_weights is None else _unmix(of_weights, taps_gradient),
         )
 
-    def _dense(self, images: Any, kernel: Any) -> Any:
-        padding = self.padding.upper()
-        return tf.nn.convolution(images, kernel, self.strides, padding, dilations=self.dilation)
-
     def _dense_gradients(
         self, images: Any, free: Any, upstream: Any, of_images: bool, of_free: bool
     ) -> tuple[Any, Any]:
         kernel = expand_kernel(free, self.pattern)
-        images_gradient = kernel_gradient = None
-        if self.dilation == (1, 1):
-            options = {"strides": [1, *self.strides, 1], "padding": self.padding.upper()}
-            if of_images:
-                images_gradient = tf.raw_ops.Conv2DBackpropInput(
-                    input_sizes=tf.shape(images), filter=kernel, out_backprop=upstream, **options
-                )
-            if of_free:
-                kernel_gradient = tf.raw_ops.Conv2DBackpropFilter(
-                    input=images, filter_sizes=tf.shape(kernel), out_backprop=upstream, **options
-                )
-        else:  # off a GPU those know no dilation, and `tf.nn.convolution` finds a way around
-            with tf.GradientTape() as tape:
-                tape.watch((images, kernel))
-                output = self._dense(images, kernel)
-            images_gradient, kernel_gradient = tape.gradient(output, (images, kernel), upstream)
-        if kernel_gradient is None:
+        images_gradient, kernel_gradient = self._expanded().gradients(images, kernel, upstream, of_images, of_free)
+        if not of_free:
             return images_gradient, None
         flat = tf.reshape(kernel_gradient, (self.pattern.index.size, -1))
         groups = tf.matmul(tf.constant(self.pattern.matrix.T, flat.dtype), flat)
         return images_gradient, tf.reshape(groups, free.shape)
+
+    def _expanded(self) -> ExpandedConvolution:
+        return ExpandedConvolution(self.strides, self.dilation, self.padding)
 
     def _window(self, images: Any) -> Window:
         before, output = [], []
@@ -183,6 +174,20 @@ class TiedConvolution:
 
     def _extent(self, axis: int) -> int:
         return (self.pattern.shape[axis] - 1) * self.dilation[axis] + 1
+
+
+def _count_groups(images: Any, free: Any) -> int:
+    """Groups of channels."""
+    return int(images.shape[-1]) // int(free.shape[1])
+
+
+def _swap_channels(weights: Any, groups: int) -> Any:
+    """Weights (taps, channels // groups, filters) to (taps, filters // groups, channels), for the input gradient."""
+    if groups == 1:
+        return tf.transpose(weights, (0, 2, 1))
+    taps, channels, filters = weights.shape
+    apart = tf.reshape(weights, (taps, channels, groups, filters // groups))
+    return tf.reshape(tf.transpose(apart, (0, 3, 2, 1)), (taps, filters // groups, channels * groups))
 
 
 def _resolve(way: str, images: Any) -> str:

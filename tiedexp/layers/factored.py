@@ -46,20 +46,24 @@ class Window:
 
 
 class SumImages(ABC):
-    """The sum images of one tensor, (batch, rows, cols, channels)."""
+    """The sum images of one tensor, (batch, rows, cols, channels).
 
-    def __init__(self, factoring: Factoring, image: Any, window: Window):
+    With groups of channels, each group's filters, which lie one after the other, read its channels alone.
+    """
+
+    def __init__(self, factoring: Factoring, image: Any, window: Window, groups: int = 1):
         self.factoring = factoring
         self.image = image
         self.window = window
+        self.groups = groups
 
     @abstractmethod
     def convolve(self, weights: Any) -> Any:
-        """Taps' weights (taps, channels, filters) to the output, (batch, *output_size, filters)."""
+        """Taps' weights (taps, channels // groups, filters) to the output, (batch, *output_size, filters)."""
 
     @abstractmethod
     def correlate(self, other: Any) -> Any:
-        """The gradient of `convolve` for its weights, given that of its output: (taps, channels, filters)."""
+        """The gradient of `convolve` for its weights, given that of its output: (taps, channels // groups, filters)."""
 
 
 def build_sum_images(factoring: Factoring, image: Any, window: Window) -> SumImages:
@@ -70,7 +74,7 @@ def build_sum_images(factoring: Factoring, image: Any, window: Window) -> SumIma
 
 
 class BoxImages(SumImages):
-    """Images by pooling, taps by convolution."""
+    """Images by pooling, taps by convolution; of one group of channels."""
 
     def __init__(self, factoring: Factoring, image: Any, window: Window):
         super().__init__(factoring, image, window)
@@ -154,10 +158,10 @@ class BoxImages(SumImages):
 
 
 class PixelSums(SumImages):
-    """Images as sums of shifted lists of pixels, taps by one matrix product."""
+    """Images as sums of shifted lists of pixels, taps by one matrix product, with groups of channels one a group."""
 
-    def __init__(self, factoring: Factoring, image: Any, window: Window):
-        super().__init__(factoring, image, window)
+    def __init__(self, factoring: Factoring, image: Any, window: Window, groups: int = 1):
+        super().__init__(factoring, image, window, groups)
         self._plane = self._plane_size()
 
     def _plane_size(self) -> tuple[Any, Any]:
@@ -223,17 +227,27 @@ class PixelSums(SumImages):
 
     def convolve(self, weights: Any) -> Any:
         taps, channels, filters = weights.shape
-        output = tf.matmul(self._side_by_side, tf.reshape(weights, (taps * channels, filters)))
+        if self.groups == 1:
+            output = tf.matmul(self._side_by_side, tf.reshape(weights, (taps * channels, filters)))
+        else:
+            weights = tf.reshape(weights, (taps, channels, self.groups, filters // self.groups))
+            pixels = tf.reshape(self._side_by_side, (-1, taps, self.groups, channels))
+            output = tf.reshape(tf.einsum("ptgc,tcgf->pgf", pixels, weights), (-1, filters))
         if self.window.strides == (1, 1):
             return self._crop(output)
         return tf.reshape(output, (-1, *self.window.output_size, filters))
 
     def correlate(self, other: Any) -> Any:
-        taps, channels, filters = len(self.factoring.taps), self.image.shape[-1], other.shape[-1]
+        taps, channels, filters = len(self.factoring.taps), self.image.shape[-1] // self.groups, other.shape[-1]
         if self.window.strides == (1, 1):  # what lies outside the output meets zeros
             rows, cols = (self._plane[axis] - self.window.output_size[axis] for axis in (0, 1))
             other = tf.pad(other, [[0, 0], [0, rows], [0, cols], [0, 0]])
-        product = tf.matmul(self._side_by_side, tf.reshape(other, (-1, filters)), transpose_a=True)
+        if self.groups == 1:
+            product = tf.matmul(self._side_by_side, tf.reshape(other, (-1, filters)), transpose_a=True)
+        else:
+            other = tf.reshape(other, (-1, self.groups, filters // self.groups))
+            pixels = tf.reshape(self._side_by_side, (-1, taps, self.groups, channels))
+            product = tf.einsum("ptgc,pgf->tcgf", pixels, other)
         return tf.reshape(product, (taps, channels, filters))
 
 

@@ -68,10 +68,9 @@ def choose_implementation(
     """
     pattern = convolution.pattern
     if not isinstance(implementation, str):
-        choice = Choice.of(implementation, pattern)
-        return choice if size.groups == 1 else Choice()
+        return Choice.of(implementation, pattern).fit(size)
     native = is_available(dtype)
-    if size.groups > 1 or implementation != "auto":
+    if implementation != "auto":
         return choose(pattern, size, implementation, native)
     estimated = choose(pattern, size, native=native)
     if not _may_measure():
@@ -110,7 +109,7 @@ def _measure(
     with tf.init_scope():
         images = tf.random.stateless_normal((batch, *size.input_size, size.in_channels), (0, 1), dtype=dtype)
         upstream = tf.random.stateless_normal((batch, *size.output_size, size.filters), (0, 2), dtype=dtype)
-        weights = (convolution.pattern.num_groups, size.in_channels, size.filters)
+        weights = (convolution.pattern.num_groups, size.in_channels // size.groups, size.filters)
         free = tf.random.stateless_normal(weights, (0, 3), dtype=dtype)
 
         def run_forward(name: str) -> Any:

@@ -1,7 +1,7 @@
 """A tied convolution by the compiled operations of `tiedexp.native`, which never write a sum image to memory.
 
-They serve any factoring, strides and dilation, in float32 and float64, on CPUs. XLA does not know them, nor does a
-machine without a C++ compiler: `can_run` says so, and the expanded kernel takes their place.
+They serve any factoring, strides, dilation and groups of channels, in float32 and float64, on CPUs. XLA does not know
+them, nor does a machine without a C++ compiler: `can_run` says so, and the expanded kernel takes their place.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class NativeSums(SumImages):
     def correlate(self, other: Any) -> Any:
         def compute(image: Any, other: Any) -> Any:
             gradient = _load().tiedexp_correlate(image, other, self._place(), **self._attributes())
-            return tf.ensure_shape(gradient, (len(self.factoring.taps), image.shape[-1], other.shape[-1]))
+            shape = len(self.factoring.taps), image.shape[-1] // self.groups, other.shape[-1]
+            return tf.ensure_shape(gradient, shape)
 
         return self._differentiable(compute, PixelSums.correlate, other)
 
@@ -62,7 +63,7 @@ class NativeSums(SumImages):
             def grad(upstream: Any) -> Any:
                 with tf.GradientTape() as tape:
                     tape.watch((image, other))
-                    result = reference(PixelSums(self.factoring, image, self.window), other)
+                    result = reference(PixelSums(self.factoring, image, self.window, self.groups), other)
                 return tape.gradient(result, (image, other), upstream)
 
             return compute(image, other), grad
@@ -90,7 +91,7 @@ class NativeSums(SumImages):
             (size - 1) * rate + 1 for size, rate in zip(self.factoring.shape, self.window.dilation, strict=True)
         )
         threads = tf.config.threading.get_intra_op_parallelism_threads() or count_cores()
-        return {"sums": sums, "taps": taps, "sizes": [rows, cols, *self.window.strides, threads]}
+        return {"sums": sums, "taps": taps, "sizes": [rows, cols, *self.window.strides, self.groups, threads]}
 
 
 @cache

@@ -40,9 +40,9 @@ class TiedConv2D(TiedKernel, keras.layers.Conv2D):
         implementation: "expand" computes the dense kernel and convolves with it; "factored" reads sums of the input
             with one weight a group (see `tiedexp.patterns.factoring`); "auto" chooses what is fastest at the layer's
             sizes, for output, input gradient and weight gradient apart. A mapping of the fields of
-            `tiedexp.patterns.choosing.Choice` fixes each. All agree to rounding. With `groups` above 1 the kernel is
-            always expanded. Where "native" is chosen, a SavedModel of the layer has an operation that only this
-            package knows; one of "expand", or of `to_conv2d`, has none.
+            `tiedexp.patterns.choosing.Choice` fixes each. All agree to rounding. With `groups` above 1 there are the
+            expanded kernel and compiled code. Where "native" is chosen, a SavedModel of the layer has an operation that
+            only this package knows; one of "expand", or of `to_conv2d`, has none.
         **kwargs: as `keras.layers.Conv2D`: strides, padding, data_format, dilation_rate, groups, activation, ...
 
     Input shape:
@@ -128,7 +128,7 @@ class TiedConv2D(TiedKernel, keras.layers.Conv2D):
 
     def call(self, inputs: Any) -> Any:
         """The output, activation included."""
-        if self.choice.is_expanded:
+        if self.choice.is_expanded and self.groups == 1:
             return super().call(inputs)
         first = self.data_format == "channels_first"
         images = keras.ops.transpose(inputs, (0, 2, 3, 1)) if first else inputs

@@ -83,14 +83,20 @@ struct Program {
   std::vector<Tap> taps;
   int rows, cols;  // what the kernel covers
   int stride_down, stride_across;
+  int groups;  // of channels
   int threads;
 };
 
 struct Size {
   int64_t batch;
-  int rows, cols, channels;     // of the input
-  int out_rows, out_cols, filters;
-  int above, left;              // zeros around the input; negative where its first rows and columns are not read
+  int groups;                       // of channels: filters of a group see its channels alone
+  int rows, cols, channels;         // of the input; the channels of one group
+  int out_rows, out_cols, filters;  // of the output; the filters of one group
+  int above, left;                  // zeros around the input; negative where its first rows and columns are not read
+
+  // From pixel to pixel of input and output.
+  ptrdiff_t all_channels() const { return static_cast<ptrdiff_t>(groups) * channels; }
+  ptrdiff_t all_filters() const { return static_cast<ptrdiff_t>(groups) * filters; }
 };
 
 constexpr int64_t divide_up(int64_t number, int64_t by) { return (number + by - 1) / by; }
@@ -141,13 +147,13 @@ class Block {
     return (first_image(block) * size_.out_rows + first_row(block)) * size_.out_cols;
   }
 
-  // Makes the images of a block, of some channels, in a buffer.
+  // Makes the images of a block, of some channels from `first_channel` on, in a buffer.
   void fill(const T* input, int64_t block, int first_channel, T* buffer) {
     const int64_t first = first_image(block), end = std::min(size_.batch, first + portion_.images);
     const int out_rows = std::min(portion_.rows, size_.out_rows - first_row(block));
     for (int64_t number = end - 1; number >= first; --number) {  // `at` is for the first
       place(buffer + (number - first) * elements_);
-      copy_input(input + number * size_.rows * size_.cols * size_.channels + first_channel,
+      copy_input(input + number * size_.rows * size_.cols * size_.all_channels() + first_channel,
                  first_row(block) * program_.stride_down - size_.above, count_rows(0, out_rows));
       for (size_t image = 1; image < spans_.size(); ++image) {
         if (count_rows(image, out_rows) > 0) add(image, count_rows(image, out_rows));
@@ -251,12 +257,12 @@ class Block {
         std::fill_n(to, line(), T(0));
         continue;
       }
-      const T* from = input + (row * static_cast<ptrdiff_t>(size_.cols) + begin - size_.left) * size_.channels;
+      const T* from = input + (row * static_cast<ptrdiff_t>(size_.cols) + begin - size_.left) * size_.all_channels();
       std::fill_n(to, begin * channels, T(0));
-      if (channels == size_.channels) {
+      if (channels == size_.all_channels()) {
         std::copy_n(from, (end - begin) * channels, to + begin * channels);
       } else {
-        for (ptrdiff_t col = begin; col < end; ++col, from += size_.channels) {
+        for (ptrdiff_t col = begin; col < end; ++col, from += size_.all_channels()) {
           std::copy_n(from, channels, to + col * channels);
         }
       }
@@ -335,14 +341,17 @@ size_t count_weights(const Program& program, const Size& size) {
   return program.taps.size() * size.channels * divide_up(size.filters, Vector<T>::kLanes) * Vector<T>::kLanes;
 }
 
-// Calls visit(a line of weights in its order (taps, channels, filters), the same as kept for the parts of the filters).
+// Calls visit(group, a line of its weights in the order (taps, channels, filters), the same as kept for the parts of the
+// filters).
 template <typename Visit>
 void visit_lines(const Program& program, const Size& size, int channels, Visit visit) {
-  ptrdiff_t kept = 0;
-  for (int first = 0; first < size.channels; first += channels) {
-    for (size_t tap = 0; tap < program.taps.size(); ++tap) {
-      for (int channel = first; channel < first + channels; ++channel) {
-        visit(static_cast<ptrdiff_t>(tap) * size.channels + channel, kept++);
+  for (int group = 0; group < size.groups; ++group) {
+    ptrdiff_t kept = 0;
+    for (int first = 0; first < size.channels; first += channels) {
+      for (size_t tap = 0; tap < program.taps.size(); ++tap) {
+        for (int channel = first; channel < first + channels; ++channel) {
+          visit(group, static_cast<ptrdiff_t>(tap) * size.channels + channel, kept++);
+        }
       }
     }
   }
@@ -363,9 +372,9 @@ struct ConvolveTile {
   int channels;
   const T* weights;
   T* output;
-  int filters;      // from pixel to pixel of the output
-  int valid;        // filters of the tile; its vectors may have more
-  bool accumulate;  // onto what is in the output
+  ptrdiff_t filters;  // from pixel to pixel of the output
+  int valid;          // filters of the tile; its vectors may have more
+  bool accumulate;    // onto what is in the output
 
   template <int kPixels, int kVectors>
   void run() const {
@@ -385,7 +394,7 @@ struct ConvolveTile {
       }
     }
     for (int pixel = 0; pixel < kPixels; ++pixel) {
-      T* to = output + static_cast<ptrdiff_t>(pixel) * filters;
+      T* to = output + pixel * filters;
       if (valid == kVectors * V::kLanes) {
         for (int v = 0; v < kVectors; ++v) {
           V::store(to + v * V::kLanes, accumulate ? V::load(to + v * V::kLanes) + sums[pixel][v] : sums[pixel][v]);
@@ -405,8 +414,8 @@ struct CorrelateTile {
   const ptrdiff_t* offsets;
   int64_t pixels;
   const T* upstream;
-  int lanes;    // from pixel to pixel of it
-  T* gradient;  // (channels, lanes of the vectors): added to
+  ptrdiff_t step;  // from pixel to pixel of it
+  T* gradient;     // (channels, lanes of the vectors): added to
 
   template <int kChannels, int kVectors>
   void run() const {
@@ -418,7 +427,7 @@ struct CorrelateTile {
       }
     }
     const T* right = upstream;
-    for (int64_t pixel = 0; pixel < pixels; ++pixel, right += lanes) {
+    for (int64_t pixel = 0; pixel < pixels; ++pixel, right += step) {
       const T* left = image + offsets[pixel];
       typename V::Value line[kVectors];
       for (int v = 0; v < kVectors; ++v) line[v] = V::load(right + v * V::kLanes);
@@ -460,17 +469,19 @@ void run_tiles(int vectors, int64_t count, Make make) {
   }
 }
 
-// Input (batch, rows, cols, channels) and weights (taps, channels, filters) to output (batch, rows, cols, filters).
+// Input (batch, rows, cols, channels) and weights (taps, channels of a group, filters) to output (batch, rows, cols,
+// filters).
 template <typename T>
 void convolve(const Program& program, const Size& size, const T* input, const T* weights, T* output) {
   if (is_empty(size)) return;
   const Block<T> plan(program, size);
   const std::vector<Filters> parts = split_filters<T>(program, size);
-  Buffer<T> packed(count_weights<T>(program, size));
-  visit_lines(program, size, plan.channels(), [&](ptrdiff_t line, ptrdiff_t kept) {
+  const size_t count = count_weights<T>(program, size);
+  Buffer<T> packed(count * size.groups);
+  visit_lines(program, size, plan.channels(), [&](int group, ptrdiff_t line, ptrdiff_t kept) {
     for (const Filters& part : parts) {
-      std::copy_n(weights + line * size.filters + part.first, part.count,
-                  packed.data() + part.weights + kept * count_lanes<T>(part));
+      std::copy_n(weights + line * size.all_filters() + group * size.filters + part.first, part.count,
+                  packed.data() + group * count + part.weights + kept * count_lanes<T>(part));
     }
   });
   std::atomic<int64_t> next{0};
@@ -478,16 +489,24 @@ void convolve(const Program& program, const Size& size, const T* input, const T*
     Block<T> block = plan;
     T* buffer = get_buffer<T>(block.elements());
     std::vector<const T*> taps(program.taps.size());
-    for (int64_t item; (item = next++) < block.count();) {
-      T* to = output + block.first_pixel(item) * size.filters;
+    for (int64_t item; (item = next++) < block.count() * size.groups;) {
+      const int64_t number = item / size.groups, group = item % size.groups;
+      T* to = output + block.first_pixel(number) * size.all_filters() + group * size.filters;
       for (int first = 0; first < size.channels; first += block.channels()) {
-        block.fill(input, item, first, buffer);
+        block.fill(input, number, group * size.channels + first, buffer);
         for (size_t tap = 0; tap < taps.size(); ++tap) taps[tap] = block.at(program.taps[tap]);
         for (const Filters& part : parts) {
-          const T* lines = packed.data() + part.weights + first * taps.size() * count_lanes<T>(part);
-          run_tiles(part.vectors, block.count_pixels(item), [&](int64_t pixel) {
-            return ConvolveTile<T>{taps,         block.offsets() + pixel, block.channels(), lines,
-                                   to + pixel * size.filters + part.first, size.filters, part.count, first > 0};
+          const T* lines =
+              packed.data() + group * count + part.weights + first * taps.size() * count_lanes<T>(part);
+          run_tiles(part.vectors, block.count_pixels(number), [&](int64_t pixel) {
+            return ConvolveTile<T>{taps,
+                                   block.offsets() + pixel,
+                                   block.channels(),
+                                   lines,
+                                   to + pixel * size.all_filters() + part.first,
+                                   size.all_filters(),
+                                   part.count,
+                                   first > 0};
           });
         }
       }
@@ -507,30 +526,33 @@ void correlate(const Program& program, const Size& size, const T* input, const T
   const std::vector<Filters> parts = split_filters<T>(program, size);
   const size_t count = count_weights<T>(program, size);
   const int padded = static_cast<int>(divide_up(size.filters, Vector<T>::kLanes)) * Vector<T>::kLanes;
-  Buffer<T> sums(count * program.threads);
+  Buffer<T> sums(count * size.groups * program.threads);
   Threads::shared().run(program.threads, [&](int thread) {
     Block<T> block = plan;
     T* buffer = get_buffer<T>(block.elements() + block.pixels() * padded);
     T* copy = buffer + block.elements();
-    for (int64_t item = block.count() * thread / program.threads;
-         item < block.count() * (thread + 1) / program.threads; ++item) {
-      const int64_t pixels = block.count_pixels(item);
-      const T* right = upstream + block.first_pixel(item) * size.filters;
+    const int64_t items = block.count() * size.groups;
+    for (int64_t item = items * thread / program.threads; item < items * (thread + 1) / program.threads; ++item) {
+      const int64_t number = item / size.groups, group = item % size.groups, pixels = block.count_pixels(number);
+      const T* right = upstream + block.first_pixel(number) * size.all_filters() + group * size.filters;
+      ptrdiff_t step = size.all_filters();
       if (padded != size.filters) {  // zeros where vectors reach beyond the filters
         for (int64_t pixel = 0; pixel < pixels; ++pixel) {
-          std::copy_n(right + pixel * size.filters, size.filters, copy + pixel * padded);
+          std::copy_n(right + pixel * step, size.filters, copy + pixel * padded);
           std::fill_n(copy + pixel * padded + size.filters, padded - size.filters, T(0));
         }
         right = copy;
+        step = padded;
       }
       for (int first = 0; first < size.channels; first += block.channels()) {
-        block.fill(input, item, first, buffer);
+        block.fill(input, number, group * size.channels + first, buffer);
         for (const Filters& part : parts) {
           const int lanes = count_lanes<T>(part);
-          T* sum = sums.data() + thread * count + part.weights + first * program.taps.size() * lanes;
+          T* sum = sums.data() + (thread * size.groups + group) * count + part.weights +
+                   first * program.taps.size() * lanes;
           for (const Tap& tap : program.taps) {
             run_tiles(part.vectors, block.channels(), [&](int64_t channel) {
-              return CorrelateTile<T>{block.at(tap) + channel, block.offsets(), pixels, right + part.first, padded,
+              return CorrelateTile<T>{block.at(tap) + channel, block.offsets(), pixels, right + part.first, step,
                                       sum + channel * lanes};
             });
             sum += block.channels() * lanes;
@@ -539,14 +561,14 @@ void correlate(const Program& program, const Size& size, const T* input, const T
       }
     }
   });
-  visit_lines(program, size, plan.channels(), [&](ptrdiff_t line, ptrdiff_t kept) {
+  visit_lines(program, size, plan.channels(), [&](int group, ptrdiff_t line, ptrdiff_t kept) {
     for (const Filters& part : parts) {
       for (int filter = 0; filter < part.count; ++filter) {
         T sum = 0;
         for (int thread = 0; thread < program.threads; ++thread) {
-          sum += sums[thread * count + part.weights + kept * count_lanes<T>(part) + filter];
+          sum += sums[(thread * size.groups + group) * count + part.weights + kept * count_lanes<T>(part) + filter];
         }
-        gradient[line * size.filters + part.first + filter] = sum;
+        gradient[line * size.all_filters() + group * size.filters + part.first + filter] = sum;
       }
     }
   });

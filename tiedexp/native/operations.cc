@@ -39,7 +39,7 @@ void* create(TF_OpKernelConstruction* context) {
   auto program = std::make_unique<Program>();
   const std::vector<int32_t> images = read_list(context, "sums", status), taps = read_list(context, "taps", status),
                              sizes = read_list(context, "sizes", status);
-  if (is_ok(status) && (sizes.size() != 5 || taps.size() % 3)) {
+  if (is_ok(status) && (sizes.size() != 6 || taps.size() % 3)) {
     TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, "sizes or taps of a wrong length");
   }
   if (!is_ok(status)) {
@@ -58,7 +58,8 @@ void* create(TF_OpKernelConstruction* context) {
   program->cols = sizes[1];
   program->stride_down = sizes[2];
   program->stride_across = sizes[3];
-  program->threads = sizes[4];
+  program->groups = sizes[4];
+  program->threads = sizes[5];
   return program.release();
 }
 
@@ -89,10 +90,15 @@ Tensor allocate(TF_OpKernelContext* context, TF_DataType dtype, std::vector<int6
 }
 
 // The window is (above, left, rows of the output, its columns).
-Size read_size(const Tensor& images, int64_t filters, const int32_t* window) {
-  const auto dim = [&](int axis) { return TF_Dim(images.get(), axis); };
-  return {dim(0), static_cast<int>(dim(1)), static_cast<int>(dim(2)), static_cast<int>(dim(3)), window[2], window[3],
-          static_cast<int>(filters), window[0], window[1]};
+Size read_size(const Tensor& images, int64_t filters, const int32_t* window, int groups, const Status& status) {
+  const auto dim = [&](int axis) { return static_cast<int>(TF_Dim(images.get(), axis)); };
+  if (dim(3) % groups || filters % groups) {
+    TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, "channels and filters must be multiples of the groups");
+  }
+  return {TF_Dim(images.get(), 0), groups,
+          dim(1), dim(2), dim(3) / groups,
+          window[2], window[3], static_cast<int>(filters) / groups,
+          window[0], window[1]};
 }
 
 // What both operations do with their inputs: images, the other tensor and the window.
@@ -115,13 +121,14 @@ template <typename T, TF_DataType dtype>
 void convolve(void* kernel, TF_OpKernelContext* context) {
   const Program& program = *static_cast<Program*>(kernel);
   run(context, 3, [&](const Tensor& images, const Tensor& weights, const int32_t* window, const Status& status) {
-    const Size size = read_size(images, TF_Dim(weights.get(), 2), window);
+    const Size size = read_size(images, TF_Dim(weights.get(), 2), window, program.groups, status);
+    if (!is_ok(status)) return;
     if (TF_Dim(weights.get(), 0) != static_cast<int64_t>(program.taps.size()) ||
         TF_Dim(weights.get(), 1) != size.channels) {
-      return TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, "weights are (taps, channels, filters)");
+      return TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, "weights are (taps, channels // groups, filters)");
     }
     const Tensor output =
-        allocate(context, dtype, {size.batch, size.out_rows, size.out_cols, size.filters}, sizeof(T), status);
+        allocate(context, dtype, {size.batch, size.out_rows, size.out_cols, size.all_filters()}, sizeof(T), status);
     if (is_ok(status)) {
       tiedexp::convolve<T>(program, size, data<const T>(images), data<const T>(weights), data<T>(output));
     }
@@ -132,13 +139,14 @@ template <typename T, TF_DataType dtype>
 void correlate(void* kernel, TF_OpKernelContext* context) {
   const Program& program = *static_cast<Program*>(kernel);
   run(context, 4, [&](const Tensor& images, const Tensor& upstream, const int32_t* window, const Status& status) {
-    const Size size = read_size(images, TF_Dim(upstream.get(), 3), window);
+    const Size size = read_size(images, TF_Dim(upstream.get(), 3), window, program.groups, status);
+    if (!is_ok(status)) return;
     if (TF_Dim(upstream.get(), 0) != size.batch || TF_Dim(upstream.get(), 1) != size.out_rows ||
         TF_Dim(upstream.get(), 2) != size.out_cols) {
       return TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, "upstream is (batch, rows, cols, filters) of the output");
     }
     const int64_t taps = static_cast<int64_t>(program.taps.size());
-    const Tensor output = allocate(context, dtype, {taps, size.channels, size.filters}, sizeof(T), status);
+    const Tensor output = allocate(context, dtype, {taps, size.channels, size.all_filters()}, sizeof(T), status);
     if (is_ok(status)) {
       tiedexp::correlate<T>(program, size, data<const T>(images), data<const T>(upstream), data<T>(output));
     }

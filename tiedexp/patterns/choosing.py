@@ -40,7 +40,8 @@ NATIVE_ADDED = 1.3  # one that is added, and
 NATIVE_OUTPUT = 27.0  # one of the output
 NATIVE_BUFFER = 98_304  # elements of the input and its sums that are kept in the cache,
 NATIVE_CHANNELS = 16  # of at least so many channels
-NATIVE_GRADIENTS = 1_000_000  # with so many weights their gradient costs twice as much: they leave the cache
+NATIVE_GROUP = 700.0  # each pixel of a group of channels, if there are several
+NATIVE_GRADIENTS = 1_000_000  # with so many weights in a group their gradient costs twice as much: they leave the cache
 CALL = 5_000_000  # starting an operation, once for every part of the batch
 # The batch is computed in parts, so that the sum images of one part are in memory at a time: up to so many, of at least
 # so many elements each.
@@ -61,7 +62,7 @@ class ConvSize:
         in_channels: channels that come in.
         filters: channels that go out.
         strides, dilation: (down, across).
-        groups: groups of channels; more than one are convolved with the expanded kernel.
+        groups: groups of channels; more than one are convolved with the expanded kernel or by compiled code.
     """
 
     batch: int
@@ -72,6 +73,11 @@ class ConvSize:
     strides: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+
+    @property
+    def products(self) -> int:
+        """Weights of a tap: a multiply-add each for every pixel of the output."""
+        return self.in_channels * self.filters // self.groups
 
     def reversed(self) -> ConvSize:
         """The convolution that computes the gradient with respect to the input, at stride 1."""
@@ -158,6 +164,19 @@ class Choice:
         """Whether nothing is factored."""
         return self.forward == self.input_gradient == self.weight_gradient == EXPAND
 
+    def fit(self, size: ConvSize) -> Choice:
+        """The same with the expanded kernel in place of what cannot be at a size."""
+        fields = self.as_dict()
+        if size.groups > 1:  # sum images in memory know none
+            fields.update(
+                (key, EXPAND) for key in ("forward", "input_gradient", "weight_gradient") if fields[key] != NATIVE
+            )
+        if not can_factor_backward(size):
+            fields["input_gradient"] = EXPAND
+            if self.weight_gradient_of == "output":
+                fields.update(weight_gradient=EXPAND, weight_gradient_of="input")
+        return Choice(**fields)
+
     def __str__(self) -> str:
         if self.forward == self.input_gradient == self.weight_gradient:
             return self.forward
@@ -191,6 +210,12 @@ def _names(factorings: Sequence[Factoring], native: bool) -> list[str]:
     """Ways to use factorings, the compiled one among them if it may be."""
     names = [factoring.name for factoring in factorings]
     return [*names, NATIVE] if native and "sums" in names else names
+
+
+def _usable(factorings: Sequence[Factoring], size: ConvSize, native: bool) -> list[str]:
+    """Ways to use factorings at a size: sum images in memory know no groups of channels."""
+    names = _names(factorings, native)
+    return names if size.groups == 1 else [name for name in names if name == NATIVE]
 
 
 def can_factor_backward(size: ConvSize) -> bool:
@@ -239,7 +264,7 @@ def estimate_step(pattern: Pattern, size: ConvSize, choice: Choice) -> Work:
 
 def list_forward(pattern: Pattern, size: ConvSize, native: bool = False) -> list[str]:
     """Ways to compute the output, the cheapest first by the estimate; `native` says whether compiled code can run."""
-    names = [EXPAND, *_names(factor(pattern), native)] if size.groups == 1 else [EXPAND]
+    names = [EXPAND, *_usable(factor(pattern), size, native)]
     return sorted(names, key=lambda name: estimate_forward(pattern, size, name).cost)
 
 
@@ -251,10 +276,8 @@ def list_backward(pattern: Pattern, size: ConvSize, native: bool = False) -> lis
 
 def _backward_choices(pattern: Pattern, size: ConvSize, native: bool) -> Iterator[Choice]:
     yield Choice()
-    if size.groups > 1:
-        return
-    names = _names(factor(pattern), native)
-    rotated = _names(factor_rotated(pattern), native) if can_factor_backward(size) else []
+    names = _usable(factor(pattern), size, native)
+    rotated = _usable(factor_rotated(pattern), size, native) if can_factor_backward(size) else []
     for input_gradient in (EXPAND, *rotated):
         for weight_gradient in names:
             yield Choice(EXPAND, input_gradient, weight_gradient, "input")
@@ -320,7 +343,7 @@ def _calls(count: int, size: ConvSize) -> Work:
 def _convolution(taps: int, size: ConvSize) -> Work:
     outputs = _pixels(size.output_size, size) * size.filters
     inputs = _pixels(size.input_size, size) * size.in_channels
-    per_tap = outputs * size.in_channels
+    per_tap = _pixels(size.output_size, size) * size.products
     return Work(
         multiplications=taps * per_tap,
         elements_moved=inputs + outputs,
@@ -391,13 +414,14 @@ def _native(factoring: Factoring, size: ConvSize) -> Work:
     per_row = size.batch * _native_cols(factoring, size) * size.in_channels * -(-size.output_size[0] // at_a_time)
     inputs, *sums = (per_row * rows for rows in _native_reads(factoring, size, at_a_time))
     added = sum(len(as_terms(image)) * pixels for image, pixels in zip(factoring.images, sums, strict=True))
-    count = len(factoring.taps) * outputs * size.in_channels
+    count = len(factoring.taps) * _pixels(size.output_size, size) * size.products
     moved = NATIVE_INPUT * inputs + NATIVE_ADDED * added + NATIVE_OUTPUT * outputs
+    parting = NATIVE_GROUP * _pixels(size.output_size, size) * size.groups if size.groups > 1 else 0
     return Work(
         multiplications=count,
         additions=added,
         elements_moved=inputs + outputs,
-        cost=NATIVE_TAP * count * _fill_lanes(size) + moved + CALL,
+        cost=NATIVE_TAP * count * _fill_lanes(size) + moved + parting + CALL,
     )
 
 
@@ -413,9 +437,10 @@ def _native_reads(factoring: Factoring, size: ConvSize, out_rows: int) -> list[i
 
 def _native_rows(factoring: Factoring, size: ConvSize) -> int:
     """Rows of the output that are computed at a time: fewer where there are many sums."""
-    most = max(1, size.in_channels // NATIVE_CHANNELS)
-    parts = next(parts for parts in range(most, 0, -1) if size.in_channels % parts == 0)
-    line = _native_cols(factoring, size) * (size.in_channels // parts)
+    channels = size.in_channels // size.groups
+    most = max(1, channels // NATIVE_CHANNELS)
+    parts = next(parts for parts in range(most, 0, -1) if channels % parts == 0)
+    line = _native_cols(factoring, size) * (channels // parts)
     for rows in range(size.output_size[0], 1, -1):
         if sum(_native_reads(factoring, size, rows)) * line <= NATIVE_BUFFER:
             return rows
@@ -425,13 +450,13 @@ def _native_rows(factoring: Factoring, size: ConvSize) -> int:
 def _native_correlate(factoring: Factoring, size: ConvSize) -> Work:
     """The gradient of the taps' weights, by the compiled code."""
     work = _native(factoring, size)
-    weights = len(factoring.taps) * size.in_channels * size.filters
+    weights = len(factoring.taps) * size.products / size.groups
     return replace(work, cost=work.cost * (1 + weights / NATIVE_GRADIENTS))
 
 
 def _fill_lanes(size: ConvSize) -> float:
     """How much more a multiply-add costs where filters are too few for the processor's vectors."""
-    return max(1.0, LANES / size.filters)
+    return max(1.0, LANES * size.groups / size.filters)
 
 
 def _product(factoring: Factoring, size: ConvSize) -> Work:
