@@ -234,6 +234,7 @@ class TestLora:
         assert layer.non_trainable_variables == [layer.free_kernel]
 
     def test_trains_keeps_the_tying_and_travels(self, tmp_path: Path) -> None:
+        keras.utils.set_random_seed(0)  # what is learnt in two epochs depends on the start
         model = keras.Sequential([keras.Input((12, 10, 4)), self.build()])
         layer = model.layers[0]
         layer.enable_lora(2, lora_alpha=3)
