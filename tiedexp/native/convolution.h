@@ -290,15 +290,27 @@ class Block {
       for (ptrdiff_t i = begin; i < end; ++i) to[i] = one[i] + other[i];
       return;
     }
+    const ptrdiff_t left = add_vectors<4>(terms, to, begin, end);
+    add_vectors<1>(terms, to, left, end + Vector<T>::kLanes - 1);
+  }
+
+  // As many vectors at a time as fit before the end; returns where it stopped.
+  template <int kVectors>
+  ptrdiff_t add_vectors(const std::vector<Term>& terms, T* to, ptrdiff_t begin, ptrdiff_t end) const {
     using V = Vector<T>;
-    for (ptrdiff_t i = begin; i < end; i += V::kLanes) {
-      typename V::Value sum = {};
+    ptrdiff_t i = begin;
+    for (; i + kVectors * V::kLanes <= end; i += kVectors * V::kLanes) {
+      typename V::Value sums[kVectors] = {};
       for (size_t k = 0; k < terms.size(); ++k) {
-        const typename V::Value value = V::load(from_[k] + i);
-        sum = terms[k].sign > 0 ? sum + value : sum - value;
+        const T* from = from_[k] + i;
+        for (int v = 0; v < kVectors; ++v) {
+          const typename V::Value value = V::load(from + v * V::kLanes);
+          sums[v] = terms[k].sign > 0 ? sums[v] + value : sums[v] - value;
+        }
       }
-      V::store(to + i, sum);
+      for (int v = 0; v < kVectors; ++v) V::store(to + i + v * V::kLanes, sums[v]);
     }
+    return i;
   }
 
   const Program& program_;
