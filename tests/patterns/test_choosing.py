@@ -18,6 +18,7 @@ from tiedexp.patterns.choosing import (
     estimate_forward,
     estimate_step,
     find_factoring,
+    find_rotated_factoring,
     list_backward,
     list_forward,
 )
@@ -141,6 +142,43 @@ def test_groups_of_channels_are_expanded_or_compiled() -> None:
     assert list_forward(ROW, size, native=True) == [NATIVE, "expand"]
     assert choose(ROW, size, native=True) == Choice(NATIVE, NATIVE, NATIVE)
     assert choose(ROW, replace(size, strides=(2, 2)), native=True).input_gradient == "expand"
+
+
+DEPTHWISE = ConvSize(batch=64, input_size=(16, 16), output_size=(16, 16), in_channels=64, filters=64, groups=64)
+
+
+def test_depthwise_reads_what_is_less() -> None:
+    """Sums where they need fewer reads than the cells, which with strides they seldom do."""
+    block, rings = Pattern.preset("block", 5), Pattern.preset("rings", 5)
+    assert find_factoring(block, NATIVE, depthwise=True).name == "sums"
+    assert find_factoring(block, NATIVE, depthwise=True, strides=(2, 2)).name == "cells"
+    assert find_factoring(rings, NATIVE, depthwise=True).name == "cells"
+    assert find_factoring(rings, NATIVE).name == "sums"
+    assert find_rotated_factoring(block, NATIVE, depthwise=True).name == "sums"
+    assert find_rotated_factoring(rings, NATIVE, depthwise=True).name == "cells"
+    assert find_factoring(rings, "boxes", depthwise=True).name == "boxes"
+
+
+def test_depthwise_choices() -> None:
+    block = Pattern.preset("block", 5)
+    assert choose(block, DEPTHWISE, native=True) == Choice("expand", NATIVE, NATIVE)
+    assert choose(block, DEPTHWISE).is_expanded
+    assert choose(block, DEPTHWISE, "factored", native=True) == Choice(NATIVE, NATIVE, NATIVE)
+    assert choose(Pattern.preset("block", 11), DEPTHWISE, native=True) == Choice(NATIVE, NATIVE, NATIVE)
+    assert choose(Pattern.preset("row", 3), DEPTHWISE, native=True).is_expanded  # TensorFlow is as fast
+    dilated = replace(DEPTHWISE, dilation=(2, 2))
+    assert choose(Pattern.preset("row", 3), dilated, native=True) == Choice(NATIVE, NATIVE, NATIVE)
+    assert choose(block, replace(DEPTHWISE, batch=1, input_size=(2, 2), output_size=(2, 2)), native=True).is_expanded
+
+
+def test_depthwise_multiplications_are_counted_by_hand() -> None:
+    outputs = 64 * 16 * 16 * 64
+    assert DEPTHWISE.is_depthwise
+    assert not replace(DEPTHWISE, filters=128).is_depthwise
+    assert not replace(DEPTHWISE, in_channels=1, filters=1, groups=1).is_depthwise
+    assert estimate_forward(ROW, DEPTHWISE, "expand").multiplications == 25 * outputs
+    assert estimate_forward(ROW, DEPTHWISE, NATIVE).multiplications == 5 * outputs
+    assert estimate_backward(ROW, DEPTHWISE, Choice()).multiplications == 50 * outputs
 
 
 def test_a_choice_fits_a_size() -> None:

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tiedexp.errors import PatternError
-from tiedexp.patterns.factoring import Box, Factoring, Sum, factor, factor_rotated
+from tiedexp.patterns.factoring import (
+    Box,
+    Factoring,
+    Sum,
+    factor,
+    factor_cells,
+    factor_rotated,
+    factor_rotated_cells,
+)
 from tiedexp.patterns.grid import Pattern
 from tiedexp.patterns.presets import PRESETS
 
@@ -30,9 +38,9 @@ def grids(draw: st.DrawFn) -> Pattern:
 def check(pattern: Pattern) -> None:
     free = np.random.default_rng(0).normal(size=(pattern.num_groups, 2, 3))
     kernel = pattern.expand(free)
-    for factoring in factor(pattern):
+    for factoring in (*factor(pattern), factor_cells(pattern)):
         np.testing.assert_allclose(factoring.expand(free), kernel, atol=1e-12)
-    for factoring in factor_rotated(pattern):
+    for factoring in (*factor_rotated(pattern), factor_rotated_cells(pattern)):
         np.testing.assert_allclose(factoring.expand(free), np.rot90(kernel, 2), atol=1e-12)
 
 
@@ -100,6 +108,12 @@ def test_groups_of_one_figure_share_an_image() -> None:
     sums = by_name(Pattern.parse("AAB/CAB/C.B/C.."))["sums"]  # A is a corner, B and C are columns of three
     assert len(sums.images) == 2
     assert len(sums.taps) == 3
+
+
+def test_cells_have_a_tap_each_but_fixed_zeros() -> None:
+    cells = factor_cells(Pattern.parse("A-B./BAA"))
+    assert [(tap.row, tap.col) for tap in cells.taps] == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]
+    assert cells.mix.tolist() == [[1, 0], [0, 1], [0, -1], [1, 0], [1, 0]]
 
 
 def test_nothing_to_gain() -> None:

@@ -65,10 +65,10 @@ class TiedConvolution:
         way = _resolve(self.choice.forward, images)
         if way == EXPAND:
             return self._expanded()(images, expand_kernel(free, self.pattern))
-        factoring = find_factoring(self.pattern, way)
+        groups = _count_groups(images, free)
+        factoring = find_factoring(self.pattern, way, _is_depthwise(free, groups), self.strides)
         weights = _mix(factoring, free)
         if way == NATIVE:
-            groups = _count_groups(images, free)
             return NativeSums(factoring, images, self._window(images), groups).convolve(weights)
         outputs: list[Any] = []
         for (part,) in _parts([images], outputs):
@@ -92,15 +92,15 @@ class TiedConvolution:
         return tf.ensure_shape(of_images, images.shape), of_free
 
     def _native_input_gradient(self, images: Any, free: Any, upstream: Any) -> Any:
-        factoring = find_rotated_factoring(self.pattern, NATIVE)
         groups = _count_groups(images, free)
+        factoring = find_rotated_factoring(self.pattern, NATIVE, _is_depthwise(free, groups))
         weights = _swap_channels(_mix(factoring, free), groups)
         return NativeSums(factoring, upstream, self._turned_window(images), groups).convolve(weights)
 
     def _native_weight_gradient(self, images: Any, free: Any, upstream: Any) -> Any:
-        factoring = find_factoring(self.pattern, NATIVE)
-        sums = NativeSums(factoring, images, self._window(images), _count_groups(images, free))
-        return _unmix(factoring, sums.correlate(upstream))
+        groups = _count_groups(images, free)
+        factoring = find_factoring(self.pattern, NATIVE, _is_depthwise(free, groups), self.strides)
+        return _unmix(factoring, NativeSums(factoring, images, self._window(images), groups).correlate(upstream))
 
     def _factored_gradients(self, images: Any, free: Any, upstream: Any) -> tuple[Any, Any]:
         """Those of the two gradients that are computed from sum images in memory; None for the others."""
@@ -179,6 +179,11 @@ class TiedConvolution:
 def _count_groups(images: Any, free: Any) -> int:
     """Groups of channels."""
     return int(images.shape[-1]) // int(free.shape[1])
+
+
+def _is_depthwise(free: Any, groups: int) -> bool:
+    """Whether each channel has a filter of its own."""
+    return groups > 1 and int(free.shape[2]) == groups and int(free.shape[1]) == 1
 
 
 def _swap_channels(weights: Any, groups: int) -> Any:

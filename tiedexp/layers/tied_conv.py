@@ -7,15 +7,14 @@ from typing import Any
 
 import keras
 
-from tiedexp.layers.convolution import TiedConvolution
-from tiedexp.layers.measuring import choose_implementation
-from tiedexp.layers.tied_kernel import TiedKernel, expand_kernel
-from tiedexp.patterns.choosing import BATCH, SIDE, Choice, ConvSize
+from tiedexp.layers.tied_kernel import expand_kernel
+from tiedexp.layers.tied_layer import TiedLayer
+from tiedexp.patterns.choosing import Choice
 from tiedexp.patterns.grid import Pattern
 
 
 @keras.saving.register_keras_serializable(package="tiedexp")
-class TiedConv2D(TiedKernel, keras.layers.Conv2D):
+class TiedConv2D(TiedLayer, keras.layers.Conv2D):
     """2D convolution whose kernel's cells share weights by a pattern.
 
     It is a `keras.layers.Conv2D` and takes all of its arguments. Initializer, regularizer and constraint mean the
@@ -74,7 +73,7 @@ class TiedConv2D(TiedKernel, keras.layers.Conv2D):
         self.pattern = resolved
         self.gradient = gradient
         self.implementation = implementation
-        self.choice = Choice()  # what `implementation` comes to; known once the layer is built
+        self.choice = Choice()
 
     def build(self, input_shape: Any) -> None:
         """Create the free weights, (groups of the pattern, in_channels // groups, filters), and the bias."""
@@ -101,42 +100,16 @@ class TiedConv2D(TiedKernel, keras.layers.Conv2D):
                 constraint=self.bias_constraint,
                 dtype=self.dtype,
             )
-        self.choice = self._choose(input_shape, output_shape)
+        self.choice = self.choose(input_shape, output_shape, self.filters, self.groups)
         self.built = True
         if self.lora_rank:
             self.enable_lora(self.lora_rank, lora_alpha=self.lora_alpha)
-
-    def _choose(self, input_shape: Any, output_shape: Any) -> Choice:
-        """What is fastest; unknown batch and image sizes are taken for usual ones."""
-        axes = (1, 2) if self.data_format == "channels_last" else (2, 3)
-        size = ConvSize(
-            batch=input_shape[0] or BATCH,
-            input_size=(input_shape[axes[0]] or SIDE, input_shape[axes[1]] or SIDE),
-            output_size=(output_shape[axes[0]] or SIDE, output_shape[axes[1]] or SIDE),
-            in_channels=input_shape[-1 if self.data_format == "channels_last" else 1],
-            filters=self.filters,
-            strides=tuple(self.strides),
-            dilation=tuple(self.dilation_rate),
-            groups=self.groups,
-        )
-        return choose_implementation(self._convolution(Choice()), size, self.implementation, self.compute_dtype)
-
-    def _convolution(self, choice: Choice) -> TiedConvolution:
-        return TiedConvolution(
-            self.pattern, choice, tuple(self.strides), tuple(self.dilation_rate), self.padding, self.gradient
-        )
 
     def call(self, inputs: Any) -> Any:
         """The output, activation included."""
         if self.choice.is_expanded and self.groups == 1:
             return super().call(inputs)
-        first = self.data_format == "channels_first"
-        images = keras.ops.transpose(inputs, (0, 2, 3, 1)) if first else inputs
-        outputs = self._convolution(self.choice)(images, self._adapted_free_kernel())
-        if self.use_bias:
-            outputs = outputs + keras.ops.cast(self.bias, outputs.dtype)
-        outputs = keras.ops.transpose(outputs, (0, 3, 1, 2)) if first else outputs
-        return outputs if self.activation is None else self.activation(outputs)
+        return self.convolve(inputs, self._adapted_free_kernel())
 
     @property
     def kernel(self) -> Any:

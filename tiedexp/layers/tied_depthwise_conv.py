@@ -7,12 +7,14 @@ from typing import Any
 
 import keras
 
-from tiedexp.layers.tied_kernel import TiedKernel, expand_kernel
+from tiedexp.layers.tied_kernel import expand_kernel
+from tiedexp.layers.tied_layer import TiedLayer
+from tiedexp.patterns.choosing import Choice
 from tiedexp.patterns.grid import Pattern
 
 
 @keras.saving.register_keras_serializable(package="tiedexp")
-class TiedDepthwiseConv2D(TiedKernel, keras.layers.DepthwiseConv2D):
+class TiedDepthwiseConv2D(TiedLayer, keras.layers.DepthwiseConv2D):
     """Depthwise 2D convolution whose kernels' cells share weights by a pattern.
 
     It is a `keras.layers.DepthwiseConv2D` and takes all of its arguments; tying follows the rules of `TiedConv2D`.
@@ -21,7 +23,8 @@ class TiedDepthwiseConv2D(TiedKernel, keras.layers.DepthwiseConv2D):
         pattern: a `Pattern`, the text of a grid, the name of a preset, or a mapping with its options.
         kernel_size: side, or (rows, cols). Needed by a preset; a grid has its own, and must agree.
         gradient: "sum" or "mean", as in `TiedConv2D`.
-        implementation: "auto" or "expand": both compute the dense kernel.
+        implementation: as in `TiedConv2D`, among the expanded kernel and compiled code. With `depth_multiplier` above
+            1, or strides and dilation at once, the kernel is always expanded.
         **kwargs: as `keras.layers.DepthwiseConv2D`: strides, padding, depth_multiplier, data_format, ...
 
     Input shape:
@@ -41,7 +44,7 @@ class TiedDepthwiseConv2D(TiedKernel, keras.layers.DepthwiseConv2D):
         kernel_size: int | Sequence[int] | None = None,
         *,
         gradient: str = "sum",
-        implementation: str = "auto",
+        implementation: str | Mapping[str, Any] = "auto",
         **kwargs: Any,
     ):
         resolved = self.resolve_pattern(pattern, kernel_size, gradient, implementation)
@@ -49,11 +52,12 @@ class TiedDepthwiseConv2D(TiedKernel, keras.layers.DepthwiseConv2D):
         self.pattern = resolved
         self.gradient = gradient
         self.implementation = implementation
+        self.choice = Choice()
 
     def build(self, input_shape: Any) -> None:
         """Create the free weights, (groups of the pattern, channels, depth_multiplier), and the bias."""
         channels = self.input_channels(input_shape)
-        self.compute_output_shape(input_shape)  # refuses inputs too small for the kernel
+        output_shape = self.compute_output_shape(input_shape)  # refuses inputs too small for the kernel
         self.add_free_kernel(
             (channels, self.depth_multiplier),
             self.depthwise_initializer,
@@ -70,7 +74,16 @@ class TiedDepthwiseConv2D(TiedKernel, keras.layers.DepthwiseConv2D):
                 constraint=self.bias_constraint,
                 dtype=self.dtype,
             )
+        if self.depth_multiplier == 1 and 1 in (max(self.strides), max(self.dilation_rate)):
+            self.choice = self.choose(input_shape, output_shape, channels, channels)
         self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """The output, activation included."""
+        if self.choice.is_expanded:
+            return super().call(inputs)
+        free = keras.ops.convert_to_tensor(self._built_kernel())
+        return self.convolve(inputs, keras.ops.transpose(free, (0, 2, 1)))  # groups of one channel and one filter
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, for `from_config`."""

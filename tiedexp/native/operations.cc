@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "convolution.h"
+#include "depthwise.h"
 #include "tensorflow/c/kernels.h"
 #include "tensorflow/c/ops.h"
 #include "tensorflow/c/tf_status.h"
@@ -101,6 +102,8 @@ Size read_size(const Tensor& images, int64_t filters, const int32_t* window, int
           window[0], window[1]};
 }
 
+bool is_depthwise(const Size& size) { return size.groups > 1 && size.channels == 1 && size.filters == 1; }
+
 // What both operations do with their inputs: images, the other tensor and the window.
 template <typename Compute>
 void run(TF_OpKernelContext* context, int rank_of_other, Compute compute) {
@@ -130,7 +133,8 @@ void convolve(void* kernel, TF_OpKernelContext* context) {
     const Tensor output =
         allocate(context, dtype, {size.batch, size.out_rows, size.out_cols, size.all_filters()}, sizeof(T), status);
     if (is_ok(status)) {
-      tiedexp::convolve<T>(program, size, data<const T>(images), data<const T>(weights), data<T>(output));
+      const auto compute = is_depthwise(size) ? tiedexp::convolve_depthwise<T> : tiedexp::convolve<T>;
+      compute(program, size, data<const T>(images), data<const T>(weights), data<T>(output));
     }
   });
 }
@@ -148,7 +152,8 @@ void correlate(void* kernel, TF_OpKernelContext* context) {
     const int64_t taps = static_cast<int64_t>(program.taps.size());
     const Tensor output = allocate(context, dtype, {taps, size.channels, size.all_filters()}, sizeof(T), status);
     if (is_ok(status)) {
-      tiedexp::correlate<T>(program, size, data<const T>(images), data<const T>(upstream), data<T>(output));
+      const auto compute = is_depthwise(size) ? tiedexp::correlate_depthwise<T> : tiedexp::correlate<T>;
+      compute(program, size, data<const T>(images), data<const T>(upstream), data<T>(output));
     }
   });
 }

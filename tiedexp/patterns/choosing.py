@@ -15,7 +15,16 @@ from functools import lru_cache
 from typing import Any
 
 from tiedexp.errors import PatternError
-from tiedexp.patterns.factoring import Box, Factoring, Lattice, as_terms, factor, factor_rotated
+from tiedexp.patterns.factoring import (
+    Box,
+    Factoring,
+    Lattice,
+    as_terms,
+    factor,
+    factor_cells,
+    factor_rotated,
+    factor_rotated_cells,
+)
 from tiedexp.patterns.grid import Pattern
 
 EXPAND = "expand"
@@ -42,6 +51,16 @@ NATIVE_BUFFER = 98_304  # elements of the input and its sums that are kept in th
 NATIVE_CHANNELS = 16  # of at least so many channels
 NATIVE_GROUP = 700.0  # each pixel of a group of channels, if there are several
 NATIVE_GRADIENTS = 1_000_000  # with so many weights in a group their gradient costs twice as much: they leave the cache
+# For each channel on its own, an element of the output costs so much, and so much more for each cell of the kernel.
+DEPTHWISE_FORWARD = 35.0, 1.8
+DEPTHWISE_INPUT_GRADIENT = 35.0, 2.6
+DEPTHWISE_WEIGHT_GRADIENT = 35.0, 20.0
+DEPTHWISE_DILATED = 120.0  # for TensorFlow, which reorders the pixels
+DEPTHWISE_SMALL = 9  # cells; TensorFlow computes the weight gradient of fewer as fast as the output
+# The compiled code's for each tap, and for each element of a sum image that is read or written, padding included.
+NATIVE_DEPTHWISE = 45.0, 2.1
+NATIVE_DEPTHWISE_GRADIENT = 45.0, 3.1
+DEPTHWISE_ADDED = 1.5
 CALL = 5_000_000  # starting an operation, once for every part of the batch
 # The batch is computed in parts, so that the sum images of one part are in memory at a time: up to so many, of at least
 # so many elements each.
@@ -73,6 +92,11 @@ class ConvSize:
     strides: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each channel has a filter of its own."""
+        return 1 < self.groups == self.in_channels == self.filters
 
     @property
     def products(self) -> int:
@@ -192,18 +216,35 @@ def count_parts(batch: int, elements: int) -> int:
     return max(1, min(MAX_PARTS, elements // MIN_PART, batch // 2))
 
 
-def find_factoring(pattern: Pattern, name: str) -> Factoring:
-    """The factoring of a pattern with a name, or the one that "native" uses."""
-    return _find(factor(pattern), name)
+def find_factoring(
+    pattern: Pattern, name: str, depthwise: bool = False, strides: tuple[int, int] = (1, 1)
+) -> Factoring:
+    """The factoring of a pattern with a name, or the one that "native" uses.
+
+    For each channel on its own (`depthwise`) that is the cells themselves where sums would be no less work.
+    """
+    found = _find(factor(pattern), name)
+    return _lighter(found, factor_cells(pattern), strides) if depthwise and name == NATIVE else found
 
 
-def find_rotated_factoring(pattern: Pattern, name: str) -> Factoring:
+def find_rotated_factoring(pattern: Pattern, name: str, depthwise: bool = False) -> Factoring:
     """The same of the pattern's kernel turned by 180 degrees."""
-    return _find(factor_rotated(pattern), name)
+    found = _find(factor_rotated(pattern), name)
+    return _lighter(found, factor_rotated_cells(pattern), (1, 1)) if depthwise and name == NATIVE else found
 
 
 def _find(factorings: Sequence[Factoring], name: str) -> Factoring:
     return next(factoring for factoring in factorings if factoring.name == ("sums" if name == NATIVE else name))
+
+
+def _lighter(sums: Factoring, cells: Factoring, strides: tuple[int, int]) -> Factoring:
+    return sums if _count_reads(sums, strides) < _count_reads(cells, strides) else cells
+
+
+def _count_reads(factoring: Factoring, strides: tuple[int, int]) -> float:
+    """Reads and writes for each element of a depthwise output, which take the time there."""
+    summed = sum(len(as_terms(image)) + 1 for image in factoring.images)
+    return len(factoring.taps) + DEPTHWISE_ADDED * strides[0] * strides[1] * summed
 
 
 def _names(factorings: Sequence[Factoring], native: bool) -> list[str]:
@@ -226,8 +267,8 @@ def can_factor_backward(size: ConvSize) -> bool:
 def estimate_forward(pattern: Pattern, size: ConvSize, name: str) -> Work:
     """The work of the output, in the way of `name`."""
     if name == EXPAND:
-        return _dense(pattern, size)
-    factoring = find_factoring(pattern, name)
+        return _dense(pattern, size, DEPTHWISE_FORWARD)
+    factoring = find_factoring(pattern, name, size.is_depthwise, size.strides)
     if name == NATIVE:
         return _native(factoring, size)
     return _images(factoring, size) + _convolve(factoring, size)
@@ -239,17 +280,18 @@ def estimate_backward(pattern: Pattern, size: ConvSize, choice: Choice) -> Work:
     work = Work()
     shared = False
     if choice.input_gradient == EXPAND:
-        work += _dense(pattern, size)
+        work += _dense(pattern, size, DEPTHWISE_INPUT_GRADIENT)
     elif choice.input_gradient == NATIVE:
-        work += _native(find_rotated_factoring(pattern, NATIVE), turned)
+        work += _native(find_rotated_factoring(pattern, NATIVE, size.is_depthwise), turned)
     else:
         factoring = find_rotated_factoring(pattern, choice.input_gradient)
         work += _images(factoring, turned) + _convolve(factoring, turned)
         shared = choice.weight_gradient_of == "output" and choice.weight_gradient == choice.input_gradient
     if choice.weight_gradient == EXPAND:
-        return work + _dense(pattern, size)
+        small = pattern.index.size <= DEPTHWISE_SMALL
+        return work + _dense(pattern, size, DEPTHWISE_FORWARD if small else DEPTHWISE_WEIGHT_GRADIENT)
     if choice.weight_gradient == NATIVE:
-        return work + _native_correlate(find_factoring(pattern, NATIVE), size)
+        return work + _native_correlate(find_factoring(pattern, NATIVE, size.is_depthwise, size.strides), size)
     if choice.weight_gradient_of == "output":
         factoring, read = find_rotated_factoring(pattern, choice.weight_gradient), turned
     else:
@@ -320,9 +362,20 @@ def _num_factored(choice: Choice) -> int:
 # What each step costs
 
 
-def _dense(pattern: Pattern, size: ConvSize) -> Work:
+def _dense(pattern: Pattern, size: ConvSize, depthwise: tuple[float, float]) -> Work:
+    """The expanded kernel; `depthwise` is what an element and a cell cost for each channel on its own."""
     rows, cols = pattern.shape
+    if size.is_depthwise:
+        dilated = DEPTHWISE_DILATED if size.dilation != (1, 1) else 0.0
+        return _depthwise(rows * cols, rows * cols, size, (depthwise[0] + dilated, depthwise[1]))
     return _convolution(rows * cols, size) + Work(cost=OUTPUT * _pixels(size.output_size, size) * size.filters)
+
+
+def _depthwise(reads: float, taps: int, size: ConvSize, costs: tuple[float, float]) -> Work:
+    outputs = _pixels(size.output_size, size) * size.filters
+    inputs = _pixels(size.input_size, size) * size.in_channels
+    cost = (costs[0] + costs[1] * reads) * outputs
+    return Work(multiplications=taps * outputs, elements_moved=inputs + outputs, cost=cost)
 
 
 def _pixels(sides: tuple[int, int], size: ConvSize) -> int:
@@ -407,8 +460,11 @@ def _convolve(factoring: Factoring, size: ConvSize) -> Work:
     return _product(factoring, size) + _passes(2 * outputs) + _calls(2, size)
 
 
-def _native(factoring: Factoring, size: ConvSize) -> Work:
+def _native(factoring: Factoring, size: ConvSize, depthwise: tuple[float, float] = NATIVE_DEPTHWISE) -> Work:
     """The output, by the compiled code: what is in the cache counts little."""
+    if size.is_depthwise:
+        work = _depthwise(_count_reads(factoring, size.strides), len(factoring.taps), size, depthwise)
+        return work + Work(cost=CALL)
     outputs = _pixels(size.output_size, size) * size.filters
     at_a_time = _native_rows(factoring, size)
     per_row = size.batch * _native_cols(factoring, size) * size.in_channels * -(-size.output_size[0] // at_a_time)
@@ -449,7 +505,7 @@ def _native_rows(factoring: Factoring, size: ConvSize) -> int:
 
 def _native_correlate(factoring: Factoring, size: ConvSize) -> Work:
     """The gradient of the taps' weights, by the compiled code."""
-    work = _native(factoring, size)
+    work = _native(factoring, size, NATIVE_DEPTHWISE_GRADIENT)
     weights = len(factoring.taps) * size.products / size.groups
     return replace(work, cost=work.cost * (1 + weights / NATIVE_GRADIENTS))
 

@@ -135,7 +135,7 @@ class Factoring:
     """Sum images and taps that together are a tied kernel.
 
     Args:
-        name: "boxes", "row boxes" (columns stay as they are), "column boxes" or "sums".
+        name: "boxes", "row boxes" (columns stay as they are), "column boxes", "sums", or "cells" (nothing is summed).
         shape: (rows, cols) of the kernel.
         images: the sum images, in an order in which they can be computed.
         taps: what is multiplied.
@@ -227,9 +227,28 @@ def factor_rotated(pattern: Pattern) -> tuple[Factoring, ...]:
     The gradient of a convolution with respect to its input is a convolution with that kernel.
     """
     rotated = pattern.transform("rot180")
+    return tuple(_of_groups(pattern, rotated, factoring) for factoring in factor(rotated))
+
+
+@lru_cache(maxsize=512)
+def factor_cells(pattern: Pattern) -> Factoring:
+    """The pattern as it is: no sums, and a tap for every cell that is not fixed at zero."""
+    cells = np.flatnonzero(pattern.sign)
+    taps = tuple(Tap(-1, *divmod(int(cell), pattern.shape[1])) for cell in cells)
+    return Factoring("cells", pattern.shape, (), taps, np.asarray(pattern.matrix[cells], np.float64))
+
+
+@lru_cache(maxsize=512)
+def factor_rotated_cells(pattern: Pattern) -> Factoring:
+    """The same of the kernel turned by 180 degrees."""
+    rotated = pattern.transform("rot180")
+    return _of_groups(pattern, rotated, factor_cells(rotated))
+
+
+def _of_groups(pattern: Pattern, rotated: Pattern, factoring: Factoring) -> Factoring:
+    """A factoring of the rotated pattern as one of the pattern's free weights."""
     source = pattern.index.size - 1 - rotated.first_cells  # the cell of the pattern where each rotated group begins
-    origin = pattern.matrix[source]  # (groups of the rotated pattern, groups)
-    return tuple(replace(factoring, mix=factoring.mix @ origin) for factoring in factor(rotated))
+    return replace(factoring, mix=factoring.mix @ pattern.matrix[source])  # (taps, groups)
 
 
 def _refinements(pattern: Pattern) -> list[tuple[str, npt.NDArray[Any]]]:

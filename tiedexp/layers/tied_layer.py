@@ -1,0 +1,51 @@
+"""How the tied layers compute: as chosen for their sizes when they are built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from tiedexp.layers.convolution import TiedConvolution
+from tiedexp.layers.measuring import choose_implementation
+from tiedexp.layers.tied_kernel import TiedKernel
+from tiedexp.patterns.choosing import BATCH, SIDE, Choice, ConvSize
+
+
+class TiedLayer(TiedKernel):
+    """Mixin of the tied layers, which adds a choice to the variable."""
+
+    choice: Choice  # what `implementation` comes to; known once the layer is built
+
+    def choose(self, input_shape: Any, output_shape: Any, filters: int, groups: int) -> Choice:
+        """What is fastest; unknown batch and image sizes are taken for usual ones."""
+        layer: Any = self
+        axes = (1, 2) if layer.data_format == "channels_last" else (2, 3)
+        size = ConvSize(
+            batch=input_shape[0] or BATCH,
+            input_size=(input_shape[axes[0]] or SIDE, input_shape[axes[1]] or SIDE),
+            output_size=(output_shape[axes[0]] or SIDE, output_shape[axes[1]] or SIDE),
+            in_channels=input_shape[-1 if layer.data_format == "channels_last" else 1],
+            filters=filters,
+            strides=tuple(layer.strides),
+            dilation=tuple(layer.dilation_rate),
+            groups=groups,
+        )
+        return choose_implementation(self._convolution(Choice()), size, self.implementation, layer.compute_dtype)
+
+    def convolve(self, inputs: Any, free: Any) -> Any:
+        """The output as chosen, activation included, with free weights (groups, in_channels // groups, filters)."""
+        layer: Any = self
+        first = layer.data_format == "channels_first"
+        images = keras.ops.transpose(inputs, (0, 2, 3, 1)) if first else inputs
+        outputs = self._convolution(self.choice)(images, free)
+        if layer.use_bias:
+            outputs = outputs + keras.ops.cast(layer.bias, outputs.dtype)
+        outputs = keras.ops.transpose(outputs, (0, 3, 1, 2)) if first else outputs
+        return outputs if layer.activation is None else layer.activation(outputs)
+
+    def _convolution(self, choice: Choice) -> TiedConvolution:
+        layer: Any = self
+        return TiedConvolution(
+            self.pattern, choice, tuple(layer.strides), tuple(layer.dilation_rate), layer.padding, self.gradient
+        )
