@@ -77,7 +77,7 @@ def test_both_kinds_of_factorings_are_tested() -> None:
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=list(SIZES))
 @pytest.mark.parametrize("name", PATTERNS)
-def test_equals_the_expanded_kernel(name: str, size: tuple[int, ...]) -> None:
+def test_equals_the_dense_convolution(name: str, size: tuple[int, ...]) -> None:
     for dtype, tolerance in (("float64", 1e-12), ("float32", 1e-5)):
         assert_close(run(PATTERNS[name], size, dtype=dtype), run(PATTERNS[name], size, Choice()), tolerance)
 

@@ -143,6 +143,19 @@ def test_images_smaller_than_the_kernel() -> None:
         run_any(tf.ones((2, 2, 8, 3)), free)
 
 
+@pytest.mark.parametrize(("channels", "filters", "groups"), [(3, 4, 1), (64, 64, 2), (512, 512, 512)])
+def test_no_pixels_of_output(channels: int, filters: int, groups: int) -> None:
+    factoring = find_factoring(PATTERNS["block"], NATIVE)
+    for rows in (5, 4):  # the memory of the first gradient, which is not zero, may serve for the second
+        window = Window((0, 0), (rows - 4, 4))
+        gradient = NativeSums(factoring, tf.ones((2, rows, 8, channels)), window, groups).correlate(
+            tf.ones((2, rows - 4, 4, filters))
+        )
+        assert gradient.shape == (9, channels // groups, filters)
+        assert np.any(gradient) == (rows == 5)
+        del gradient
+
+
 def operations_of(layer: TiedConv2D, dtype: str = "float32", jit_compile: bool = False) -> set[str]:
     """Operations in the graph of a training step."""
 
@@ -215,10 +228,11 @@ import sys
 from tiedexp.native import compiler
 compiler.FLAGS = tuple(flag.replace("native", sys.argv[1]) for flag in compiler.FLAGS)
 sys.path.insert(0, sys.argv[2])
-import test_native_sums as tests
-for name in tests.PATTERNS:
-    for size in tests.SIZES.values():
-        tests.test_equals_the_dense_convolution(name, size)
+import test_depthwise_sums, test_native_sums
+for tests in (test_native_sums, test_depthwise_sums):
+    for name in tests.PATTERNS:
+        for size in tests.SIZES.values():
+            tests.test_equals_the_dense_convolution(name, size)
 """
 
 

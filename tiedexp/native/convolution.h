@@ -531,7 +531,7 @@ void convolve(const Program& program, const Size& size, const T* input, const T*
 template <typename T>
 void correlate(const Program& program, const Size& size, const T* input, const T* upstream, T* gradient) {
   if (is_empty(size)) {
-    std::fill_n(gradient, program.taps.size() * size.channels * size.filters, T(0));
+    std::fill_n(gradient, program.taps.size() * size.channels * size.all_filters(), T(0));
     return;
   }
   const Block<T> plan(program, size);

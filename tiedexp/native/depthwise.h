@@ -115,6 +115,7 @@ void visit_depthwise(Block<T>& block, const Program& program, const Size& size, 
 // Input (batch, rows, cols, channels) and weights (taps, channels) to output (batch, rows, cols, channels).
 template <typename T>
 void convolve_depthwise(const Program& program, const Size& groups, const T* input, const T* weights, T* output) {
+  if (is_empty(groups)) return;
   const Size size = join_groups(groups);
   const Block<T> plan(program, size);
   const int parts = size.channels / plan.channels();
@@ -137,9 +138,13 @@ void convolve_depthwise(const Program& program, const Size& groups, const T* inp
 template <typename T>
 void correlate_depthwise(const Program& program, const Size& groups, const T* input, const T* upstream, T* gradient) {
   const Size size = join_groups(groups);
+  const size_t count = program.taps.size() * size.channels;
+  if (is_empty(size)) {
+    std::fill_n(gradient, count, T(0));
+    return;
+  }
   const Block<T> plan(program, size);
   const int parts = size.channels / plan.channels();
-  const size_t count = program.taps.size() * size.channels;
   Buffer<T> sums(count * program.threads);
   Threads::shared().run(program.threads, [&](int thread) {
     Block<T> block = plan;
