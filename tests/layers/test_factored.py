@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tiedexp.layers.convolution import TiedConvolution
 from tiedexp.layers.tied_conv import TiedConv2D
-from tiedexp.patterns.choosing import NATIVE, Choice, ConvSize, list_backward, list_forward
+from tiedexp.patterns.choosing import NATIVE, Choice, list_backward, list_forward
+from tiedexp.patterns.costs import ConvSize
 from tiedexp.patterns.factoring import factor
 from tiedexp.patterns.grid import Pattern
 

@@ -7,13 +7,11 @@ from dataclasses import replace
 import pytest
 
 from tiedexp.errors import PatternError
-from tiedexp.patterns import choosing
+from tiedexp.patterns import costs
 from tiedexp.patterns.choosing import (
     NATIVE,
     Choice,
-    ConvSize,
     choose,
-    count_parts,
     estimate_backward,
     estimate_forward,
     estimate_step,
@@ -22,6 +20,7 @@ from tiedexp.patterns.choosing import (
     list_backward,
     list_forward,
 )
+from tiedexp.patterns.costs import ConvSize, count_parts
 from tiedexp.patterns.grid import Pattern
 
 SIZE = ConvSize(batch=32, input_size=(28, 28), output_size=(28, 28), in_channels=32, filters=64)
@@ -80,7 +79,7 @@ def test_many_sums_leave_room_for_few_rows(monkeypatch: pytest.MonkeyPatch) -> N
     """Those of the rows around are then made again and again."""
     many = Pattern.of({"preset": "hashed", "groups": 60}, 11)
     work = estimate_forward(many, SIZE, NATIVE)
-    monkeypatch.setattr(choosing, "NATIVE_BUFFER", 10**9)
+    monkeypatch.setattr(costs, "NATIVE_BUFFER", 10**9)
     roomy = estimate_forward(many, SIZE, NATIVE)
     assert work.multiplications == roomy.multiplications
     assert 1.1 * roomy.additions < work.additions < 2 * roomy.additions

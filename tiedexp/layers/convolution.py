@@ -24,7 +24,8 @@ from tiedexp.layers.expanded import ExpandedConvolution
 from tiedexp.layers.factored import Window, build_sum_images, find_size, maximum
 from tiedexp.layers.native_sums import NativeSums, can_run
 from tiedexp.layers.tied_kernel import expand_kernel
-from tiedexp.patterns.choosing import EXPAND, NATIVE, Choice, count_parts, find_factoring, find_rotated_factoring
+from tiedexp.patterns.choosing import EXPAND, NATIVE, Choice, find_factoring, find_rotated_factoring
+from tiedexp.patterns.costs import count_parts
 from tiedexp.patterns.factoring import Factoring
 from tiedexp.patterns.grid import Pattern
 

@@ -28,14 +28,13 @@ from tiedexp.native.compiler import cache_directory, find_version
 from tiedexp.patterns.choosing import (
     EXPAND,
     Choice,
-    ConvSize,
-    Work,
     choose,
     estimate_backward,
     estimate_forward,
     list_backward,
     list_forward,
 )
+from tiedexp.patterns.costs import ConvSize, Work
 from tiedexp.processor import find_processor
 
 # Ways whose estimates are within this factor of the best are compared by the clock.

@@ -9,7 +9,8 @@ import keras
 from tiedexp.layers.convolution import TiedConvolution
 from tiedexp.layers.measuring import choose_implementation
 from tiedexp.layers.tied_kernel import TiedKernel
-from tiedexp.patterns.choosing import BATCH, SIDE, Choice, ConvSize
+from tiedexp.patterns.choosing import Choice
+from tiedexp.patterns.costs import BATCH, SIDE, ConvSize
 
 
 class TiedLayer(TiedKernel):

@@ -1,0 +1,316 @@
+// The sum images of a part of a convolution, made in the cache.
+//
+// The output is computed a few rows at a time (a few images, if they are small). For these the input is copied with its
+// padding into a buffer of the thread, and each sum image is made there, as a sum of shifted lists of pixels: in a list
+// without gaps, a shift by rows and columns is a shift by a number of pixels. What wraps around at the end of a row is
+// read by nobody.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <vector>
+
+namespace tiedexp {
+
+// Registers of the processor: their bytes, how many of them a tile may use for its sums, and how many for vectors of
+// filters, so that one more is left.
+#if defined(__AVX512F__)
+constexpr int kBytes = 64, kSums = 24, kMaxVectors = 4;
+#elif defined(__AVX__)
+constexpr int kBytes = 32, kSums = 12, kMaxVectors = 2;
+#elif defined(__aarch64__)
+constexpr int kBytes = 16, kSums = 24, kMaxVectors = 4;
+#else
+constexpr int kBytes = 16, kSums = 12, kMaxVectors = 2;
+#endif
+// Pixels of a tile, or channels, for so many vectors in the other direction.
+constexpr int tile_size(int vectors) { return vectors == 1 ? kSums / 2 : kSums / vectors; }
+// What is computed at a time: images that fit into so much of the second-level cache, of so many pixels if they can be,
+// rather of fewer channels than of fewer pixels.
+constexpr size_t kBufferBytes = 384 * 1024;
+constexpr int kPixels = 96, kMinChannels = 16;
+
+template <typename T>
+struct Vector {
+  static constexpr int kLanes = kBytes / sizeof(T);
+  typedef T Value __attribute__((vector_size(kBytes)));
+  typedef T Unaligned __attribute__((vector_size(kBytes), aligned(sizeof(T)), may_alias));
+  static Value load(const T* from) { return *reinterpret_cast<const Unaligned*>(from); }
+  static void store(T* to, Value value) { *reinterpret_cast<Unaligned*>(to) = value; }
+};
+
+// Memory that begins where a vector may: one that lies across two lines of the cache takes twice the time to read.
+template <typename T>
+struct Aligned {
+  using value_type = T;
+  Aligned() = default;
+  template <typename U>
+  Aligned(const Aligned<U>&) {}
+  T* allocate(size_t count) {
+    return static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t(kBytes)));
+  }
+  void deallocate(T* memory, size_t) { ::operator delete(memory, std::align_val_t(kBytes)); }
+  friend bool operator==(const Aligned&, const Aligned&) { return true; }
+  friend bool operator!=(const Aligned&, const Aligned&) { return false; }
+};
+template <typename T>
+using Buffer = std::vector<T, Aligned<T>>;
+
+// One summand of an image: an earlier image (-1: the input), read so many pixels down and to the right.
+struct Term {
+  int image, row, col, sign;
+};
+
+struct Tap {
+  int image, row, col;
+};
+
+// A factoring; rows and columns are pixels, dilation included.
+struct Program {
+  std::vector<std::vector<Term>> images;
+  std::vector<Tap> taps;
+  int rows, cols;  // what the kernel covers
+  int stride_down, stride_across;
+  int groups;  // of channels
+  int threads;
+};
+
+struct Size {
+  int64_t batch;
+  int groups;                       // of channels: filters of a group see its channels alone
+  int rows, cols, channels;         // of the input; the channels of one group
+  int out_rows, out_cols, filters;  // of the output; the filters of one group
+  int above, left;                  // zeros around the input; negative where its first rows and columns are not read
+
+  // From pixel to pixel of input and output.
+  ptrdiff_t all_channels() const { return static_cast<ptrdiff_t>(groups) * channels; }
+  ptrdiff_t all_filters() const { return static_cast<ptrdiff_t>(groups) * filters; }
+};
+
+constexpr int64_t divide_up(int64_t number, int64_t by) { return (number + by - 1) / by; }
+
+inline bool is_empty(const Size& size) { return size.batch == 0 || size.out_rows == 0 || size.out_cols == 0; }
+
+// How much of a convolution is computed at a time: some rows of an image, or several small images, and some channels.
+struct Portion {
+  int images, rows, channels;
+};
+
+// The sum images of one portion.
+template <typename T>
+class Block {
+ public:
+  Block(const Program& program, const Size& size) : program_(program), size_(size) {
+    find_spans();
+    choose_portion();
+    elements_ = count_elements(portion_.rows);
+    for (int64_t image = 0; image < portion_.images; ++image) {
+      for (int row = 0; row < portion_.rows; ++row) {
+        for (int col = 0; col < size.out_cols; ++col) {
+          const ptrdiff_t pixel = col * static_cast<ptrdiff_t>(program.stride_across) * portion_.channels;
+          offsets_.push_back(image * elements_ + row * program.stride_down * line() + pixel);
+        }
+      }
+    }
+  }
+
+  // Elements of the buffer that `fill` needs.
+  size_t elements() const { return elements_ * portion_.images; }
+  int channels() const { return portion_.channels; }
+  size_t pixels() const { return offsets_.size(); }
+  // Of each pixel of the output, row by row and image by image, from where a tap reads for the first one.
+  const ptrdiff_t* offsets() const { return offsets_.data(); }
+
+  // Blocks of the whole batch: each is a run of the output's rows, of one image if it has less than all of them.
+  int64_t count() const { return divide_up(size_.batch, portion_.images) * blocks_in_image(); }
+  int64_t first_image(int64_t block) const { return block / blocks_in_image() * portion_.images; }
+  int first_row(int64_t block) const { return static_cast<int>(block % blocks_in_image()) * portion_.rows; }
+  // Pixels of a block: the last ones have fewer.
+  int64_t count_pixels(int64_t block) const {
+    const int64_t images = std::min<int64_t>(portion_.images, size_.batch - first_image(block));
+    return images * std::min(portion_.rows, size_.out_rows - first_row(block)) * size_.out_cols;
+  }
+  // Where the first one is in a tensor like the output.
+  int64_t first_pixel(int64_t block) const {
+    return (first_image(block) * size_.out_rows + first_row(block)) * size_.out_cols;
+  }
+
+  // Makes the images of a block, of some channels from `first_channel` on, in a buffer.
+  void fill(const T* input, int64_t block, int first_channel, T* buffer) {
+    const int64_t first = first_image(block), end = std::min(size_.batch, first + portion_.images);
+    const int out_rows = std::min(portion_.rows, size_.out_rows - first_row(block));
+    for (int64_t number = end - 1; number >= first; --number) {  // `at` is for the first
+      place(buffer + (number - first) * elements_);
+      copy_input(input + number * size_.rows * size_.cols * size_.all_channels() + first_channel,
+                 first_row(block) * program_.stride_down - size_.above, count_rows(0, out_rows));
+      for (size_t image = 1; image < spans_.size(); ++image) {
+        if (count_rows(image, out_rows) > 0) add(image, count_rows(image, out_rows));
+      }
+    }
+  }
+
+  // Where a tap reads for the first pixel.
+  const T* at(const Tap& tap) const {
+    return images_[tap.image + 1] + tap.row * line() + tap.col * static_cast<ptrdiff_t>(portion_.channels);
+  }
+
+ private:
+  // Rows of the kernel at which an image is read, first to last.
+  struct Span {
+    int first = 0, last = 0;
+    bool is_read = false;
+    void include(int from, int to) {
+      first = is_read ? std::min(first, from) : from;
+      last = is_read ? std::max(last, to) : to;
+      is_read = true;
+    }
+  };
+
+  int blocks_in_image() const { return divide_up(size_.out_rows, portion_.rows); }
+
+  // Elements of a row of an image.
+  ptrdiff_t line() const {
+    return ((size_.out_cols - 1) * program_.stride_across + program_.cols) * static_cast<ptrdiff_t>(portion_.channels);
+  }
+
+  void find_spans() {
+    spans_.resize(program_.images.size() + 1);
+    images_.resize(spans_.size());
+    spans_[0].include(0, 0);
+    for (const Tap& tap : program_.taps) spans_[tap.image + 1].include(tap.row, tap.row);
+    for (size_t image = program_.images.size(); image > 0; --image) {
+      const Span span = spans_[image];
+      if (!span.is_read) continue;
+      for (const Term& term : program_.images[image - 1]) {
+        spans_[term.image + 1].include(span.first + term.row, span.last + term.row);
+      }
+    }
+  }
+
+  // As few parts of the channels as leave room for enough pixels: weights are read once a block.
+  void choose_portion() {
+    for (int parts = 1; parts <= size_.channels; ++parts) {
+      if (size_.channels % parts) continue;
+      if (parts > 1 && size_.channels / parts < kMinChannels) break;
+      portion_ = {1, size_.out_rows, size_.channels / parts};
+      while (portion_.rows > 1 && count_elements(portion_.rows) * sizeof(T) > kBufferBytes) --portion_.rows;
+      if (portion_.rows == size_.out_rows) {
+        const size_t bytes = count_elements(portion_.rows) * sizeof(T);
+        const int64_t pixels = static_cast<int64_t>(size_.out_rows) * size_.out_cols;
+        const int64_t wanted = std::min(size_.batch, divide_up(kPixels, pixels));
+        portion_.images = static_cast<int>(std::clamp<int64_t>(kBufferBytes / bytes, 1, std::max<int64_t>(1, wanted)));
+        if (portion_.images == wanted) break;
+      } else if (portion_.rows * size_.out_cols >= kPixels) {
+        break;
+      }
+    }
+    // Blocks of nearly equal size.
+    portion_.rows = static_cast<int>(divide_up(size_.out_rows, divide_up(size_.out_rows, portion_.rows)));
+  }
+
+  int count_rows(size_t image, int out_rows) const {
+    const Span& span = spans_[image];
+    return span.is_read ? span.last - span.first + 1 + (out_rows - 1) * program_.stride_down : 0;
+  }
+
+  // Elements that the images of an output of so many rows take: whole vectors, and one more for each, since the last
+  // may reach beyond its end.
+  size_t count_elements(int out_rows) const {
+    size_t elements = 0;
+    for (size_t image = 0; image < spans_.size(); ++image) elements += count_room(image, out_rows);
+    return elements;
+  }
+
+  size_t count_room(size_t image, int out_rows) const {
+    const size_t lanes = Vector<T>::kLanes;
+    return (count_rows(image, out_rows) * line() + lanes - 1) / lanes * lanes + lanes;
+  }
+
+  void place(T* buffer) {
+    for (size_t image = 0; image < spans_.size(); ++image) {
+      images_[image] = buffer - spans_[image].first * line();
+      buffer += count_room(image, portion_.rows);
+    }
+  }
+
+  // The input's rows from `first` on (of the input) with zeros around.
+  void copy_input(const T* input, int first, int rows) {
+    const ptrdiff_t channels = portion_.channels, cols = line() / channels;
+    const ptrdiff_t begin = std::clamp<ptrdiff_t>(size_.left, 0, cols);
+    const ptrdiff_t end = std::clamp<ptrdiff_t>(size_.left + size_.cols, begin, cols);
+    first += spans_[0].first;
+    T* to = images_[0] + spans_[0].first * line();
+    for (int row = first; row < first + rows; ++row, to += line()) {
+      if (row < 0 || row >= size_.rows || begin == end) {
+        std::fill_n(to, line(), T(0));
+        continue;
+      }
+      const T* from = input + (row * static_cast<ptrdiff_t>(size_.cols) + begin - size_.left) * size_.all_channels();
+      std::fill_n(to, begin * channels, T(0));
+      if (channels == size_.all_channels()) {
+        std::copy_n(from, (end - begin) * channels, to + begin * channels);
+      } else {
+        for (ptrdiff_t col = begin; col < end; ++col, from += size_.all_channels()) {
+          std::copy_n(from, channels, to + col * channels);
+        }
+      }
+      std::fill_n(to + end * channels, (cols - end) * channels, T(0));
+    }
+  }
+
+  // Sums up an image, where all that its terms read is there.
+  void add(size_t image, int rows) {
+    const std::vector<Term>& terms = program_.images[image - 1];
+    const ptrdiff_t channels = portion_.channels;
+    int before = 0, after = 0;
+    bool plain = true;
+    from_.clear();
+    for (const Term& term : terms) {
+      before = std::max(before, -term.col);
+      after = std::max(after, term.col);
+      plain = plain && term.sign > 0;
+      from_.push_back(images_[term.image + 1] + (spans_[image].first + term.row) * line() + term.col * channels);
+    }
+    const ptrdiff_t begin = before * channels, end = rows * line() - after * channels;
+    T* to = images_[image] + spans_[image].first * line();
+    if (plain && terms.size() == 2) {
+      const T *one = from_[0], *other = from_[1];
+      for (ptrdiff_t i = begin; i < end; ++i) to[i] = one[i] + other[i];
+      return;
+    }
+    const ptrdiff_t left = add_vectors<4>(terms, to, begin, end);
+    add_vectors<1>(terms, to, left, end + Vector<T>::kLanes - 1);
+  }
+
+  // As many vectors at a time as fit before the end; returns where it stopped.
+  template <int kVectors>
+  ptrdiff_t add_vectors(const std::vector<Term>& terms, T* to, ptrdiff_t begin, ptrdiff_t end) const {
+    using V = Vector<T>;
+    ptrdiff_t i = begin;
+    for (; i + kVectors * V::kLanes <= end; i += kVectors * V::kLanes) {
+      typename V::Value sums[kVectors] = {};
+      for (size_t k = 0; k < terms.size(); ++k) {
+        const T* from = from_[k] + i;
+        for (int v = 0; v < kVectors; ++v) {
+          const typename V::Value value = V::load(from + v * V::kLanes);
+          sums[v] = terms[k].sign > 0 ? sums[v] + value : sums[v] - value;
+        }
+      }
+      for (int v = 0; v < kVectors; ++v) V::store(to + i + v * V::kLanes, sums[v]);
+    }
+    return i;
+  }
+
+  const Program& program_;
+  const Size& size_;
+  Portion portion_;
+  std::vector<Span> spans_;  // of the input and the images
+  size_t elements_;          // of the images of one image of the batch
+  std::vector<ptrdiff_t> offsets_;
+  std::vector<T*> images_;  // where row 0 of each would be; the input first
+  std::vector<const T*> from_;
+};
+
+}  // namespace tiedexp
