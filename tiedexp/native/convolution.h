@@ -49,8 +49,8 @@ size_t count_weights(const Program& program, const Size& size) {
   return program.taps.size() * size.channels * divide_up(size.filters, Vector<T>::kLanes) * Vector<T>::kLanes;
 }
 
-// Calls visit(group, a line of its weights in the order (taps, channels, filters), the same as kept for the parts of the
-// filters).
+// Calls visit(group, a line of its weights in the order (taps, channels, filters), the same as kept for the parts of
+// the filters).
 template <typename Visit>
 void visit_lines(const Program& program, const Size& size, int channels, Visit visit) {
   for (int group = 0; group < size.groups; ++group) {

@@ -17,6 +17,7 @@ from tiedexp.errors import PatternError
 from tiedexp.patterns.costs import (
     DEPTHWISE_FORWARD,
     DEPTHWISE_INPUT_GRADIENT,
+    DEPTHWISE_PADDED,
     DEPTHWISE_SMALL,
     DEPTHWISE_WEIGHT_GRADIENT,
     ConvSize,
@@ -134,7 +135,8 @@ def _find(factorings: Sequence[Factoring], name: str) -> Factoring:
 
 
 def _lighter(sums: Factoring, cells: Factoring, strides: tuple[int, int]) -> Factoring:
-    return sums if count_reads(sums, strides) < count_reads(cells, strides) else cells
+    pixels = DEPTHWISE_PADDED * strides[0] * strides[1]
+    return sums if count_reads(sums, pixels) < count_reads(cells, pixels) else cells
 
 
 def _names(factorings: Sequence[Factoring], native: bool) -> list[str]:

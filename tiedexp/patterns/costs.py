@@ -6,6 +6,7 @@ cost on a CPU.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from tiedexp.patterns.factoring import Box, Factoring, Lattice, as_terms
@@ -34,15 +35,17 @@ NATIVE_CHANNELS = 16  # of at least so many channels
 NATIVE_GROUP = 700.0  # each pixel of a group of channels, if there are several
 NATIVE_GRADIENTS = 1_000_000  # with so many weights in a group their gradient costs twice as much: they leave the cache
 # For each channel on its own, an element of the output costs so much, and so much more for each cell of the kernel.
-DEPTHWISE_FORWARD = 35.0, 1.8
+DEPTHWISE_FORWARD = 35.0, 1.6
 DEPTHWISE_INPUT_GRADIENT = 35.0, 2.6
 DEPTHWISE_WEIGHT_GRADIENT = 35.0, 20.0
 DEPTHWISE_DILATED = 120.0  # for TensorFlow, which reorders the pixels
 DEPTHWISE_SMALL = 9  # cells; TensorFlow computes the weight gradient of fewer as fast as the output
-# The compiled code's for each tap, and for each element of a sum image that is read or written, padding included.
+# The compiled code's, for each tap; and how many taps an element of a sum image costs that is read or written, of which
+# there are more than of the output for the padding.
 NATIVE_DEPTHWISE = 45.0, 2.1
 NATIVE_DEPTHWISE_GRADIENT = 45.0, 3.1
-DEPTHWISE_ADDED = 1.5
+DEPTHWISE_ADDED = 1.3
+DEPTHWISE_PADDED = 1.2  # where the size of the images is not known
 CALL = 5_000_000  # starting an operation, once for every part of the batch
 # The batch is computed in parts, so that the sum images of one part are in memory at a time: up to so many, of at least
 # so many elements each.
@@ -122,10 +125,10 @@ def count_parts(batch: int, elements: int) -> int:
     return max(1, min(MAX_PARTS, elements // MIN_PART, batch // 2))
 
 
-def count_reads(factoring: Factoring, strides: tuple[int, int]) -> float:
-    """Reads and writes for each element of a depthwise output, which take the time there."""
+def count_reads(factoring: Factoring, pixels: float) -> float:
+    """Reads and writes for each element of a depthwise output, with so many pixels of a sum image for each."""
     summed = sum(len(as_terms(image)) + 1 for image in factoring.images)
-    return len(factoring.taps) + DEPTHWISE_ADDED * strides[0] * strides[1] * summed
+    return len(factoring.taps) + DEPTHWISE_ADDED * pixels * summed
 
 
 def cost_dense(pattern: Pattern, size: ConvSize, depthwise: tuple[float, float]) -> Work:
@@ -229,11 +232,11 @@ def cost_taps(factoring: Factoring, size: ConvSize) -> Work:
 def cost_native(factoring: Factoring, size: ConvSize, depthwise: tuple[float, float] = NATIVE_DEPTHWISE) -> Work:
     """The output, by the compiled code: what is in the cache counts little."""
     if size.is_depthwise:
-        work = _depthwise(count_reads(factoring, size.strides), len(factoring.taps), size, depthwise)
-        return work + Work(cost=CALL)
+        pixels = math.prod(_native_extent(factoring, size, axis) / size.output_size[axis] for axis in (0, 1))
+        return _depthwise(count_reads(factoring, pixels), len(factoring.taps), size, depthwise) + Work(cost=CALL)
     outputs = _pixels(size.output_size, size) * size.filters
     at_a_time = _native_rows(factoring, size)
-    per_row = size.batch * _native_cols(factoring, size) * size.in_channels * -(-size.output_size[0] // at_a_time)
+    per_row = size.batch * _native_extent(factoring, size, 1) * size.in_channels * -(-size.output_size[0] // at_a_time)
     inputs, *sums = (per_row * rows for rows in _native_reads(factoring, size, at_a_time))
     added = sum(len(as_terms(image)) * pixels for image, pixels in zip(factoring.images, sums, strict=True))
     count = len(factoring.taps) * _pixels(size.output_size, size) * size.products
@@ -247,8 +250,10 @@ def cost_native(factoring: Factoring, size: ConvSize, depthwise: tuple[float, fl
     )
 
 
-def _native_cols(factoring: Factoring, size: ConvSize) -> int:
-    return (size.output_size[1] - 1) * size.strides[1] + (factoring.shape[1] - 1) * size.dilation[1] + 1
+def _native_extent(factoring: Factoring, size: ConvSize, axis: int) -> int:
+    """Rows or columns of the input, padding included, that the output needs."""
+    reach = (size.output_size[axis] - 1) * size.strides[axis]
+    return reach + (factoring.shape[axis] - 1) * size.dilation[axis] + 1
 
 
 def _native_reads(factoring: Factoring, size: ConvSize, out_rows: int) -> list[int]:
@@ -262,7 +267,7 @@ def _native_rows(factoring: Factoring, size: ConvSize) -> int:
     channels = size.in_channels // size.groups
     most = max(1, channels // NATIVE_CHANNELS)
     parts = next(parts for parts in range(most, 0, -1) if channels % parts == 0)
-    line = _native_cols(factoring, size) * (channels // parts)
+    line = _native_extent(factoring, size, 1) * (channels // parts)
     for rows in range(size.output_size[0], 1, -1):
         if sum(_native_reads(factoring, size, rows)) * line <= NATIVE_BUFFER:
             return rows
