@@ -24,7 +24,7 @@ FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")
 TENSORFLOW = "libtensorflow_framework.so.2"
 SOURCES = Path(__file__).parent
 PREFIX = "convolution-"
-TIMEOUT = 120  # seconds; it takes five
+TIMEOUT = 120  # seconds; it takes six
 
 
 def is_switched_off() -> bool:
