@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tiedexp.experiment.plan import plan_experiment
@@ -34,7 +34,10 @@ def test_budgets_that_no_width_has():
     assert match_count(make_spec("block"), lambda spec: spec.model.width, 10**9).model.width == MAX_WIDTH
 
 
-@given(st.integers(1, 400), st.integers(1, 400), st.floats(1.0, 2.0))
+@settings(max_examples=500)
+@example(start=1, wanted=131, power=1.0)
+@example(start=400, wanted=1, power=2.0)
+@given(start=st.integers(1, 400), wanted=st.integers(1, 400), power=st.floats(1.0, 2.0))
 def test_times_that_grow_as_a_power_are_met_in_few_measurements(start, wanted, power):
     measured = []
 

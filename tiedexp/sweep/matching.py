@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,15 +40,19 @@ def match_count(spec: ExperimentSpec, count: Callable[[ExperimentSpec], float], 
 def match_time(spec: ExperimentSpec, measure: Callable[[ExperimentSpec], float], target: float) -> ExperimentSpec:
     """The width whose step takes the time nearest to the target, in few measurements.
 
-    The time of a step grows about as a power of the width between one and two, so each guess corrects the one before
-    as if by the power of 1.5; a measurement is noisy, so it stops at 2% or after six.
+    The time of a step grows about as a power of the width between one and two: at first it is taken for 1.5, then for
+    what the last two measurements say. A measurement is noisy, so it stops at 2% or after six.
     """
-    width, tried = spec.model.width, dict[int, float]()
+    width, power, tried = spec.model.width, 1.5, dict[int, float]()
     while width not in tried and len(tried) < MAX_MEASUREMENTS:
-        seconds = tried[width] = measure(with_width(spec, width))
+        seconds = measure(with_width(spec, width))
+        if tried:
+            before, took = list(tried.items())[-1]
+            power = min(2.0, max(1.0, math.log(seconds / took) / math.log(width / before)))
+        tried[width] = seconds
         if abs(seconds / target - 1) <= 0.02:
             break
-        width = min(MAX_WIDTH, max(1, round(width * (target / seconds) ** (1 / 1.5))))
+        width = min(MAX_WIDTH, max(1, round(width * (target / seconds) ** (1 / power))))
     return with_width(spec, min(tried, key=lambda width: abs(tried[width] - target)))
 
 
