@@ -268,10 +268,9 @@ def _native_rows(factoring: Factoring, size: ConvSize) -> int:
     most = max(1, channels // NATIVE_CHANNELS)
     parts = next(parts for parts in range(most, 0, -1) if channels % parts == 0)
     line = _native_extent(factoring, size, 1) * (channels // parts)
-    for rows in range(size.output_size[0], 1, -1):
-        if sum(_native_reads(factoring, size, rows)) * line <= NATIVE_BUFFER:
-            return rows
-    return 1
+    room = NATIVE_BUFFER // line - sum(_native_reads(factoring, size, 1))  # beside what one row needs
+    more = room // (size.strides[0] * len(factoring.row_spans))
+    return max(1, min(size.output_size[0], 1 + more))
 
 
 def cost_native_gradient(factoring: Factoring, size: ConvSize) -> Work:
