@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tiedexp.layers.support import is_supported
+
 
 @dataclass(frozen=True)
 class ExpandedConvolution:
@@ -89,15 +91,12 @@ def _by_channel(kernel: Any, images: Any) -> Any:
 def _has_gradients_of_groups(dtype: Any) -> bool:
     """Whether the device has them for groups of channels: of CPUs those with oneDNN, and for its dtypes."""
     ones = np.ones((1, 2, 2, 4))
-    with tf.init_scope():
-        try:
-            tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=ones.shape,
-                filter=tf.constant(ones[:1, :1, :2], dtype),
-                out_backprop=tf.constant(ones, dtype),
-                strides=[1, 1, 1, 1],
-                padding="VALID",
-            )
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
-            return False
-    return True
+    return is_supported(
+        lambda: tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=ones.shape,
+            filter=tf.constant(ones[:1, :1, :2], dtype),
+            out_backprop=tf.constant(ones, dtype),
+            strides=[1, 1, 1, 1],
+            padding="VALID",
+        )
+    )

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tiedexp.layers.support import is_supported
 from tiedexp.patterns.factoring import Box, Factoring, Lattice, as_terms
 
 
@@ -255,19 +256,16 @@ class PixelSums(SumImages):
 def _has_dilated_filter_gradient(dtype: Any) -> bool:
     """Whether the device has this kernel: of CPUs those where TensorFlow uses oneDNN, and for its dtypes."""
     ones = np.ones((1, 3, 3, 1))
-    with tf.init_scope():
-        try:
-            tf.raw_ops.Conv2DBackpropFilter(
-                input=tf.constant(ones, dtype),
-                filter_sizes=(2, 2, 1, 1),
-                out_backprop=tf.constant(ones[:, :1, :1], dtype),
-                strides=[1, 1, 1, 1],
-                dilations=[1, 2, 2, 1],
-                padding="VALID",
-            )
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
-            return False
-    return True
+    return is_supported(
+        lambda: tf.raw_ops.Conv2DBackpropFilter(
+            input=tf.constant(ones, dtype),
+            filter_sizes=(2, 2, 1, 1),
+            out_backprop=tf.constant(ones[:, :1, :1], dtype),
+            strides=[1, 1, 1, 1],
+            dilations=[1, 2, 2, 1],
+            padding="VALID",
+        )
+    )
 
 
 def _add(values: Sequence[Any]) -> Any:
