@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tiedexp.layers.expanded import ExpandedConvolution
+from tiedexp.layers.expanded import ExpandedConvolution, find_output_length, find_size
 from tiedexp.layers.native import NativeConvolution, Window, can_run
 from tiedexp.layers.tied_kernel import expand_kernel
 from tiedexp.patterns.choosing import NATIVE, Choice, find_factoring, find_rotated_factoring
@@ -112,7 +112,7 @@ class TiedConvolution:
     def _window(self, images: Any) -> Window:
         before, output = [], []
         for axis in (0, 1):
-            size = _find_size(images, axis + 1)
+            size = find_size(images, axis + 1)
             length = self.output_length(size, axis)
             missing = 0
             if self.padding == "same":
@@ -125,14 +125,11 @@ class TiedConvolution:
         """Where the gradient with respect to the input reads the gradient of the output, at stride 1."""
         window = self._window(images)
         before = [self.extent(axis) - 1 - window.padding[axis] for axis in (0, 1)]
-        return Window((before[0], before[1]), (_find_size(images, 1), _find_size(images, 2)), (1, 1), self.dilation)
+        return Window((before[0], before[1]), (find_size(images, 1), find_size(images, 2)), (1, 1), self.dilation)
 
     def output_length(self, size: Any, axis: int) -> Any:
         """Rows (axis 0) or columns (axis 1) of the output, given those of the input: a number, or a scalar tensor."""
-        stride = self.strides[axis]
-        if self.padding == "same":
-            return (size + stride - 1) // stride
-        return (size - self.extent(axis)) // stride + 1
+        return find_output_length(size, self.extent(axis), self.strides[axis], self.padding)
 
     def extent(self, axis: int) -> int:
         """Rows (axis 0) or columns (axis 1) that the kernel covers, dilation included."""
@@ -161,11 +158,6 @@ def _swap_channels(weights: Any, groups: int) -> Any:
     taps, channels, filters = weights.shape
     apart = tf.reshape(weights, (taps, channels, groups, filters // groups))
     return tf.reshape(tf.transpose(apart, (0, 3, 2, 1)), (taps, filters // groups, channels * groups))
-
-
-def _find_size(image: Any, axis: int) -> Any:
-    """The length of an axis: a number where it is known, else a scalar tensor."""
-    return image.shape[axis] if image.shape[axis] is not None else tf.shape(image)[axis]
 
 
 def _maximum(a: Any, b: Any) -> Any:

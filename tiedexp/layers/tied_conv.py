@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 
-from tiedexp.layers.convolution import resolve
 from tiedexp.layers.tied_kernel import expand_kernel
 from tiedexp.layers.tied_layer import TiedLayer
 from tiedexp.patterns.choosing import Choice
@@ -107,7 +106,7 @@ class TiedConv2D(TiedLayer, keras.layers.Conv2D):
 
     def call(self, inputs: Any) -> Any:
         """The output, activation included."""
-        if self.groups == 1 and resolve(self.choice, inputs.dtype).is_expanded:
+        if self.groups == 1 and self.is_left_to_keras(inputs.dtype):
             return super().call(inputs)
         return self.convolve(inputs, self._adapted_free_kernel())
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 
-from tiedexp.layers.convolution import resolve
 from tiedexp.layers.tied_kernel import expand_kernel
 from tiedexp.layers.tied_layer import TiedLayer
 from tiedexp.patterns.choosing import Choice
@@ -81,10 +80,10 @@ class TiedDepthwiseConv2D(TiedLayer, keras.layers.DepthwiseConv2D):
 
     def call(self, inputs: Any) -> Any:
         """The output, activation included."""
-        if resolve(self.choice, inputs.dtype).is_expanded:
+        if self.is_left_to_keras(inputs.dtype):
             return super().call(inputs)
-        free = keras.ops.convert_to_tensor(self._built_kernel())
-        return self.convolve(inputs, keras.ops.transpose(free, (0, 2, 1)))  # groups of one channel and one filter
+        free = keras.ops.convert_to_tensor(self._built_kernel())  # (groups of the pattern, channels, multiplier)
+        return self.convolve(inputs, keras.ops.reshape(free, (free.shape[0], 1, -1)))  # a group for each channel
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, for `from_config`."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 
-from tiedexp.layers.convolution import TiedConvolution
+from tiedexp.layers.convolution import TiedConvolution, resolve
 from tiedexp.layers.measuring import choose_implementation
 from tiedexp.layers.tied_kernel import TiedKernel
 from tiedexp.patterns.choosing import Choice
@@ -38,6 +39,15 @@ class TiedLayer(TiedKernel):
             groups=groups,
         )
         return choose_implementation(convolution, size, self.implementation, layer.compute_dtype)
+
+    def is_left_to_keras(self, dtype: Any) -> bool:
+        """Whether the layer of Keras may compute the output, from the expanded kernel.
+
+        It may not with channels first on a CPU, where TensorFlow has such a convolution for some processors only.
+        """
+        layer: Any = self
+        runs_there = layer.data_format == "channels_last" or bool(tf.config.get_visible_devices("GPU"))
+        return runs_there and resolve(self.choice, dtype).is_expanded
 
     def convolve(self, inputs: Any, free: Any) -> Any:
         """The output as chosen, activation included, with free weights (groups, in_channels // groups, filters)."""
