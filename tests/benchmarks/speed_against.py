@@ -21,21 +21,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PRESETS = [
-    "tile",
-    "mirror_h",
-    "mirror_hv",
-    "point",
-    "rot90",
-    "d4",
-    "rings",
-    "row",
-    "column",
-    "toeplitz",
-    "checkerboard",
-    "block",
-    "hashed:groups=9",
-]
+PRESETS = (
+    *("tile", "mirror_h", "mirror_hv", "point", "rot90", "d4", "rings", "row", "column", "toeplitz", "checkerboard"),
+    *("block", "hashed:groups=9"),
+)
 SHAPES = ((32, 28, 28, 32, 64), (64, 16, 16, 64, 64), (128, 28, 28, 16, 16), (64, 32, 32, 32, 32))
 
 # Reads the name of a pattern and sizes, builds the layer, and takes a step for every further line until an empty one.
