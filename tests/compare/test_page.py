@@ -156,6 +156,18 @@ def test_the_front_of_the_trade_off(make_run, tmp_path):
     assert {text.get_text() for text in axes.texts} == {"full", "block", "rings"}
 
 
+@pytest.mark.parametrize(("times", "drawn"), [((None, None), False), ((None, 2.0), True)])
+def test_variants_without_a_time_are_not_in_the_picture_of_times(make_run, tmp_path, times, drawn):
+    for pattern, seconds in zip(("full", "block"), times, strict=True):
+        path = make_run(pattern) / "result.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "epoch_seconds": seconds}))
+    found = read_runs([tmp_path / "runs"])
+    with drawing_style():
+        figure = plots.draw_trade_off(build_comparison(found, found.runs), "epoch_seconds", "seconds")
+    assert (figure is not None) == drawn
+    assert figure is None or [text.get_text() for text in figure.axes[0].texts] == ["block"]
+
+
 def test_the_difference_of_confusion(comparison):
     """By hand: both variants have [[45, 5], [10 - s, 40 + s]] for each seed s, but the second [[50, 0], [10, 40]] for
     seed 0. So it is right of the first class in 100, 90 and 90 of a hundred, against 90 each time.

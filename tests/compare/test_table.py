@@ -155,6 +155,20 @@ def test_no_run(compare):
         build_comparison(read_runs([]), [])
 
 
+def test_the_time_of_an_epoch_is_the_mean_over_the_runs_that_know_it(make_run, tmp_path):
+    for pattern, times in {"full": (2.0, 3.0), "block": (None, 1.5), "rings": (None, None)}.items():
+        for seed, seconds in enumerate(times):
+            path = make_run(pattern, seed) / "result.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), "epoch_seconds": seconds}))
+    found = read_runs([tmp_path / "runs"])
+    comparison = build_comparison(found, found.runs)
+    rows = rows_of(comparison)
+    assert {label: row.epoch_seconds for label, row in rows.items()} == {"full": 2.5, "block": 1.5, "rings": None}
+    (column,) = (each for each in choose_columns(comparison, []) if each.key == "epoch_seconds")
+    assert {label: column.text(row) for label, row in rows.items()} == {"full": "2.5", "block": "1.5", "rings": ""}
+    assert [row.label for row in sort_rows(comparison, "epoch_seconds")] == ["block", "full", "rings"]
+
+
 # As text
 
 

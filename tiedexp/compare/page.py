@@ -73,8 +73,9 @@ def draw_pictures(comparison: Comparison) -> list[Picture]:
             (
                 "time",
                 f"{by} against time",
-                partial(plots.draw_trade_off, comparison, "epoch_seconds", "seconds an epoch, without the first"),
-                f"{front} Times are of the machines that trained the runs, with whatever else these did.",
+                partial(plots.draw_trade_off, comparison, "epoch_seconds", "seconds per epoch"),
+                f"{front} Times leave out the first epoch of each process, in which the model is compiled. They "
+                "depend on the machines that trained the runs, and on what else these were doing.",
             ),
             (
                 "differences",

@@ -60,21 +60,27 @@ def draw_curves(comparison: Comparison) -> Figure:
     return figure
 
 
-def draw_trade_off(comparison: Comparison, cost: str, name: str) -> Figure:
+def draw_trade_off(comparison: Comparison, cost: str, name: str) -> Figure | None:
     """Quality, with its interval, against a cost on a logarithmic scale; the Pareto front as a line.
 
     Args:
         comparison: the comparison. Its selection metric is drawn, or the reported one without validation.
-        cost: an attribute of `Row`.
+        cost: an attribute of `Row`; a row in which it is None is left out.
         name: the cost in words.
+
+    Returns:
+        The figure; None if no row has the cost.
     """
+    rows = [row for row in comparison.rows if getattr(row, cost) is not None]
+    if not rows:
+        return None
     figure, axes = new_axes(8.4, 4.6)
     sign = -1.0 if comparison.lower_is_better else 1.0
-    points = [(getattr(row, cost), _estimate(row).mean) for row in comparison.rows]
+    points = [(getattr(row, cost), _estimate(row).mean) for row in rows]
     dominating = find_dominating([(sign * quality, costs) for costs, quality in points])
     front = sorted(point for point, better in zip(points, dominating, strict=True) if better is None)
     axes.plot(*zip(*front, strict=True), color=GREY, linewidth=1.2, drawstyle="steps-post", zorder=1)
-    for row, (x, y), better in zip(comparison.rows, points, dominating, strict=True):
+    for row, (x, y), better in zip(rows, points, dominating, strict=True):
         colour = INK if row.label == comparison.baseline else COLOURS[0] if better is None else GREY
         half = _estimate(row).half_width
         face = colour if better is None else "none"
@@ -89,7 +95,7 @@ def draw_trade_off(comparison: Comparison, cost: str, name: str) -> Figure:
     axes.set_xlabel(name)
     axes.set_ylabel((comparison.selection or comparison.metric).replace("/", " "))
     shown = [place for place, better in enumerate(dominating) if better is None or len(points) <= MAX_LABELS]
-    _label_points(figure, axes, [points[place] for place in shown], [comparison.rows[place].label for place in shown])
+    _label_points(figure, axes, [points[place] for place in shown], [rows[place].label for place in shown])
     return figure
 
 

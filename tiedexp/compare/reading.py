@@ -49,7 +49,8 @@ class RunRecord:
         unique_weights: trainable weights, each group of tied cells counted once.
         macs_dense: multiply-adds of one image, forward, every cell counted.
         macs_tied: the same, each group of tied cells counted once.
-        epoch_seconds: mean time of an epoch, without the first, in which the model is compiled, if there are others.
+        epoch_seconds: mean time of an epoch, without the first of each process, in which the model is compiled; None if
+            there are no others.
         variant: of its sweep, by its name; None of other runs.
         sweep: that sweep.
     """
@@ -62,7 +63,7 @@ class RunRecord:
     unique_weights: int
     macs_dense: int
     macs_tied: int
-    epoch_seconds: float
+    epoch_seconds: float | None
     variant: str | None = None
     sweep: ComparedSweep | None = None
 
@@ -161,7 +162,7 @@ def read_run(run: RunDirectory, variant: str | None = None, sweep: ComparedSweep
         if (value := getattr(record, metric, None)) is not None
     }
     seconds = _find_epoch_seconds(run, result)
-    if not all(0 <= number <= _MAX_COUNT for number in (*counts, *metrics.values(), result.epochs, seconds)):
+    if not all(0 <= number <= _MAX_COUNT for number in (*counts, *metrics.values(), result.epochs, seconds or 0)):
         raise RunError(f"{run.path} is not as tiedexp writes it: a metric, weight or time that cannot be")
     return RunRecord(run, name, seed, settings, metrics, *counts, seconds, variant, sweep)
 
@@ -211,9 +212,9 @@ def _flatten(content: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Set
             yield clean_text(f"{prefix}{key}"), clean_text(value if isinstance(value, str) else json.dumps(value))
 
 
-def _find_epoch_seconds(run: RunDirectory, result: Result) -> float:
-    """Seconds an epoch, of all but the first."""
+def _find_epoch_seconds(run: RunDirectory, result: Result) -> float | None:
+    """Seconds per epoch, as `average_epoch_seconds` has them; of a run of an older version, of all but the first."""
+    if "epoch_seconds" in result.model_fields_set:
+        return result.epoch_seconds
     first = run.read_first_epoch() if result.epochs > 1 else None
-    if first is None:
-        return result.seconds / max(result.epochs, 1)
-    return max(result.seconds - first.seconds, 0.0) / (result.epochs - 1)
+    return None if first is None else max(result.seconds - first.seconds, 0.0) / (result.epochs - 1)

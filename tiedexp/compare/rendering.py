@@ -78,7 +78,7 @@ def list_columns(comparison: Comparison) -> list[Column]:
         Column("unique_weights", "weights", lambda row: row.unique_weights, lambda row: f"{row.unique_weights:,.0f}"),
         Column("macs_dense", "MACs dense", lambda row: row.macs_dense, lambda row: f"{row.macs_dense:,.0f}"),
         Column("macs_tied", "MACs tied", lambda row: row.macs_tied, lambda row: f"{row.macs_tied:,.0f}"),
-        Column("epoch_seconds", "s/epoch", lambda row: row.epoch_seconds, lambda row: f"{row.epoch_seconds:.3g}"),
+        Column("epoch_seconds", "s/epoch", lambda row: row.epoch_seconds, lambda row: _show_seconds(row.epoch_seconds)),
         Column("pareto", "Pareto", lambda row: row.dominated_by or "", _show_pareto, is_number=False),
     ]
     return [*columns, *(_axis_column(axis) for axis in comparison.axes if axis not in {"seeds", "p", "metric"})]
@@ -279,6 +279,10 @@ def _show_p(p: float | None) -> str:
     if p is None:
         return ""
     return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _show_seconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.3g}"
 
 
 def _show_pareto(row: Row) -> str:

@@ -42,7 +42,7 @@ class Row:
         unique_weights: trainable weights, mean over the runs, as the following.
         macs_dense: multiply-adds of one image, forward, every cell counted.
         macs_tied: the same, each group of tied cells counted once.
-        epoch_seconds: seconds of an epoch, without the first.
+        epoch_seconds: seconds per epoch, without the first of each process; None if no run has another.
         equal_budgets: those of weights, macs and time that are the baseline's; None without a baseline.
         dominated_by: the label of a variant that is no worse on validation with no more weights; None on the front.
     """
@@ -56,7 +56,7 @@ class Row:
     unique_weights: float
     macs_dense: float
     macs_tied: float
-    epoch_seconds: float
+    epoch_seconds: float | None
     equal_budgets: tuple[str, ...] | None = None
     dominated_by: str | None = None
 
@@ -189,6 +189,7 @@ def _build_row(group: Group, base: Group | None, metric: str, selection: str | N
         if common:
             difference = compare_pairs([values[pair] for pair in common], [theirs[pair] for pair in common])
         budgets = _match_budgets(group, base)
+    seconds = [run.epoch_seconds for run in runs if run.epoch_seconds is not None]
     return Row(
         group=group,
         selection=None if selection is None else estimate_mean(list(_values(group, selection).values())),
@@ -199,7 +200,7 @@ def _build_row(group: Group, base: Group | None, metric: str, selection: str | N
         unique_weights=fmean(run.unique_weights for run in runs),
         macs_dense=fmean(run.macs_dense for run in runs),
         macs_tied=fmean(run.macs_tied for run in runs),
-        epoch_seconds=fmean(run.epoch_seconds for run in runs),
+        epoch_seconds=fmean(seconds) if seconds else None,
         equal_budgets=budgets,
     )
 

@@ -23,7 +23,7 @@ from tiedexp.training.checkpoint import Checkpoint, CheckpointStore
 from tiedexp.training.weights_file import FIRST_TIED, FIRST_UNTIED, check_weights_file, read_array
 
 _MAX_DEPTH = 8  # of JSON, deeper than ours
-TIMES = ("seconds", "time", "images_per_second")
+TIMES = ("seconds", "epoch_seconds", "first_of_process", "time", "images_per_second")  # and what they depend on
 
 
 @dataclass(frozen=True)
