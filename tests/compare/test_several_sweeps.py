@@ -92,7 +92,7 @@ def test_the_baseline_is_that_of_the_sweeps_if_they_have_one(make_sweep, of_firs
     second = make_sweep("second", baseline=of_second, depth=4, block="the block", point="the point")
     comparison = compare(first, second)
     assert comparison.baseline == expected
-    assert any("There is no baseline" in note for note in comparison.notes) == (expected is None)
+    assert any("There is no baseline" in note.text for note in comparison.notes) == (expected is None)
 
 
 def test_a_baseline_that_both_have_is_one(make_sweep):
