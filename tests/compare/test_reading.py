@@ -59,6 +59,13 @@ def test_a_run_twice(make_run, tmp_path):
     assert found.left_out[0] == f"{copy} has the spec and seed of {run}, which is compared"
 
 
+def test_a_run_done_again_is_compared_only_if_it_is_named(make_run, tmp_path):
+    run, again = make_run(), make_run(root=tmp_path / "runs" / "reproduced")
+    found = read_runs([tmp_path / "runs"])
+    assert ([each.run.path for each in found.runs], found.left_out) == ([run], ())
+    assert [each.run.path for each in read_runs([tmp_path / "runs" / "reproduced"]).runs] == [again]
+
+
 def test_a_sweep(make_run, tmp_path):
     root = tmp_path / "study"
     run = make_run("block", root=root)
