@@ -147,6 +147,14 @@ def test_show(tiedexp_cli, runs):
     assert tiedexp_cli("runs", "show", runs).code == 1
 
 
+def test_show_breaks_no_line(tiedexp_cli, make_run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    run = make_run(dataset__name="x" * 60)
+    lines = tiedexp_cli("runs", "show", run).out.splitlines()
+    assert lines[0].split() == ["directory", f"runs/block-{'x' * 60}/seed-0"]
+    assert ["dataset.name", "x" * 60] in [line.split() for line in lines]
+
+
 class TestDelete:
     def test_what_is_meant_is_deleted(self, tiedexp_cli, runs):
         (runs / "rings-abc" / "seed-1" / "mine.txt").write_text("a note")

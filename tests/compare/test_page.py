@@ -126,7 +126,7 @@ def test_pictures_that_cannot_be_drawn_say_why(comparison, tmp_path):
     (run.run.path / "checkpoints" / "epoch-0003.weights.h5").write_bytes(b"PK\3\4")
     captions = {picture.name: picture.caption for picture in draw_pictures(comparison)}
     assert "line 1, is not as tiedexp writes it" in captions["curves"]
-    assert "has no confusion matrix of test" in captions["confusion"]
+    assert "has no confusion matrix for test" in captions["confusion"]
     assert "is not loaded" in captions["kernels-1"]
     assert "Not drawn" not in captions["weights"]
 
@@ -188,7 +188,7 @@ class TestKernels:
         run = write_weights(make_run("block"), "block")
         picture, note = draw_first_kernels(RunDirectory(run), "block")
         assert picture.startswith(b"\x89PNG")
-        assert note == "Its kernels of before the training were not kept."
+        assert note == "Its kernels from before training were not kept."
         untied = make_run("none")
         (untied / "checkpoints").mkdir()
         with h5py.File(untied / "checkpoints" / "epoch-0003.weights.h5", "w") as file:
@@ -231,7 +231,7 @@ class TestKernels:
 
     def test_weights_of_another_pattern(self, make_run):
         run = write_weights(make_run("block"), "block", shape=(4, 1, 4))
-        with pytest.raises(RunError, match=r"has shape \(4, 1, 4\), which is not of its pattern"):
+        with pytest.raises(RunError, match=r"has shape \(4, 1, 4\), which does not fit its pattern"):
             draw_first_kernels(RunDirectory(run), "block")
 
     @pytest.mark.parametrize("pattern", ["rings", "nonsense", None, 3, {"preset": "hashed", "groups": -1}])

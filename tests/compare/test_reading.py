@@ -56,7 +56,7 @@ def test_a_run_twice(make_run, tmp_path):
     copy = make_run(root=tmp_path / "copies")
     found = read_runs([run, copy, run])
     assert len(found.runs) == 1
-    assert found.left_out[0] == f"{copy} has the spec and seed of {run}, which is compared"
+    assert found.left_out[0] == f"{copy} has the same spec and seed as {run}, which is compared"
 
 
 def test_a_run_done_again_is_compared_only_if_it_is_named(make_run, tmp_path):
@@ -100,7 +100,7 @@ def test_a_sweep(make_run, tmp_path):
         ("result.json", {"validation": [1]}, "not as tiedexp writes it: validation"),
         ("result.json", {"seconds": float("nan")}, "not as tiedexp writes it: .*finite"),
         ("result.json", {"epochs": -(10**9)}, "not as tiedexp writes it"),
-        ("result.json", {"epoch_seconds": -1}, "a metric, weight or time that cannot be"),
+        ("result.json", {"epoch_seconds": -1}, "a metric, weight or time is out of range"),
         ("result.json", {"epoch_seconds": "1"}, "not as tiedexp writes it: epoch_seconds"),
     ],
 )

@@ -75,7 +75,7 @@ def test_the_same_experiment_in_two_sweeps_is_one_variant(make_sweep):
     comparison = build_comparison(found, found.runs)
     assert labels_of(comparison) == {"the block": 3, "the rings": 2, "the point": 2}
     assert len(found.left_out) == 1
-    assert found.left_out[0].startswith(f"{second / 'block-2' / 'seed-1'} has the spec and seed of {first}")
+    assert found.left_out[0].startswith(f"{second / 'block-2' / 'seed-1'} has the same spec and seed as {first}")
 
 
 @pytest.mark.parametrize(

@@ -82,17 +82,16 @@ def show(run: RunPath, json: Json = False) -> None:
 
         print(dumps(_as_dict(listed), indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
-    about = {"directory": str(run), "state": listed.state, "tags": " ".join(listed.tags), "problem": listed.problem}
-    for key, value in {**about, **listed.facts}.items():
-        if value not in ("", None):
-            shown = f"{value:.6g}" if isinstance(value, float) else str(value)
-            table.add_row(Text(key), Text(shown, overflow="fold"))
-    Console(highlight=False).print(table)
+    about = {
+        "directory": _quote_path(run),
+        "state": listed.state,
+        "tags": " ".join(listed.tags),
+        "problem": listed.problem,
+    }
+    shown = {key: value for key, value in {**about, **listed.facts}.items() if value not in ("", None)}
+    width = max(map(len, shown))
+    for key, value in shown.items():
+        print(f"{key:<{width}}  {f'{value:.6g}' if isinstance(value, float) else value}")
 
 
 @app.command()

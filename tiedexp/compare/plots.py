@@ -179,7 +179,7 @@ def choose_rows(comparison: Comparison, count: int) -> list[tuple[int | None, Ro
 def _read_curve(run: RunDirectory, split: str, metric: str) -> list[float]:
     values = [line[split][metric] for line in run.read_metrics() if line[split] is not None]
     if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
-        raise RunError(f"{run.path / 'metrics.jsonl'} has a {metric} that is no number")
+        raise RunError(f"{run.path / 'metrics.jsonl'} has a value of {metric} that is not a number")
     return values
 
 
@@ -198,7 +198,7 @@ def _read_shares(run: RunDirectory, split: str) -> npt.NDArray[np.float64]:
     except (TypeError, ValueError, OverflowError):
         counts = np.zeros(0)
     if counts.ndim != 2 or len(set(counts.shape)) != 1 or not np.isfinite(counts).all() or (counts < 0).any():
-        raise RunError(f"{run.path / 'result.json'} has no confusion matrix of {split}")
+        raise RunError(f"{run.path / 'result.json'} has no confusion matrix for {split}")
     if len(counts) > MAX_CLASSES:
         raise RunError(f"{run.path}: a confusion matrix of more than {MAX_CLASSES} classes is not drawn")
     return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))

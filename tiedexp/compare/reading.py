@@ -1,4 +1,4 @@
-"""Run directories, perhaps a stranger's, as small records: only manifest, result and the first epoch are read."""
+"""Run directories, perhaps a stranger's, as small records: at most manifest, result and the first epoch are read."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def read_runs(paths: Sequence[Path]) -> Collection:
             continue
         first = runs.setdefault((record.name, record.seed, *record.settings.items()), record)
         if first is not record:
-            left_out.append(f"{run.path} has the spec and seed of {first.run.path}, which is compared")
+            left_out.append(f"{run.path} has the same spec and seed as {first.run.path}, which is compared")
     return Collection(tuple(runs.values()), tuple(sweeps.values()), unfinished, tuple(left_out))
 
 
@@ -163,7 +163,7 @@ def read_run(run: RunDirectory, variant: str | None = None, sweep: ComparedSweep
     }
     seconds = _find_epoch_seconds(run, result)
     if not all(0 <= number <= _MAX_COUNT for number in (*counts, *metrics.values(), result.epochs, seconds or 0)):
-        raise RunError(f"{run.path} is not as tiedexp writes it: a metric, weight or time that cannot be")
+        raise RunError(f"{run.path} is not as tiedexp writes it: a metric, weight or time is out of range")
     return RunRecord(run, name, seed, settings, metrics, *counts, seconds, variant, sweep)
 
 
