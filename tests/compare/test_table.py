@@ -270,6 +270,14 @@ def test_a_table_fits_its_window_and_keeps_what_matters(compare, width, sort):
         assert keys == [column.key for column in choose_columns(comparison, [])]
 
 
+def test_a_table_is_brief_only_where_it_must_be(compare):
+    comparison = compare()
+    whole = max(map(len, lines_at(comparison, 300)[0])) + 1  # with the margin
+    text = "\n".join(lines_at(comparison, whole)[0])
+    assert "validation" in text
+    assert "valid." in "\n".join(lines_at(comparison, whole - 1)[0])
+
+
 def test_a_long_label_is_broken_rather_than_a_column_left_out(compare, make_run):
     label = "random_like(of=block,seed=17)"
     make_run(label, 0, test=0.5, validation=0.4)

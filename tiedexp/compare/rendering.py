@@ -184,13 +184,18 @@ def fit_table(
 
 
 def _measure(comparison: Comparison, columns: Sequence[Column], *, briefly: bool) -> int:
-    """Characters of a line of the table, at least."""
-    from rich.console import Console
+    """Characters of a line of `to_rich`, at least."""
+    from rich.cells import cell_len
 
-    table = to_rich(comparison, columns, briefly=briefly)
-    width = Console(width=1000).measure(table).maximum
-    longest = max(len(row.label) for row in comparison.rows)
-    return width - max(longest - _NARROW_LABEL, 0) if briefly else width
+    widths = []
+    for column in columns:
+        texts = [column.brief(row) if briefly and column.brief else column.text(row) for row in comparison.rows]
+        width = max(map(cell_len, texts))
+        if briefly and column.key == "variant":
+            width = min(width, _NARROW_LABEL)
+        widths.append(max(width, *map(cell_len, _break_title(column.title, briefly=briefly).split("\n"))))
+    gap = 2 if briefly else 3
+    return sum(widths) + gap * (len(widths) - 1) + 2  # of which two are the margins
 
 
 # Formats
