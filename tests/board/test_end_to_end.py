@@ -64,8 +64,8 @@ def sweep(tmp_path_factory) -> SweepDirectory:
 class Board:
     """A TensorBoard that has read it all."""
 
-    def __init__(self, url: str, means_page: str):
-        self.url, self.means_page = url, means_page
+    def __init__(self, address: str):
+        self.address, self.url = address, address.partition("?")[0]
 
     def read(self, path: str, content: object = None, **query: object):
         data = None if content is None else json.dumps(content).encode()
@@ -102,9 +102,8 @@ def board(sweep) -> Iterator[Board]:
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     try:
-        first, second = process.stdout.readline(), process.stdout.readline()
-        found = re.fullmatch(r"TensorBoard of the sweep patterns, 8 runs of 8, at (http://\S+/) .*\n", first)
-        board = Board(found[1], second.split()[-1])
+        said = r"TensorBoard of the sweep patterns, 8 runs of 8 \(Ctrl-C ends it\): (http://\S+)\n"
+        board = Board(re.fullmatch(said, process.stdout.readline())[1])
         names = {".", *(f"{run}/{split}" for run in RUNS + MEANS for split in SPLITS)}
         names |= {*RUNS, *(f"{pattern} mean" for pattern in PATTERNS)}
         wait_for(lambda: set(board.read("runs")) == names)
@@ -241,10 +240,31 @@ def test_a_browser_draws_the_runs(board, page, filtered, runs):
 
 
 def test_a_browser_draws_the_means_with_their_margins(board, page):
-    visit(page, board.means_page)
+    visit(page, board.address)
     charts = page.locator("tf-custom-scalar-margin-chart-card")
     expect(charts).to_have_count(4, timeout=30_000)
     expect(charts.first).to_contain_text("validation accuracy, mean and standard deviation")
     for chart in charts.all():
         expect(chart).to_contain_text("Matches (4)")
     keep_picture(page, "patterns compared")
+
+
+def test_every_page_shows_something_after_the_first(board, page):
+    """There are 73 runs for TensorBoard, which ticks none of more than 40 where its filter does not leave out some."""
+    visit(page, board.address)
+    for name, shown, count in (
+        ("Images", "tf-image-loader img", 2 * len(PATTERNS)),  # the confusion and the kernels of a seed of each
+        ("Text", "tf-text-loader", 1 + len(PATTERNS)),  # the table of seeds, and a spec of each
+        ("Time Series", "scalar-card", 2),
+        ("Custom Scalars", "tf-custom-scalar-margin-chart-card", 4),
+    ):
+        tab = re.compile(rf"^\s*{name}\s*$", re.IGNORECASE)
+        page.locator("[role=tab]").filter(has_text=tab).first.click(timeout=30_000)
+        expect(page.locator(f"{shown} >> visible=true").nth(count - 1)).to_be_visible(timeout=30_000)
+        if name == "Images":
+            keep_picture(page, "images of one seed")
+        if name == "Time Series":
+            names = page.locator("runs-data-table")
+            for pattern in PATTERNS:
+                expect(names.get_by_text(f"{pattern} mean/validation", exact=True)).to_be_visible()
+            expect(names.get_by_text("block s0")).to_have_count(0)

@@ -46,6 +46,12 @@ def test_what_lies_inside_a_run_is_no_run(logged_runs, tmp_path, make_logged_run
     assert names_of(tmp_path / "links", logged_runs / "tiny-1a2b" / "seed-0") == {"tiny-1a2b/seed-0"}
 
 
+def test_runs_done_again_are_shown_only_if_they_are_named(logged_runs, tmp_path, make_logged_run):
+    make_logged_run(logged_runs / "reproduced" / "again-5e6f" / "seed-0")
+    assert "again-5e6f/seed-0" not in names_of(tmp_path / "links", logged_runs)
+    assert names_of(tmp_path / "named", logged_runs / "reproduced") == {"again-5e6f/seed-0"}
+
+
 def test_a_run_that_starts_later_is_added(logged_runs, tmp_path, make_logged_run):
     folder, linked = tmp_path / "links", {}
     folder.mkdir()

@@ -27,10 +27,24 @@ def test_the_table(tiedexp_cli, runs):
     for label in ("full", "block", "rings"):
         assert sum(line.split()[:2] == [label, "3"] for line in lines) == 1
     assert "baseline" in answer.out
-    assert "choose by it" in answer.out
+    assert "Choose a variant by validation/accuracy" in answer.out
 
 
-@pytest.mark.parametrize(("option", "begin"), [("--md", "| variant |"), ("--csv", "variant,"), ("--latex", "% Rows")])
+def test_a_narrow_window_says_which_columns_it_lacks(tiedexp_cli, runs, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
+    answer = tiedexp_cli("compare", runs)
+    assert answer.code == 0
+    (line,) = [line for line in answer.out.splitlines() if line.startswith("Not shown in a window this narrow: ")]
+    left = line.removeprefix("Not shown in a window this narrow: ").partition(".")[0].split(", ")
+    assert "Pareto" in left
+    assert "Pareto: *" not in answer.out
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "Not shown" not in tiedexp_cli("compare", runs, "--columns", ",".join(left)).out
+
+
+@pytest.mark.parametrize(
+    ("option", "begin"), [("--md", "| variant |"), ("--csv", "variant,"), ("--latex", "% Rows are sorted by")]
+)
 def test_the_formats(tiedexp_cli, runs, option, begin):
     answer = tiedexp_cli("compare", runs, option)
     assert answer.code == 0
@@ -91,12 +105,12 @@ def test_what_is_left_out_is_named(tiedexp_cli, runs):
     ("arguments", "code", "message"),
     [
         (["--md", "--csv"], 2, "give one of them"),
-        (["--where", "seed > 9"], 2, "none of the 9 runs fits"),
+        (["--where", "seed > 9"], 2, "it holds for none of the 9 runs"),
         (["--where", "sed == 1"], 2, "did you mean seed?"),
         (["--metric", "test/acuracy"], 2, "--metric test/acuracy"),
         (["--baseline", "ring"], 2, "--baseline ring"),
-        (["--sort", "weights"], 2, "--sort weights"),
-        (["--columns", "weights"], 2, "--columns weights"),
+        (["--sort", "wieghts"], 2, "--sort wieghts"),
+        (["--columns", "wieghts"], 2, "--columns wieghts"),
         (["--by", "model.depth"], 2, "--by model.depth"),
         (["--html", "absent/page.html"], 2, "there is no directory absent"),
     ],

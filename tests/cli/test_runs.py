@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
@@ -51,56 +52,80 @@ def test_list_for_people(tiedexp_cli, runs):
     assert "not as tiedexp writes it" in answer.out  # of the damaged one, which does not hide the others
 
 
-def lines_at(monkeypatch, tiedexp_cli, width, runs):
-    monkeypatch.setenv("COLUMNS", str(width))
-    answer = tiedexp_cli("runs", "list", runs)
-    assert answer.code == 0, answer.err
-    return [line.rstrip() for line in answer.out.splitlines()]
+@pytest.fixture
+def list_at(monkeypatch, tiedexp_cli):
+    """The lines that `runs list` prints in a window of so many characters; None is none, as in a pipe."""
+
+    def lines_at(width, *arguments):
+        if width is None:
+            monkeypatch.delenv("COLUMNS")
+        else:
+            monkeypatch.setenv("COLUMNS", str(width))
+        answer = tiedexp_cli("runs", "list", *arguments)
+        assert answer.code == 0, answer.err
+        return answer.out.splitlines()
+
+    return lines_at
 
 
-def test_a_list_in_a_narrow_window_has_a_line_a_run(tiedexp_cli, make_run, tmp_path, monkeypatch):
-    """Names and seeds are in the directories, and what all directories begin with is said once."""
-    root = tmp_path / "a rather long name of a directory"
-    for pattern in ("hashed(groups=9)", "random_like(of=block)"):
-        for seed in (0, 1):
-            make_run(pattern, seed, root=root, test=0.75, model__width=12345678)
-    lines = lines_at(monkeypatch, tiedexp_cli, 80, root)
-    assert max(map(len, lines[:-1])) <= 80
-    assert [line.split() for line in lines if "seed-" in line] == [
-        ["finished", pattern, "0.7500", f"{directory}-12345678/seed-{seed}"]
-        for pattern, directory in (
-            ("hashed(groups=9)", "hashed(groups=9)"), ("random_like(of=…", "random_like(of=block)")
-        )
-        for seed in (0, 1)
-    ]  # fmt: skip
-    assert lines[-1] == f"4 runs below {root}"
+@pytest.mark.parametrize("width", [60, 80, 140, 200, None])
+@pytest.mark.parametrize("given", ["relative", "absolute", "default"])
+def test_every_directory_can_be_copied_from_the_list(list_at, make_run, tmp_path, width, given):
+    """In one piece, and as a shell in the working directory takes it."""
+    root = tmp_path / "runs" / "a long name (with spaces)"
+    made = [make_run("random_like(of=block)", seed, root=root, model__width=12345678) for seed in (0, 1)]
+    arguments = {"relative": ["runs"], "absolute": [tmp_path / "runs"], "default": []}[given]
+    lines = list_at(width, *arguments)
+    copied = [line[line.index("'runs/") :] for line in lines if "seed-" in line]
+    assert [tmp_path / path for line in copied for path in shlex.split(line)] == made
+    assert all(shlex.split(line)[0].startswith("runs/a long name") for line in copied)
+    assert lines[-1] == "2 runs"
 
 
-def test_a_list_in_a_wide_window_has_all(tiedexp_cli, runs, monkeypatch):
-    lines = lines_at(monkeypatch, tiedexp_cli, 300, runs)
+def test_a_directory_outside_is_listed_whole(list_at, make_run, tmp_path, monkeypatch):
+    run = make_run()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert list_at(80, tmp_path / "runs")[2] == f"  {run}"
+    assert list_at(80, "../runs")[1].endswith("  ../runs/block-abc/seed-0")
+
+
+def test_a_list_in_a_narrow_window_has_the_directories_on_lines_of_their_own(list_at, make_run):
+    for pattern in ("hashed(groups=9)", "a pattern that is a grid written out"):
+        make_run(pattern, test=0.75, name="my-experiment", model__width=12345678, training__batch_size=len(pattern))
+    lines = list_at(64, "runs")
+    assert lines[0].split() == ["state", "name", "seed", "pattern", "accuracy"]
+    assert [line.split() for line in lines[1:-2]] == [
+        ["finished", "my-experiment", "0", "hashed(groups=9)", "0.7500"],
+        ["runs/my-experiment-my-experiment-12345678-16/seed-0"],
+        ["finished", "my-experiment", "0", "a", "pattern", "that", "is", "a…", "0.7500"],
+        ["runs/my-experiment-my-experiment-12345678-36/seed-0"],
+    ]
+    assert max(map(len, lines)) <= 64
+
+
+def test_a_list_in_a_wide_window_has_one_line_per_run(list_at, tiedexp_cli, runs):
+    lines = list_at(120, "runs")
     (row,) = [line.split() for line in lines if "block-abc/seed-1" in line]
-    assert row == ["finished", "block", "1", "block", "0.9000", str(runs / "block-abc" / "seed-1")]
+    assert row == ["finished", "block", "1", "block", "0.9000", "runs/block-abc/seed-1"]
     assert "4 runs" in lines
     tiedexp_cli("runs", "tag", runs / "block-abc" / "seed-1", "--add", "keep")
-    lines = lines_at(monkeypatch, tiedexp_cli, 300, runs)
-    assert sum(line.split()[5:6] == ["keep"] for line in lines) == 1
+    (row,) = [line.split() for line in list_at(120, "runs") if "block-abc/seed-1" in line]
+    assert row == ["finished", "block", "1", "block", "0.9000", "keep", "runs/block-abc/seed-1"]
 
 
-def test_names_that_directories_do_not_say_stay(tiedexp_cli, make_run, tmp_path, monkeypatch):
-    make_run("block").rename(tmp_path / "runs" / "moved-to-a-place-with-another-name")
-    make_run("rings")
-    lines = lines_at(monkeypatch, tiedexp_cli, 70, tmp_path)
-    (row,) = [line.split() for line in lines if "moved" in line]
-    assert row[:5] == ["finished", "block", "0", "block", "0.9000"]
+def test_no_run(list_at, runs):
+    assert list_at(80, "runs", "--name", "absent")[-1] == "0 runs"
 
 
-def test_a_directory_too_long_for_a_line_is_broken_and_whole(tiedexp_cli, make_run, tmp_path, monkeypatch):
-    make_run("random_like(of=block)", dataset__name="x" * 100)
-    lines = lines_at(monkeypatch, tiedexp_cli, 56, tmp_path)
-    assert max(map(len, lines[:-1])) <= 56
-    (first,) = [at for at, line in enumerate(lines) if "finished" in line]
-    assert lines[first].split()[:3] == ["finished", "random_like(of=…", "0.9000"]
-    assert "".join(line.split()[-1] for line in lines[first:-2]) == f"random_like(of=block)-{'x' * 100}/seed-0"
+def test_runs_done_again_are_listed_only_if_they_are_named(tiedexp_cli, make_run, tmp_path):
+    make_run("block")
+    again = [make_run("block", root=tmp_path / "runs" / where / "reproduced") for where in ("", "study")]
+    assert names(tiedexp_cli("runs", "list", "--json")) == ["block-abc/seed-0"]
+    for run in again:
+        answer = tiedexp_cli("runs", "list", run.parent.parent, "--json")
+        assert [tmp_path / listed["directory"] for listed in json.loads(answer.out)] == [run]
+    assert names(tiedexp_cli("runs", "list", again[0], "--json")) == ["block-abc/seed-0"]
 
 
 def test_tags(tiedexp_cli, runs):
@@ -120,6 +145,14 @@ def test_show(tiedexp_cli, runs):
     content = json.loads(tiedexp_cli("runs", "show", runs / "block-abc" / "seed-1", "--json").out)
     assert content["facts"]["test/accuracy"] == 0.9
     assert tiedexp_cli("runs", "show", runs).code == 1
+
+
+def test_show_breaks_no_line(tiedexp_cli, make_run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    run = make_run(dataset__name="x" * 60)
+    lines = tiedexp_cli("runs", "show", run).out.splitlines()
+    assert lines[0].split() == ["directory", f"runs/block-{'x' * 60}/seed-0"]
+    assert ["dataset.name", "x" * 60] in [line.split() for line in lines]
 
 
 class TestDelete:

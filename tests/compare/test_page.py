@@ -126,7 +126,7 @@ def test_pictures_that_cannot_be_drawn_say_why(comparison, tmp_path):
     (run.run.path / "checkpoints" / "epoch-0003.weights.h5").write_bytes(b"PK\3\4")
     captions = {picture.name: picture.caption for picture in draw_pictures(comparison)}
     assert "line 1, is not as tiedexp writes it" in captions["curves"]
-    assert "has no confusion matrix of test" in captions["confusion"]
+    assert "has no confusion matrix for test" in captions["confusion"]
     assert "is not loaded" in captions["kernels-1"]
     assert "Not drawn" not in captions["weights"]
 
@@ -156,6 +156,18 @@ def test_the_front_of_the_trade_off(make_run, tmp_path):
     assert {text.get_text() for text in axes.texts} == {"full", "block", "rings"}
 
 
+@pytest.mark.parametrize(("times", "drawn"), [((None, None), False), ((None, 2.0), True)])
+def test_variants_without_a_time_are_not_in_the_picture_of_times(make_run, tmp_path, times, drawn):
+    for pattern, seconds in zip(("full", "block"), times, strict=True):
+        path = make_run(pattern) / "result.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "epoch_seconds": seconds}))
+    found = read_runs([tmp_path / "runs"])
+    with drawing_style():
+        figure = plots.draw_trade_off(build_comparison(found, found.runs), "epoch_seconds", "seconds")
+    assert (figure is not None) == drawn
+    assert figure is None or [text.get_text() for text in figure.axes[0].texts] == ["block"]
+
+
 def test_the_difference_of_confusion(comparison):
     """By hand: both variants have [[45, 5], [10 - s, 40 + s]] for each seed s, but the second [[50, 0], [10, 40]] for
     seed 0. So it is right of the first class in 100, 90 and 90 of a hundred, against 90 each time.
@@ -176,7 +188,7 @@ class TestKernels:
         run = write_weights(make_run("block"), "block")
         picture, note = draw_first_kernels(RunDirectory(run), "block")
         assert picture.startswith(b"\x89PNG")
-        assert note == "Its kernels of before the training were not kept."
+        assert note == "Its kernels from before training were not kept."
         untied = make_run("none")
         (untied / "checkpoints").mkdir()
         with h5py.File(untied / "checkpoints" / "epoch-0003.weights.h5", "w") as file:
@@ -219,7 +231,7 @@ class TestKernels:
 
     def test_weights_of_another_pattern(self, make_run):
         run = write_weights(make_run("block"), "block", shape=(4, 1, 4))
-        with pytest.raises(RunError, match=r"has shape \(4, 1, 4\), which is not of its pattern"):
+        with pytest.raises(RunError, match=r"has shape \(4, 1, 4\), which does not fit its pattern"):
             draw_first_kernels(RunDirectory(run), "block")
 
     @pytest.mark.parametrize("pattern", ["rings", "nonsense", None, 3, {"preset": "hashed", "groups": -1}])

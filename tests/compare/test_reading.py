@@ -56,7 +56,14 @@ def test_a_run_twice(make_run, tmp_path):
     copy = make_run(root=tmp_path / "copies")
     found = read_runs([run, copy, run])
     assert len(found.runs) == 1
-    assert found.left_out[0] == f"{copy} has the spec and seed of {run}, which is compared"
+    assert found.left_out[0] == f"{copy} has the same spec and seed as {run}, which is compared"
+
+
+def test_a_run_done_again_is_compared_only_if_it_is_named(make_run, tmp_path):
+    run, again = make_run(), make_run(root=tmp_path / "runs" / "reproduced")
+    found = read_runs([tmp_path / "runs"])
+    assert ([each.run.path for each in found.runs], found.left_out) == ([run], ())
+    assert [each.run.path for each in read_runs([tmp_path / "runs" / "reproduced"]).runs] == [again]
 
 
 def test_a_sweep(make_run, tmp_path):
@@ -93,6 +100,8 @@ def test_a_sweep(make_run, tmp_path):
         ("result.json", {"validation": [1]}, "not as tiedexp writes it: validation"),
         ("result.json", {"seconds": float("nan")}, "not as tiedexp writes it: .*finite"),
         ("result.json", {"epochs": -(10**9)}, "not as tiedexp writes it"),
+        ("result.json", {"epoch_seconds": -1}, "a metric, weight or time is out of range"),
+        ("result.json", {"epoch_seconds": "1"}, "not as tiedexp writes it: epoch_seconds"),
     ],
 )
 def test_what_cannot_be_meant(make_run, name, changes, message):
@@ -110,6 +119,23 @@ def test_nesting_ends_in_a_value_or_an_error_of_ours(make_run, levels):
     (run / "manifest.json").write_text(text.replace('"digits"}', nested, 1))
     with suppress(RunError):
         assert read_run(RunDirectory(run)).name == "block"
+
+
+@pytest.mark.parametrize("seconds", [0.25, None])
+def test_a_run_says_how_long_its_epochs_take(make_run, seconds):
+    """Without the first epoch of each process, which only the run itself knows; None if there is no other."""
+    run = make_run()
+    change(run / "result.json", epoch_seconds=seconds)
+    assert read_run(RunDirectory(run)).epoch_seconds == seconds
+
+
+def test_the_time_of_a_single_epoch_is_left_out(make_run):
+    """A run of an older version, which took 10 s, of which nobody knows how many for compiling."""
+    run = make_run()
+    change(run / "result.json", epochs=1)
+    record = read_run(RunDirectory(run))
+    assert record.epoch_seconds is None
+    assert record.facts["epoch_seconds"] is None
 
 
 def test_only_the_first_epoch_is_read(make_run):

@@ -75,7 +75,7 @@ def test_the_same_experiment_in_two_sweeps_is_one_variant(make_sweep):
     comparison = build_comparison(found, found.runs)
     assert labels_of(comparison) == {"the block": 3, "the rings": 2, "the point": 2}
     assert len(found.left_out) == 1
-    assert found.left_out[0].startswith(f"{second / 'block-2' / 'seed-1'} has the spec and seed of {first}")
+    assert found.left_out[0].startswith(f"{second / 'block-2' / 'seed-1'} has the same spec and seed as {first}")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_the_baseline_is_that_of_the_sweeps_if_they_have_one(make_sweep, of_firs
     second = make_sweep("second", baseline=of_second, depth=4, block="the block", point="the point")
     comparison = compare(first, second)
     assert comparison.baseline == expected
-    assert any("There is no baseline" in note for note in comparison.notes) == (expected is None)
+    assert any("There is no baseline" in note.text for note in comparison.notes) == (expected is None)
 
 
 def test_a_baseline_that_both_have_is_one(make_sweep):

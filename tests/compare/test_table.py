@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 
 import pytest
 import scipy.stats
+from rich.console import Console
 
 from tiedexp.compare.reading import read_runs
-from tiedexp.compare.rendering import choose_columns, sort_rows, to_csv, to_json, to_latex, to_markdown
+from tiedexp.compare.rendering import (
+    choose_columns,
+    fit_table,
+    list_columns,
+    list_notes,
+    sort_rows,
+    to_csv,
+    to_json,
+    to_latex,
+    to_markdown,
+)
 from tiedexp.compare.table import build_comparison, describe_verdict
 from tiedexp.errors import RunError, SpecError
 from tiedexp.runs.sweeps import PlannedRun, SweepDirectory, SweepRecord, Variant
@@ -62,8 +75,12 @@ def test_what_is_said(compare):
     assert (rows["block"].has_other_budget, rows["rings"].has_other_budget) == (False, True)
     assert rows["full"].equal_budgets is None
     assert {label: row.dominated_by for label, row in rows.items()} == {"block": None, "full": None, "rings": None}
-    notes = " ".join(comparison.notes)
-    for text in ("order of validation/accuracy: choose by it", "to full, paired by seed", "† other weights"):
+    notes = " ".join(list_notes(comparison, list_columns(comparison)))
+    for text in (
+        "sorted by validation/accuracy. Choose a variant by validation/accuracy: the one with the best test/accuracy",
+        "The difference is to full, paired by seed",
+        "† has neither the weights nor",
+    ):
         assert text in notes
 
 
@@ -86,7 +103,9 @@ def test_without_validation(make_run, tmp_path):
     found = read_runs([tmp_path / "runs"])
     comparison = build_comparison(found, found.runs)
     assert comparison.selection is None
-    assert "which flatters the first ones" in comparison.notes[0]
+    notes = list_notes(comparison, choose_columns(comparison, []))
+    assert notes[0] == "Rows are sorted by test/accuracy."
+    assert notes[1].startswith("There is no validation to choose a variant by")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +126,7 @@ def test_few_seeds(make_run, tmp_path, accuracies, verdict):
     found = read_runs([tmp_path / "runs"])
     comparison = build_comparison(found, found.runs)
     assert verdict in describe_verdict(rows_of(comparison)["block"], comparison)
-    few = [note for note in comparison.notes if note.startswith("Too few seeds to say much: block")]
+    few = [note for note in comparison.notes if note.text == "Too few seeds (fewer than 3) to say much: block."]
     assert bool(few) == (len(accuracies) < 3)
 
 
@@ -140,7 +159,7 @@ def test_who_is_dominated(make_run, tmp_path):
     [
         ({"metric": "test/acc"}, "--metric test/acc: the runs have test/accuracy"),
         ({"metric": "test/top5_accuracy"}, "--metric test/top5_accuracy: the runs have"),
-        ({"baseline": "d4"}, "--baseline d4: no variant is called so; there are block, full, rings"),
+        ({"baseline": "d4"}, "--baseline d4: no variant has this name; the variants are block, full, rings"),
         ({"by": ["seed"]}, "--by seed: the runs do not differ in it"),
     ],
 )
@@ -153,6 +172,20 @@ def test_no_run(compare):
     compare()
     with pytest.raises(RunError, match="none of the runs is finished"):
         build_comparison(read_runs([]), [])
+
+
+def test_the_time_of_an_epoch_is_the_mean_over_the_runs_that_know_it(make_run, tmp_path):
+    for pattern, times in {"full": (2.0, 3.0), "block": (None, 1.5), "rings": (None, None)}.items():
+        for seed, seconds in enumerate(times):
+            path = make_run(pattern, seed) / "result.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), "epoch_seconds": seconds}))
+    found = read_runs([tmp_path / "runs"])
+    comparison = build_comparison(found, found.runs)
+    rows = rows_of(comparison)
+    assert {label: row.epoch_seconds for label, row in rows.items()} == {"full": 2.5, "block": 1.5, "rings": None}
+    (column,) = (each for each in choose_columns(comparison, []) if each.key == "epoch_seconds")
+    assert {label: column.text(row) for label, row in rows.items()} == {"full": "2.5", "block": "1.5", "rings": ""}
+    assert [row.label for row in sort_rows(comparison, "epoch_seconds").rows] == ["block", "full", "rings"]
 
 
 # As text
@@ -179,8 +212,20 @@ def test_columns_that_do_not_differ_are_left_out(compare):
     assert "unique_weights" in keys
     assert "macs_dense" not in keys  # 8,000 in all
     assert [column.key for column in choose_columns(comparison, ["macs_dense"])] == ["variant", "macs_dense"]
-    with pytest.raises(SpecError, match="--columns weights: no column is called so; there are variant, seeds"):
-        choose_columns(comparison, ["weights"])
+    with pytest.raises(SpecError, match="--columns wieghts: there is no such column; the columns are variant, seeds"):
+        choose_columns(comparison, ["wieghts"])
+
+
+def test_columns_have_their_headings_as_names_too(compare):
+    comparison = compare()
+    named = choose_columns(comparison, ["weights", "MACs tied", "s/epoch", "p (Holm)", "test/accuracy"])
+    keyed = choose_columns(comparison, ["unique_weights", "macs_tied", "epoch_seconds", "p", "metric"])
+    assert [column.key for column in named] == [column.key for column in keyed]
+    assert sort_rows(comparison, "weights") == sort_rows(comparison, "unique_weights")
+    # Of two axes with one heading, only the key says which.
+    made = replace(comparison, axes=("model.name", "dataset.name"))
+    with pytest.raises(SpecError, match="--sort name: there is no such column"):
+        sort_rows(made, "name")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +238,75 @@ def test_columns_that_do_not_differ_are_left_out(compare):
     ],
 )
 def test_sorting(compare, key, order):
-    assert [row.label for row in sort_rows(compare(), key)] == order
+    comparison = sort_rows(compare(), key)
+    assert [row.label for row in comparison.rows] == order
+    heading = next(column.title for column in list_columns(comparison) if column.key == key)
+    assert list_notes(comparison, [])[0] == f"Rows are sorted by {heading}."
+
+
+def lines_at(comparison, width, **options):
+    """The table as a terminal of so many characters shows it, and the keys of its columns."""
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    table, columns = fit_table(comparison, choose_columns(comparison, []), width, **{"may_leave_out": True, **options})
+    console.print(table, crop=False)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()], [column.key for column in columns]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140, 200])
+@pytest.mark.parametrize("sort", ["selection", "p", "unique_weights", "pareto"])
+def test_a_table_fits_its_window_and_keeps_what_matters(compare, width, sort):
+    comparison = sort_rows(compare(), sort)
+    lines, keys = lines_at(comparison, width)
+    assert max(map(len, lines)) <= width
+    assert {"variant", "difference", "verdict", sort} <= set(keys)
+    assert "…" not in "".join(lines)
+    for row in comparison.rows:  # one line each, with the numbers whole
+        (line,) = [line for line in lines if line.split()[:1] == [row.label]]
+        if row.difference is not None:
+            assert f"{row.difference.estimate.mean:+.4f} ±".replace("-", "−") in line
+    if width >= 80 and sort == "selection":
+        assert "metric" in keys
+    if width == 200:
+        assert keys == [column.key for column in choose_columns(comparison, [])]
+
+
+def test_a_table_is_brief_only_where_it_must_be(compare):
+    comparison = compare()
+    whole = max(map(len, lines_at(comparison, 300)[0])) + 1  # with the margin
+    text = "\n".join(lines_at(comparison, whole)[0])
+    assert "validation" in text
+    assert "valid." in "\n".join(lines_at(comparison, whole - 1)[0])
+
+
+def test_a_long_label_is_broken_rather_than_a_column_left_out(compare, make_run):
+    label = "random_like(of=block,seed=17)"
+    make_run(label, 0, test=0.5, validation=0.4)
+    lines, keys = lines_at(compare(), 80)
+    assert {"variant", "selection", "metric", "difference", "verdict"} <= set(keys)
+    assert max(map(len, lines)) <= 80
+    (at,) = [at for at, line in enumerate(lines) if line.startswith(" random_like")]
+    assert lines[at].split()[0] + lines[at + 1].strip() == label
+
+
+def test_numbers_are_never_cut_off(compare):
+    comparison = compare()
+    whole = {"0.9255", "−0.1967"}
+    for width in (30, 40):
+        text = "\n".join(lines_at(comparison, width, may_leave_out=False)[0])
+        assert whole <= set(text.split()), text
+
+
+def test_notes_are_those_of_the_columns(compare):
+    comparison = compare()
+    notes = {
+        key: " ".join(list_notes(comparison, choose_columns(comparison, [key]))) for key in ("seeds", "pareto", "p")
+    }
+    assert [key for key, text in notes.items() if "Pareto" in text] == ["pareto"]
+    assert [key for key, text in notes.items() if "Holm" in text] == ["p"]
+    assert not any("†" in text or "±" in text for text in notes.values())
+    assert "†" in " ".join(list_notes(comparison, choose_columns(comparison, ["difference"])))
+    for write in (to_markdown, to_latex):
+        assert "front of" not in write(comparison, choose_columns(comparison, ["seeds"]))
 
 
 def test_marks_are_escaped(make_run, tmp_path):

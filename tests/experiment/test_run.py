@@ -78,14 +78,15 @@ def without_times(run):
         train, validation = (
             {k: v for k, v in line[part].items() if k != "images_per_second"} for part in ("train", "validation")
         )
-        lines.append({**line, "train": train, "validation": validation, "seconds": None, "time": None})
+        times = dict.fromkeys(("seconds", "first_of_process", "time"))
+        lines.append({**line, "train": train, "validation": validation, **times})
     return lines
 
 
 def assert_same_run(ours, theirs):
     """To the bit, but for times."""
     assert without_times(ours) == without_times(theirs)
-    results = [{**run.read_json("result.json"), "seconds": None} for run in (ours, theirs)]
+    results = [{**run.read_json("result.json"), "seconds": None, "epoch_seconds": None} for run in (ours, theirs)]
     assert results[0] == results[1]
     initial = [read_weights(run.initial_kernel) for run in (ours, theirs)]
     np.testing.assert_equal(initial[0], initial[1])
@@ -248,6 +249,11 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(make_spec, tmp_path, interr
     assert recorder.events[0] == ("planned" if interrupt_in == 1 else f"resumed after {interrupt_in - 1}")
 
     assert_same_run(resumed, straight)
+    # Which epochs have the time of compiling in theirs, and so do not count as what an epoch takes.
+    lines = resumed.read_metrics()
+    assert [line["epoch"] for line in lines if line["first_of_process"]] == sorted({1, interrupt_in})
+    others = [line["seconds"] for line in lines if line["epoch"] not in (1, interrupt_in)]
+    assert resumed.read_result_record().epoch_seconds == pytest.approx(sum(others) / len(others), abs=1e-4)
 
 
 def stop_after(calls):

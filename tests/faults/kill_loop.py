@@ -251,7 +251,7 @@ def read_run(run: Path) -> dict[str, Any]:
                         found[f"{at}:{name}"] = (item.shape, item[()].tobytes())
 
                 file.visititems(note)
-    times = ("seconds", "time", "images_per_second")
+    times = ("seconds", "epoch_seconds", "first_of_process", "time", "images_per_second")
 
     def strip(content: Any) -> Any:
         return {k: strip(v) for k, v in content.items() if k not in times} if isinstance(content, dict) else content

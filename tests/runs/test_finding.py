@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tiedexp.errors import RunError
-from tiedexp.runs.finding import find_runs
+from tiedexp.runs.finding import REPRODUCED, find_runs
 
 
 def make(path, name="manifest.json"):
@@ -20,6 +20,14 @@ def test_runs_and_runs_of_sweeps(tmp_path):
     make(runs[0] / "checkpoints")
     assert [run.path for run in find_runs(tmp_path)] == runs
     assert [run.path for run in find_runs(runs[0])] == [runs[0]]
+
+
+def test_runs_done_again_are_found_only_where_they_are_looked_for(tmp_path):
+    run = make(tmp_path / "a-1" / "seed-0")
+    again = make(tmp_path / REPRODUCED / "a-1" / "seed-0")
+    assert [found.path for found in find_runs(tmp_path)] == [run]
+    for path in (tmp_path / REPRODUCED, tmp_path / REPRODUCED / "a-1", again):
+        assert [found.path for found in find_runs(path)] == [again]
 
 
 def test_not_too_deep(tmp_path):

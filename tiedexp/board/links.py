@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tiedexp.errors import RunError
 from tiedexp.runs.directory import RunDirectory
+from tiedexp.runs.finding import REPRODUCED
 
 
 def link_runs(path: Path, folder: Path, linked: dict[Path, str], *, required: bool = True) -> None:
@@ -43,8 +44,10 @@ def link_runs(path: Path, folder: Path, linked: dict[Path, str], *, required: bo
 
 
 def _find_runs(top: Path) -> Iterator[Path]:
-    """The directories at or below `top` that hold a TensorBoard log."""
+    """The directories at or below `top` that hold a TensorBoard log, without those in a `REPRODUCED` below it."""
     for directory, below in _walk(top):
+        if REPRODUCED in below:
+            below.remove(REPRODUCED)
         if (directory / "tensorboard").is_dir():
             below.clear()
             yield directory

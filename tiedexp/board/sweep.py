@@ -111,6 +111,16 @@ class SweepBoard:
         """How many runs there are to be."""
         return len(self._record.runs)
 
+    @property
+    def variants(self) -> list[str]:
+        """The names under which the variants are shown."""
+        return [variant.name for variant in self._variants]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, each once."""
+        return list(dict.fromkeys(run.seed for run in self._record.runs))
+
     def update(self, *, strict: bool = False) -> None:
         """Bring the folder up to what the runs have done.
 

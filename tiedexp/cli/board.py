@@ -1,10 +1,11 @@
-"""`tiedexp board`: TensorBoard on some runs, or on all of them."""
+"""`tiedexp board`: some runs, or all of them, in TensorBoard."""
 
 from __future__ import annotations
 
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -12,7 +13,6 @@ from typing import Annotated
 import typer
 
 REFRESH_SECONDS = 5.0
-MEANS_PAGE = "#custom_scalars&regexInput=mean%24"  # only of up to 40 runs that fit does TensorBoard show all at first
 
 
 def board(
@@ -28,16 +28,18 @@ def board(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="0 takes any free port. [default: 6006 or the next free one]")
     ] = None,
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 lets other machines in.")] = "localhost",
-    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser too.")] = False,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 admits other machines.")] = "localhost",
+    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Also open the page in a browser.")] = False,
 ) -> None:
-    """Open TensorBoard on just these runs, until Ctrl-C.
+    """Show just these runs in TensorBoard, until Ctrl-C.
 
-    Runs that start later in a directory given here appear by themselves.
+    Runs that start later in a directory given here appear by themselves. Runs that `tiedexp reproduce` made are shown
+    only if their directory (`reproduced`) is named.
 
-    Of a sweep, runs are named by what differs and their seed (`block d4 s0`). Where a variant has two seeds or more,
-    `block d4 mean`, `mean-std` and `mean+std` are the mean over them and a standard deviation below and above it. The
-    HParams tab has a row a run and the hyperparameters that differ; Custom Scalars draws the means with their margins.
+    The runs of a sweep are named by what differs and their seed (`block d4 s0`). Where a variant has several seeds,
+    `block d4 mean`, `mean-std` and `mean+std` are the mean over them, and one standard deviation below and above it.
+    Custom Scalars, which opens first, draws the means with their deviations. The HParams tab has one row per run, with
+    the hyperparameters that differ.
 
     \b
     tiedexp board                            every run
@@ -66,22 +68,40 @@ def _serve(paths: list[Path], folder: Path, host: str, port: int | None, open_br
     sweeps = [path for path in paths if SweepDirectory.is_at(path)]
     if sweeps and len(paths) > 1:
         raise typer.BadParameter(
-            f"the sweep {sweeps[0]} is shown by itself; beside others, name its runs: {sweeps[0]}/*"
+            f"a sweep is shown alone; to show {sweeps[0]} beside others, name its runs: {sweeps[0]}/*"
         )
-    what, refresh = _show_sweep(sweeps[0], folder) if sweeps else _show_runs(paths, folder)
-    url = launch_tensorboard(folder, host, port, REFRESH_SECONDS)
-    typer.echo(f"TensorBoard of {what} at {url} (Ctrl-C ends it)")
-    if sweeps:
-        typer.echo(f"mean and standard deviation of each variant: {url}{MEANS_PAGE}")
+    shown = _show_sweep(sweeps[0], folder) if sweeps else _show_runs(paths, folder)
+    address = shown.find_address(launch_tensorboard(folder, host, port, REFRESH_SECONDS))
+    typer.echo(f"TensorBoard of {shown.what} (Ctrl-C ends it): {address}")
+    if "regexInput" in address:
+        typer.echo(f"Images and Text begin with {shown.first}; for others, clear the filter of runs and tick them.")
     if open_browser:
-        typer.launch(url)
+        typer.launch(address)
     while True:
         time.sleep(REFRESH_SECONDS)
-        refresh()
+        shown.refresh()
 
 
-def _show_runs(paths: list[Path], folder: Path) -> tuple[str, Callable[[], None]]:
-    """Link the runs under `paths`; gives what is shown, and what adds runs that start later."""
+@dataclass(frozen=True)
+class _Shown:
+    """What TensorBoard shows.
+
+    Args:
+        what: in words.
+        find_address: the page to begin with, by the URL of TensorBoard.
+        refresh: brings the folder up to date with runs that go on, or start later.
+        first: which runs the pages begin with that cannot show all.
+    """
+
+    what: str
+    find_address: Callable[[str], str]
+    refresh: Callable[[], None]
+    first: str
+
+
+def _show_runs(paths: list[Path], folder: Path) -> _Shown:
+    """Link the runs under `paths`."""
+    from tiedexp.board.addresses import address_of_runs
     from tiedexp.board.links import link_runs
 
     linked: dict[Path, str] = {}
@@ -92,17 +112,29 @@ def _show_runs(paths: list[Path], folder: Path) -> tuple[str, Callable[[], None]
         for path in filter(Path.is_dir, paths):
             link_runs(path, folder, linked, required=False)
 
-    return _count(len(linked), "run"), refresh
+    names = list(linked.values())
+
+    def find_address(url: str) -> str:
+        return address_of_runs(url, folder, names)
+
+    return _Shown(_count(len(linked), "run"), find_address, refresh, "the first runs")
 
 
-def _show_sweep(path: Path, folder: Path) -> tuple[str, Callable[[], None]]:
-    """Show a sweep; gives what is shown, and what brings it up to date."""
+def _show_sweep(path: Path, folder: Path) -> _Shown:
+    """Show a sweep."""
+    from tiedexp.board.addresses import address_of_sweep
     from tiedexp.board.sweep import SweepBoard
     from tiedexp.runs.sweeps import SweepDirectory
 
     board = SweepBoard(SweepDirectory(path), folder)
     board.update(strict=True)
-    return f"the sweep {path.resolve().name}, {_count(board.shown, 'run')} of {board.planned},", board.update
+    seed, has_means = board.seeds[0], len(board.seeds) > 1
+
+    def find_address(url: str) -> str:
+        return address_of_sweep(url, folder, board.variants, seed, has_means=has_means)
+
+    what = f"the sweep {path.resolve().name}, {_count(board.shown, 'run')} of {board.planned}"
+    return _Shown(what, find_address, board.update, f"seed {seed}")
 
 
 def _count(number: int, what: str) -> str:

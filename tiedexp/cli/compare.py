@@ -40,7 +40,7 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="KEY",
-            help="Make a row of each value of this key of the spec, as model.depth, and average "
+            help="Make one row per value of this key of the spec, e.g. model.depth, and average "
             "over the others. May be repeated. [default: all keys that differ]",
         ),
     ] = None,
@@ -48,11 +48,11 @@ def compare(
         str | None,
         typer.Option(
             metavar="EXPR",
-            help="Only runs for which this holds, as 'model.depth >= 4 and not model.tying.pattern == block'.",
+            help="Only runs for which this holds, e.g. 'model.depth >= 4 and not model.tying.pattern == block'.",
         ),
     ] = None,
     sort: Annotated[
-        str | None, typer.Option(metavar="COL", help="Order the rows by this column. [default: by validation]")
+        str | None, typer.Option(metavar="COL", help="Sort the rows by this column. [default: by validation]")
     ] = None,
     columns: Annotated[
         str | None,
@@ -62,15 +62,17 @@ def compare(
     csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values, every number in full.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Print a LaTeX table (booktabs).")] = False,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page to this file: the table, to be sorted, and pictures; no network.")
+        Path | None,
+        typer.Option(help="Write an HTML page with the table and pictures to this file; it needs no network."),
     ] = None,
     plots: Annotated[Path | None, typer.Option(help="Write the pictures as PNG files into this directory.")] = None,
     json: Json = False,
 ) -> None:
-    """Compare variants over their seeds: means, paired differences to a baseline, cost, and who beats whom.
+    """Compare variants over their seeds: means, paired differences to a baseline, cost, and which variant beats which.
 
-    Reads run directories alone, which may come from anywhere. A row is a variant, the runs that differ only in their
-    seed; the variants are ordered by validation, and the test is reported. Variants of a sweep have its labels.
+    Only run directories are read, which may come from anywhere. A row is a variant, i.e. the runs that differ only in
+    their seed; rows are sorted by validation, and the test is reported. Variants of a sweep have its labels. Runs that
+    `tiedexp reproduce` made are compared only if their directory (`reproduced`) is named.
 
     \b
     tiedexp compare runs/my-sweep                                 a sweep, as it was planned
@@ -78,8 +80,6 @@ def compare(
     tiedexp compare runs/my-sweep runs/another                    two sweeps, in one table
     tiedexp compare runs --by model.tying.pattern                 all runs, by their pattern
     """
-    from dataclasses import replace
-
     from tiedexp.compare.reading import read_runs
     from tiedexp.compare.rendering import choose_columns, sort_rows, to_csv, to_json, to_latex, to_markdown
     from tiedexp.compare.table import build_comparison
@@ -87,25 +87,25 @@ def compare(
     from tiedexp.errors import SpecError
 
     if md + csv + latex + json > 1:
-        raise SpecError("--md, --csv, --json and --latex are different outputs: give one of them")
+        raise SpecError("--md, --csv, --json and --latex are different formats: give one of them")
     found = read_runs(paths)
     runs = found.runs
     if where is not None:
         holds = parse_condition(where, {key for run in runs for key in run.facts})
         runs = tuple(run for run in runs if holds(run.facts))
         if not runs:
-            raise SpecError(f"--where: none of the {len(found.runs)} runs fits: {where}")
+            raise SpecError(f"--where: it holds for none of the {len(found.runs)} runs: {where}")
     comparison = build_comparison(found, runs, metric=metric, baseline=baseline, by=by or ())
     wanted = [key.strip() for key in columns.split(",")] if columns else []
-    shown = choose_columns(comparison, wanted)
     if sort is not None:
-        comparison = replace(comparison, rows=sort_rows(comparison, sort))
-        if sort in ("metric", "difference", metric) and comparison.selection not in (None, metric):
+        comparison = sort_rows(comparison, sort)
+        if comparison.order in (metric, "difference") and comparison.selection not in (None, metric):
             print(
-                f"warning: the best of several by {metric} looks better than it is; choose by {comparison.selection} "
-                f"(--sort selection)",
+                f"warning: the variant with the best {metric} looks better than it is; "
+                f"choose by {comparison.selection} (--sort selection)",
                 file=sys.stderr,
             )
+    shown = choose_columns(comparison, wanted)
     for sentence in found.left_out:
         print(f"warning: left out: {sentence}", file=sys.stderr)
     if html is not None or plots is not None:
@@ -125,20 +125,16 @@ def compare(
 def _show(comparison: Comparison, columns: Sequence[Column], *, may_leave_out: bool) -> None:
     from rich.console import Console
 
-    from tiedexp.compare.rendering import leave_out, to_rich
+    from tiedexp.compare.rendering import fit_table, list_notes
 
     # Where there is no window to end at, lines may be long.
     console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 240)
-    wide = console.options.update(width=1000)
-    left, kept = [], list(columns)
-    while may_leave_out and console.measure(to_rich(comparison, kept), options=wide).maximum > console.width:
-        if (column := leave_out(kept)) is None:
-            break
-        kept.remove(column)
-        left.append(column.key)
-    console.print(to_rich(comparison, kept))
-    narrow = f"Left out in this window: {', '.join(left)}; --columns shows others, --html all."
-    for note in (*comparison.notes, *([narrow] if left else [])):
+    table, kept = fit_table(comparison, columns, console.width, may_leave_out=may_leave_out)
+    console.print(table, crop=False)
+    notes = list_notes(comparison, kept)
+    if left := [column.title for column in columns if column not in kept]:
+        notes.append(f"Not shown in a window this narrow: {', '.join(left)}. --columns chooses, and --html shows all.")
+    for note in notes:
         console.print(note, markup=False, style="dim", soft_wrap=not console.is_terminal)
 
 

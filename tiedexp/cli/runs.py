@@ -1,8 +1,11 @@
-"""`tiedexp runs`: the runs there are, one of them, and what to do with them."""
+"""`tiedexp runs`: list, show, tag and delete runs."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,9 +16,6 @@ from tiedexp.cli.options import Json, RunPath, RunsRoot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.console import Console
-    from rich.table import Table
 
     from tiedexp.compare.listing import ListedRun
 
@@ -37,11 +37,11 @@ Paths = Annotated[
 ]
 States = Annotated[list[StateName] | None, typer.Option("--state", help="Only runs in this state. May be repeated.")]
 Names = Annotated[
-    list[str] | None, typer.Option("--name", help="Only runs whose name fits, as 'mnist-*'. May be repeated.")
+    list[str] | None, typer.Option("--name", help="Only runs whose name fits, e.g. 'mnist-*'. May be repeated.")
 ]
 Tags = Annotated[list[str] | None, typer.Option("--tag", help="Only runs with this tag. May be repeated.")]
 Where = Annotated[
-    str | None, typer.Option(metavar="EXPR", help="Only runs for which this holds, as 'test/accuracy > 0.9'.")
+    str | None, typer.Option(metavar="EXPR", help="Only runs for which this holds, e.g. 'test/accuracy > 0.9'.")
 ]
 
 
@@ -55,20 +55,19 @@ def list_(
     runs: RunsRoot = None,
     json: Json = False,
 ) -> None:
-    """List runs: state, name, seed, pattern, test accuracy, tags, directory."""
+    """List runs: state, name, seed, pattern, test accuracy, tags, and directory.
+
+    Runs that `tiedexp reproduce` made are listed only if their directory (`reproduced`) is named.
+    """
     found = _select(paths, runs, state, name, tag, where)
     if json:
         from json import dumps
 
         print(dumps([_as_dict(run) for run in found], indent=2))
         return
-    import sys
-
-    from rich.console import Console
-
     # Where there is no window to end at, lines may be long.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 240)
-    _show_list(found, console)
+    has_window = sys.stdout.isatty() or "COLUMNS" in os.environ
+    _show_list(found, shutil.get_terminal_size().columns if has_window else sys.maxsize)
 
 
 @app.command()
@@ -83,17 +82,16 @@ def show(run: RunPath, json: Json = False) -> None:
 
         print(dumps(_as_dict(listed), indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
-    about = {"directory": str(run), "state": listed.state, "tags": " ".join(listed.tags), "problem": listed.problem}
-    for key, value in {**about, **listed.facts}.items():
-        if value not in ("", None):
-            shown = f"{value:.6g}" if isinstance(value, float) else str(value)
-            table.add_row(Text(key), Text(shown, overflow="fold"))
-    Console(highlight=False).print(table)
+    about = {
+        "directory": _quote_path(run),
+        "state": listed.state,
+        "tags": " ".join(listed.tags),
+        "problem": listed.problem,
+    }
+    shown = {key: value for key, value in {**about, **listed.facts}.items() if value not in ("", None)}
+    width = max(map(len, shown))
+    for key, value in shown.items():
+        print(f"{key:<{width}}  {f'{value:.6g}' if isinstance(value, float) else value}")
 
 
 @app.command()
@@ -151,73 +149,64 @@ def tag(
         print(f"{run.run.path}  {' '.join(tags) or '-'}")
 
 
-def _show_list(found: Sequence[ListedRun], console: Console) -> None:
-    """Print runs as a table. In a narrow window it says less, as far as the directories say the rest."""
-    top, named = _find_top(found), _are_named_by_directory(found)
-    attempts: list[tuple[Path | None, bool, int]] = [
-        (None, True, 40), (top, True, 24), (top, not named, 24), (top, not named, 16)
-    ]  # fmt: skip
-    for below, with_names, max_pattern in attempts:
-        table = _build_table(found, below, with_names=with_names, max_pattern=max_pattern)
-        if console.measure(table, options=console.options.update(width=1000)).maximum <= console.width:
-            break
-    console.print(table)
-    where = "" if below is None else f" below {below}"
-    console.print(f"{len(found)} run{'s' * (len(found) != 1)}{where}", markup=False, soft_wrap=True)
+def _show_list(found: Sequence[ListedRun], width: int) -> None:
+    """Print runs as a table of so many characters, each with its directory as the next command takes it.
+
+    A directory is never broken, so that it can be copied. In a narrow window it has a line of its own.
+    """
+    heading, *lines = _build_lines(found, max_pattern=40)
+    directories = [_quote_path(run.run.path) for run in found]
+    if (
+        max((len(line) + len(directory) for line, directory in zip(lines, directories, strict=True)), default=0)
+        <= width
+    ):
+        print(f"{heading}directory")
+        for line, directory in zip(lines, directories, strict=True):
+            print(f"{line}{directory}")
+    else:
+        heading, *lines = _build_lines(found, max_pattern=20)
+        print(heading.rstrip())
+        for line, directory in zip(lines, directories, strict=True):
+            print(line.rstrip(), f"  {directory}", sep="\n")
+    print(f"\n{len(found)} run{'s' * (len(found) != 1)}")
     for run in found:
         if run.problem:
-            console.print(f"{run.run.path}: {run.problem}", markup=False, style="dim", soft_wrap=True)
+            print(f"{_quote_path(run.run.path)}: {run.problem}")
 
 
-def _build_table(found: Sequence[ListedRun], below: Path | None, *, with_names: bool, max_pattern: int) -> Table:
-    """A row a run, with its directory as it is from `below`; only tags and directories may be broken into lines."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
+def _build_lines(found: Sequence[ListedRun], *, max_pattern: int) -> list[str]:
+    """A heading and one line per run, all of the same length: everything but the directory."""
+    from tiedexp.compare.reading import clean_text
     from tiedexp.labels import PATTERN
 
-    rows = []
+    has_tags = any(run.tags for run in found)
+    rows = [["state", "name", "seed", "pattern", "accuracy", *(["tags"] if has_tags else [])]]
     for run in found:
         accuracy = run.facts.get("test/accuracy")
-        rows.append(
-            {
-                "state": run.state,
-                "name": run.name,
-                "seed": str(run.facts.get("seed", "")),
-                "pattern": _shorten(str(run.facts.get(PATTERN, "")), max_pattern),
-                "test\naccuracy": f"{accuracy:.4f}" if isinstance(accuracy, float) else "",
-                "tags": " ".join(run.tags),
-                "directory": str(run.run.path if below is None else run.run.path.relative_to(below)),
-            }
+        pattern = _shorten(str(run.facts.get(PATTERN, "")), max_pattern)
+        shown = f"{accuracy:.4f}" if isinstance(accuracy, float) else ""
+        tags = [" ".join(run.tags)] if has_tags else []
+        rows.append([run.state, clean_text(run.name), str(run.facts.get("seed", "")), pattern, shown, *tags])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    are_numbers = [title in ("seed", "accuracy") for title in rows[0]]
+    return [
+        "".join(
+            f"{text:>{width}}  " if is_number else f"{text:<{width}}  "
+            for text, width, is_number in zip(row, widths, are_numbers, strict=True)
         )
-    left_out = {*(() if with_names else ("name", "seed")), *(() if any(run.tags for run in found) else ("tags",))}
-    titles = [title for title in (rows[0] if rows else ()) if title not in left_out]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in titles:
-        is_number = title in ("seed", "test\naccuracy")
-        may_break = title in ("tags", "directory")
-        table.add_column(title, justify="right" if is_number else "left", overflow="fold", no_wrap=not may_break)
-    for row in rows:
-        table.add_row(*(Text(row[title]) for title in titles))
-    return table
+        for row in rows
+    ]
 
 
-def _find_top(found: Sequence[ListedRun]) -> Path | None:
-    """The directory that all experiments are in; None if there is none to speak of."""
-    try:
-        top = Path(os.path.commonpath([run.run.path.parent.parent for run in found]))
-    except ValueError:  # of none, or of absolute and relative ones
-        return None
-    return None if top == Path() else top
+def _quote_path(path: Path) -> str:
+    """A path for a shell, from the working directory if it is below that."""
+    import shlex
 
+    from tiedexp.compare.reading import clean_text
 
-def _are_named_by_directory(found: Sequence[ListedRun]) -> bool:
-    """Whether all directories are NAME-DIGEST/seed-N, and so say name and seed."""
-    return all(
-        run.run.path.parent.name.startswith(f"{run.name}-") and run.run.path.name == f"seed-{run.facts.get('seed')}"
-        for run in found
-    )
+    with suppress(ValueError):
+        path = path.relative_to(Path.cwd())
+    return shlex.quote(clean_text(str(path)))
 
 
 def _shorten(pattern: str, length: int) -> str:

@@ -29,7 +29,7 @@ def draw_first_kernels(run: RunDirectory, title: str) -> tuple[bytes, str]:
     name = FIRST_TIED if manifest.patterns else FIRST_UNTIED
     weights = np.array(read_array(run.inside(f"checkpoints/epoch-{epoch:04d}.weights.h5"), [name]), dtype=np.float64)
     after = expand_kernel(pattern, weights, run)
-    before, note = None, "Its kernels of before the training were not kept."
+    before, note = None, "Its kernels from before training were not kept."
     try:
         before = read_initial_kernel(run, name, weights.shape)
     except RunError as error:
@@ -91,4 +91,4 @@ def expand_kernel(pattern: Pattern, weights: npt.NDArray[Any], run: RunDirectory
         return pattern.expand(weights)
     if weights.ndim == 4 and weights.shape[:2] == pattern.shape and weights.size:
         return weights
-    raise RunError(f"the first kernel of {run.path} has shape {weights.shape}, which is not of its pattern")
+    raise RunError(f"the first kernel of {run.path} has shape {weights.shape}, which does not fit its pattern")

@@ -1,4 +1,4 @@
-"""A comparison as one HTML file: a table that can be sorted, the pictures, what to know. It asks for no network."""
+"""A comparison as one HTML file: a table that can be sorted, pictures and notes. It needs no network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tiedexp.compare import plots
 from tiedexp.compare.figures import drawing_style, to_png, to_svg
 from tiedexp.compare.kernels import draw_first_kernels
 from tiedexp.compare.reading import RunRecord
-from tiedexp.compare.rendering import Column, find_style
+from tiedexp.compare.rendering import Column, find_style, list_notes
 from tiedexp.compare.table import Comparison, Row
 from tiedexp.errors import RunError
 
@@ -73,8 +73,9 @@ def draw_pictures(comparison: Comparison) -> list[Picture]:
             (
                 "time",
                 f"{by} against time",
-                partial(plots.draw_trade_off, comparison, "epoch_seconds", "seconds an epoch, without the first"),
-                f"{front} Times are of the machines that trained the runs, with whatever else these did.",
+                partial(plots.draw_trade_off, comparison, "epoch_seconds", "seconds per epoch"),
+                f"{front} Times leave out the first epoch of each process, in which the model is compiled. They "
+                "depend on the machines that trained the runs, and on what else these were doing.",
             ),
             (
                 "differences",
@@ -88,8 +89,8 @@ def draw_pictures(comparison: Comparison) -> list[Picture]:
         pictures = [picture for each in wanted if (picture := _draw(*each)) is not None]
     if confused:
         caption = (
-            f"How {confused['label']} errs otherwise than {comparison.baseline}: red is more often, blue less often. "
-            "Means over seeds."
+            f"Where the errors of {confused['label']} differ from those of {comparison.baseline}: red is more often, "
+            "blue less often. Means over seeds."
         )
         pictures = [
             Picture(each.name, f"{each.title}: {confused['label']} less {comparison.baseline}", caption, each.svg,
@@ -138,7 +139,7 @@ def build_page(comparison: Comparison, columns: Sequence[Column], pictures: Sequ
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     figures = [picture for picture in pictures if not picture.name.startswith("kernels")]
     kernels = [picture for picture in pictures if picture.name.startswith("kernels")]
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in comparison.notes)
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in list_notes(comparison, columns))
     text = html.escape(title)
     return f"""<!doctype html>
 <html lang="en">
@@ -156,8 +157,8 @@ def build_page(comparison: Comparison, columns: Sequence[Column], pictures: Sequ
 <ul class="notes">{notes}</ul>
 {"".join(map(_build_figure, figures))}
 <h2>Kernels before and after, by pattern</h2>
-<p>The first tied convolution of one run a variant, or the first convolution of a model without: its pattern, its
-kernels before the first step, and the same ones at the best epoch. The two have one scale, other pictures another.</p>
+<p>The first tied convolution of one run of each variant, or the first convolution of a model without any: its pattern,
+its kernels before the first step, and the same kernels at the best epoch. Each picture has a scale of its own.</p>
 <div class="grid">{"".join(map(_build_figure, kernels))}</div>
 <script>{_SCRIPT}</script>
 </body>

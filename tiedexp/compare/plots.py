@@ -60,21 +60,27 @@ def draw_curves(comparison: Comparison) -> Figure:
     return figure
 
 
-def draw_trade_off(comparison: Comparison, cost: str, name: str) -> Figure:
+def draw_trade_off(comparison: Comparison, cost: str, name: str) -> Figure | None:
     """Quality, with its interval, against a cost on a logarithmic scale; the Pareto front as a line.
 
     Args:
         comparison: the comparison. Its selection metric is drawn, or the reported one without validation.
-        cost: an attribute of `Row`.
+        cost: an attribute of `Row`; a row in which it is None is left out.
         name: the cost in words.
+
+    Returns:
+        The figure; None if no row has the cost.
     """
+    rows = [row for row in comparison.rows if getattr(row, cost) is not None]
+    if not rows:
+        return None
     figure, axes = new_axes(8.4, 4.6)
     sign = -1.0 if comparison.lower_is_better else 1.0
-    points = [(getattr(row, cost), _estimate(row).mean) for row in comparison.rows]
+    points = [(getattr(row, cost), _estimate(row).mean) for row in rows]
     dominating = find_dominating([(sign * quality, costs) for costs, quality in points])
     front = sorted(point for point, better in zip(points, dominating, strict=True) if better is None)
     axes.plot(*zip(*front, strict=True), color=GREY, linewidth=1.2, drawstyle="steps-post", zorder=1)
-    for row, (x, y), better in zip(comparison.rows, points, dominating, strict=True):
+    for row, (x, y), better in zip(rows, points, dominating, strict=True):
         colour = INK if row.label == comparison.baseline else COLOURS[0] if better is None else GREY
         half = _estimate(row).half_width
         face = colour if better is None else "none"
@@ -89,7 +95,7 @@ def draw_trade_off(comparison: Comparison, cost: str, name: str) -> Figure:
     axes.set_xlabel(name)
     axes.set_ylabel((comparison.selection or comparison.metric).replace("/", " "))
     shown = [place for place, better in enumerate(dominating) if better is None or len(points) <= MAX_LABELS]
-    _label_points(figure, axes, [points[place] for place in shown], [comparison.rows[place].label for place in shown])
+    _label_points(figure, axes, [points[place] for place in shown], [rows[place].label for place in shown])
     return figure
 
 
@@ -173,7 +179,7 @@ def choose_rows(comparison: Comparison, count: int) -> list[tuple[int | None, Ro
 def _read_curve(run: RunDirectory, split: str, metric: str) -> list[float]:
     values = [line[split][metric] for line in run.read_metrics() if line[split] is not None]
     if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
-        raise RunError(f"{run.path / 'metrics.jsonl'} has a {metric} that is no number")
+        raise RunError(f"{run.path / 'metrics.jsonl'} has a value of {metric} that is not a number")
     return values
 
 
@@ -192,7 +198,7 @@ def _read_shares(run: RunDirectory, split: str) -> npt.NDArray[np.float64]:
     except (TypeError, ValueError, OverflowError):
         counts = np.zeros(0)
     if counts.ndim != 2 or len(set(counts.shape)) != 1 or not np.isfinite(counts).all() or (counts < 0).any():
-        raise RunError(f"{run.path / 'result.json'} has no confusion matrix of {split}")
+        raise RunError(f"{run.path / 'result.json'} has no confusion matrix for {split}")
     if len(counts) > MAX_CLASSES:
         raise RunError(f"{run.path}: a confusion matrix of more than {MAX_CLASSES} classes is not drawn")
     return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))

@@ -1,4 +1,4 @@
-"""Run directories, perhaps a stranger's, as small records: only manifest, result and the first epoch are read."""
+"""Run directories, perhaps a stranger's, as small records: at most manifest, result and the first epoch are read."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class RunRecord:
         unique_weights: trainable weights, each group of tied cells counted once.
         macs_dense: multiply-adds of one image, forward, every cell counted.
         macs_tied: the same, each group of tied cells counted once.
-        epoch_seconds: mean time of an epoch, without the first, in which the model is compiled, if there are others.
+        epoch_seconds: mean time of an epoch, without the first of each process, in which the model is compiled; None if
+            there are no others.
         variant: of its sweep, by its name; None of other runs.
         sweep: that sweep.
     """
@@ -62,7 +63,7 @@ class RunRecord:
     unique_weights: int
     macs_dense: int
     macs_tied: int
-    epoch_seconds: float
+    epoch_seconds: float | None
     variant: str | None = None
     sweep: ComparedSweep | None = None
 
@@ -130,7 +131,7 @@ def read_runs(paths: Sequence[Path]) -> Collection:
             continue
         first = runs.setdefault((record.name, record.seed, *record.settings.items()), record)
         if first is not record:
-            left_out.append(f"{run.path} has the spec and seed of {first.run.path}, which is compared")
+            left_out.append(f"{run.path} has the same spec and seed as {first.run.path}, which is compared")
     return Collection(tuple(runs.values()), tuple(sweeps.values()), unfinished, tuple(left_out))
 
 
@@ -161,8 +162,8 @@ def read_run(run: RunDirectory, variant: str | None = None, sweep: ComparedSweep
         if (value := getattr(record, metric, None)) is not None
     }
     seconds = _find_epoch_seconds(run, result)
-    if not all(0 <= number <= _MAX_COUNT for number in (*counts, *metrics.values(), result.epochs, seconds)):
-        raise RunError(f"{run.path} is not as tiedexp writes it: a metric, weight or time that cannot be")
+    if not all(0 <= number <= _MAX_COUNT for number in (*counts, *metrics.values(), result.epochs, seconds or 0)):
+        raise RunError(f"{run.path} is not as tiedexp writes it: a metric, weight or time is out of range")
     return RunRecord(run, name, seed, settings, metrics, *counts, seconds, variant, sweep)
 
 
@@ -211,9 +212,9 @@ def _flatten(content: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Set
             yield clean_text(f"{prefix}{key}"), clean_text(value if isinstance(value, str) else json.dumps(value))
 
 
-def _find_epoch_seconds(run: RunDirectory, result: Result) -> float:
-    """Seconds an epoch, of all but the first."""
+def _find_epoch_seconds(run: RunDirectory, result: Result) -> float | None:
+    """Seconds per epoch, as `average_epoch_seconds` has them; of a run of an older version, of all but the first."""
+    if "epoch_seconds" in result.model_fields_set:
+        return result.epoch_seconds
     first = run.read_first_epoch() if result.epochs > 1 else None
-    if first is None:
-        return result.seconds / max(result.epochs, 1)
-    return max(result.seconds - first.seconds, 0.0) / (result.epochs - 1)
+    return None if first is None else max(result.seconds - first.seconds, 0.0) / (result.epochs - 1)

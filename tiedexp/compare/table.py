@@ -1,9 +1,9 @@
-"""The comparison: a row a variant, with what its seeds say and what it costs."""
+"""The comparison: one row per variant, with what its seeds say and what it costs."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -42,7 +42,7 @@ class Row:
         unique_weights: trainable weights, mean over the runs, as the following.
         macs_dense: multiply-adds of one image, forward, every cell counted.
         macs_tied: the same, each group of tied cells counted once.
-        epoch_seconds: seconds of an epoch, without the first.
+        epoch_seconds: seconds per epoch, without the first of each process; None if no run has another.
         equal_budgets: those of weights, macs and time that are the baseline's; None without a baseline.
         dominated_by: the label of a variant that is no worse on validation with no more weights; None on the front.
     """
@@ -56,7 +56,7 @@ class Row:
     unique_weights: float
     macs_dense: float
     macs_tied: float
-    epoch_seconds: float
+    epoch_seconds: float | None
     equal_budgets: tuple[str, ...] | None = None
     dominated_by: str | None = None
 
@@ -84,6 +84,19 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Note:
+    """A sentence below the table.
+
+    Args:
+        text: the sentence.
+        columns: the keys of the columns that it explains, one of which must be shown; empty if it is about the table.
+    """
+
+    text: str
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All variants.
 
@@ -93,7 +106,8 @@ class Comparison:
         baseline: the label of the variant that the others are compared with.
         axes: the dotted keys in which variants differ.
         rows: in order.
-        notes: what a reader must know, a sentence each.
+        order: the heading of the column that the rows are sorted by.
+        notes: what a reader must know.
     """
 
     metric: str
@@ -101,7 +115,8 @@ class Comparison:
     baseline: str | None
     axes: tuple[str, ...]
     rows: tuple[Row, ...]
-    notes: tuple[str, ...]
+    order: str
+    notes: tuple[Note, ...]
 
     @property
     def lower_is_better(self) -> bool:
@@ -156,7 +171,7 @@ def build_comparison(
     rows = _order(rows, selection or metric, by_selection=selection is not None)
     label = None if base is None else base.label
     axes = tuple(groups[0].settings)
-    comparison = Comparison(metric, selection, label, axes, tuple(rows), ())
+    comparison = Comparison(metric, selection, label, axes, tuple(rows), selection or metric, ())
     return replace(comparison, notes=tuple(_list_notes(comparison, found)))
 
 
@@ -168,9 +183,9 @@ def _find_baseline(groups: Sequence[Group], wanted: str | None) -> Group | None:
     if wanted is not None:
         fits = [group for group in groups if wanted in (group.label, group.name, *map(str, group.settings.values()))]
         if len(fits) != 1:
-            problem = "no variant is called so" if not fits else "several variants fit"
+            problem = "no variant has this name" if not fits else "several variants fit"
             labels = ", ".join(group.label for group in groups)
-            raise SpecError(f"--baseline {wanted}: {problem}; there are {labels}")
+            raise SpecError(f"--baseline {wanted}: {problem}; the variants are {labels}")
         return fits[0]
     if any(sweep is not None and sweep.record.baseline is not None for group in groups for sweep in group.sweeps):
         planned = [group for group in groups if group.is_planned_baseline]
@@ -189,6 +204,7 @@ def _build_row(group: Group, base: Group | None, metric: str, selection: str | N
         if common:
             difference = compare_pairs([values[pair] for pair in common], [theirs[pair] for pair in common])
         budgets = _match_budgets(group, base)
+    seconds = [run.epoch_seconds for run in runs if run.epoch_seconds is not None]
     return Row(
         group=group,
         selection=None if selection is None else estimate_mean(list(_values(group, selection).values())),
@@ -199,7 +215,7 @@ def _build_row(group: Group, base: Group | None, metric: str, selection: str | N
         unique_weights=fmean(run.unique_weights for run in runs),
         macs_dense=fmean(run.macs_dense for run in runs),
         macs_tied=fmean(run.macs_tied for run in runs),
-        epoch_seconds=fmean(run.epoch_seconds for run in runs),
+        epoch_seconds=fmean(seconds) if seconds else None,
         equal_budgets=budgets,
     )
 
@@ -244,49 +260,67 @@ def _order(rows: Sequence[Row], metric: str, *, by_selection: bool) -> list[Row]
     return sorted(rows, key=lambda row: -_quality(row, metric, by_selection=by_selection))
 
 
-def _list_notes(comparison: Comparison, found: Collection) -> list[str]:
-    rows, metric = comparison.rows, comparison.metric
-    if comparison.selection == metric:
-        notes = [f"Rows stand in the order of {metric}."]
-    elif comparison.selection is not None:
-        notes = [
-            f"Rows stand in the order of {comparison.selection}: choose by it, for a variant that is chosen by its "
-            f"{metric} is not as good as that says."
-        ]
-    else:
-        notes = [
-            f"There is no validation to choose by: rows stand in the order of {metric}, which flatters the first ones."
-        ]
-    notes.append("± is half of the 95% interval (t) over seeds.")
+def _list_notes(comparison: Comparison, found: Collection) -> Iterator[Note]:
+    rows, metric, selection = comparison.rows, comparison.metric, comparison.selection
+    if selection is None:
+        yield Note(
+            f"There is no validation to choose a variant by: the one with the best {metric} looks better than it is."
+        )
+    elif selection != metric:
+        yield Note(f"Choose a variant by {selection}: the one with the best {metric} looks better than it is.")
+    yield Note(
+        "± is half the width of the 95% confidence interval (t) over seeds.", ("selection", "metric", "difference")
+    )
     if comparison.baseline is not None:
         count = sum(row.p is not None for row in rows)
-        notes.append(
-            f"Differences are to {comparison.baseline}, paired by seed, each with its own 95% interval; p is of the "
-            f"paired t test, corrected by Holm for {count} comparison{'s' * (count != 1)}."
+        yield Note(
+            f"The difference is to {comparison.baseline}, paired by seed; its interval is not corrected for the number "
+            "of comparisons.",
+            ("difference",),
+        )
+        yield Note(
+            f"p is from the paired t test, with Holm's correction for {count} comparison{'s' * (count != 1)}; better "
+            f"and worse mean that it is below {LEVEL:.0%}.",
+            ("p", "verdict"),
         )
     elif len(rows) > 1:
-        notes.append(f"There is no baseline, so no differences; --baseline names one, as '{rows[0].label}'.")
+        yield Note(
+            f"There is no baseline, so there are no differences; --baseline '{rows[0].label}' would make it one."
+        )
     if any(row.has_other_budget for row in rows):
-        notes.append("† other weights and multiply-adds than the baseline (by more than 5%): not the same budget.")
-    by = comparison.selection or metric
-    notes.append(f"* on the Pareto front of {by} (mean) and unique weights; the others name the best that beats them.")
+        yield Note(
+            f"† has neither the weights nor the multiply-adds of the baseline (within {TOLERANCE:.0%}): not the same "
+            "budget.",
+            ("difference",),
+        )
+    yield Note(
+        f"Pareto: * is on the front of {selection or metric} (mean) and weights; the others name the best variant that "
+        "is as good or better in both.",
+        ("pareto",),
+    )
+    yield from _list_notes_on_runs(rows, found)
+
+
+def _list_notes_on_runs(rows: Sequence[Row], found: Collection) -> Iterator[Note]:
     few = [row.label for row in rows if row.metric.count < ENOUGH_PAIRS]
     if few:
         which = "all variants" if len(few) == len(rows) and len(rows) > 1 else ", ".join(few)
-        notes.append(f"Too few seeds to say much: {which} with less than {ENOUGH_PAIRS}.")
+        yield Note(f"Too few seeds (fewer than {ENOUGH_PAIRS}) to say much: {which}.")
     seeds = Counter(row.metric.count for row in rows)
     if len(seeds) > 1:
-        notes.append(f"The variants have from {min(seeds)} to {max(seeds)} runs; differences use the pairs there are.")
+        yield Note(
+            f"The variants have from {min(seeds)} to {max(seeds)} runs; a difference uses the seeds that both have."
+        )
     if found.unfinished:
-        runs = f"{found.unfinished} run{' is' if found.unfinished == 1 else 's are'}"
-        notes.append(f"{runs} not finished and not in the table.")
+        runs = "run is" if found.unfinished == 1 else "runs are"
+        yield Note(f"{found.unfinished} {runs} not finished, and not in the table.")
     if found.left_out:
-        notes.append(f"{len(found.left_out)} left out: {found.left_out[0]}{' ...' * (len(found.left_out) > 1)}")
-    return notes
+        runs = "run is" if len(found.left_out) == 1 else "runs are"
+        yield Note(f"{len(found.left_out)} {runs} left out: {found.left_out[0]}{' ...' * (len(found.left_out) > 1)}")
 
 
-def describe_verdict(row: Row, comparison: Comparison) -> str:
-    """What the difference says, in a few words."""
+def describe_verdict(row: Row, comparison: Comparison, *, briefly: bool = False) -> str:
+    """What the difference says, in a few words; briefly, in at most 16 characters."""
     if row.label == comparison.baseline:
         return "baseline"
     if row.difference is None:
@@ -295,8 +329,12 @@ def describe_verdict(row: Row, comparison: Comparison) -> str:
     if row.is_resolved:
         return "worse" if (mean > 0) == comparison.lower_is_better else "better"
     if row.p is None:
-        return "equal in every pair" if pairs > 1 and not mean else "too few seeds"
-    few = "too few seeds, " if pairs < ENOUGH_PAIRS else "open, "
-    if row.missing_seeds is None:
-        return f"{few}over {MAX_SEEDS:,} seeds needed"
-    return f"{few}about {row.missing_seeds} more seed{'s' * (row.missing_seeds != 1)}"
+        equal = "equal" if briefly else "equal in every pair"
+        return equal if pairs > 1 and not mean else "too few seeds"
+    missing = row.missing_seeds
+    if briefly:
+        return f">{MAX_SEEDS:,} seeds" if missing is None else f"~{missing} more seed{'s' * (missing != 1)}"
+    few = "too few seeds" if pairs < ENOUGH_PAIRS else "open"
+    if missing is None:
+        return f"{few}, over {MAX_SEEDS:,} seeds needed"
+    return f"{few}, about {missing} more seed{'s' * (missing != 1)} needed"

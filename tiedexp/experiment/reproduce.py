@@ -17,13 +17,14 @@ from tiedexp.experiment.observer import Observer
 from tiedexp.experiment.plan import locate_run, rerun_source
 from tiedexp.experiment.run import run_experiment
 from tiedexp.runs.directory import RunDirectory
+from tiedexp.runs.finding import REPRODUCED
 from tiedexp.runs.manifest import find_differences
 from tiedexp.spec.loading import load_spec
 from tiedexp.training.checkpoint import Checkpoint, CheckpointStore
 from tiedexp.training.weights_file import FIRST_TIED, FIRST_UNTIED, check_weights_file, read_array
 
 _MAX_DEPTH = 8  # of JSON, deeper than ours
-TIMES = ("seconds", "time", "images_per_second")
+TIMES = ("seconds", "epoch_seconds", "first_of_process", "time", "images_per_second")  # and what they depend on
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def reproduce_run(
     parent = run.read_manifest().parent
     if parent is not None and not parent.same_as_from_start:
         raise RunError(f"{run.path} extends {parent.run} with another schedule: its spec alone does not make it")
-    root = root or run.path.resolve().parent.parent / "reproduced"
+    root = root or run.path.resolve().parent.parent / REPRODUCED
     source = rerun_source(run, spec, data_dir)
     if locate_run(spec, root).path.resolve() == run.path.resolve():
         raise RunError(f"{root} is where the run itself is; --runs names another place")

@@ -36,7 +36,7 @@ from tiedexp.native.compiler import find_version
 from tiedexp.patterns.choosing import NATIVE
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.manifest import COMPILED, describe_environment, find_differences
-from tiedexp.runs.records import Manifest, check_record
+from tiedexp.runs.records import Manifest, average_epoch_seconds, check_record
 from tiedexp.runs.tensorboard import TensorBoardLog
 from tiedexp.spec.loading import dump_spec
 from tiedexp.spec.schema import ExperimentSpec
@@ -155,6 +155,7 @@ class ExperimentRun:
         self.predict = Predictor(self.model)
         self.store = CheckpointStore(run.checkpoints)
         self.saved: RunState | None = None  # where the newest checkpoint is
+        self.first_epoch = 1  # that this process ends
 
     def complete(self, *, allow_inexact: bool) -> None:
         """From wherever the run stands to its result."""
@@ -294,6 +295,7 @@ class ExperimentRun:
     # Epochs
 
     def _train(self, state: RunState, log: TensorBoardLog) -> RunState:
+        self.first_epoch = state.epoch + 1
         while state.epoch < self.spec.training.epochs and not state.stops:
             epoch = state.epoch + 1
             self.observer.epoch_begins(epoch, self.steps_per_epoch)
@@ -395,6 +397,7 @@ class ExperimentRun:
             },
             "validation": validation,
             "seconds": round(result.seconds, 3),
+            "first_of_process": epoch == self.first_epoch,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
@@ -431,5 +434,6 @@ class ExperimentRun:
             "epochs": state.epoch,
             "stopped_early": state.epoch < self.spec.training.epochs,
             "seconds": round(state.seconds, 3),
+            "epoch_seconds": average_epoch_seconds(self.run.read_metrics()),
         }
         self.run.write_json("result.json", result)

@@ -10,11 +10,12 @@ from tiedexp.errors import RunError
 from tiedexp.runs.directory import RunDirectory
 
 MAX_DEPTH = 4  # <root>/<sweep>/<experiment>/seed-<n>
+REPRODUCED = "reproduced"  # where `reproduce` puts its runs, copies of others, which are only meant if they are named
 MARKS = {"manifest.json", "failure.json", "spec.yaml"}  # a directory with one of these is a run
 
 
 def find_runs(top: Path) -> Iterator[RunDirectory]:
-    """The runs at or below a directory, by their paths; links below it are not followed.
+    """The runs at or below a directory, by their paths; links below it and copies in `REPRODUCED` are left out.
 
     Raises:
         RunError: it is no directory, or a link in it leads out.
@@ -37,5 +38,5 @@ def _find(directory: Path, top: Path, depth: int) -> Iterator[RunDirectory]:
         if entry.is_symlink():
             if not Path(os.path.realpath(entry.path)).is_relative_to(top):
                 raise RunError(f"{entry.path} is a link that leads out of {top}; it is not followed")
-        elif depth and not entry.name.startswith(".") and entry.is_dir():
+        elif depth and not entry.name.startswith(".") and entry.name != REPRODUCED and entry.is_dir():
             yield from _find(Path(entry.path), top, depth - 1)

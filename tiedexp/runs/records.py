@@ -5,7 +5,9 @@ It is checked, so that a file that somebody else wrote, or that was damaged, is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
@@ -115,7 +117,13 @@ class SplitLine(_Record):
 
 
 class EpochLine(_Record):
-    """A line of metrics.jsonl."""
+    """A line of metrics.jsonl.
+
+    Args:
+        seconds: wall time of its training steps.
+        first_of_process: whether it is the first that a process ended, so that `seconds` includes compiling the model.
+            Lines of older versions do not say.
+    """
 
     epoch: Epoch
     step: Count
@@ -123,6 +131,7 @@ class EpochLine(_Record):
     train: SplitLine
     validation: SplitLine | None
     seconds: Number
+    first_of_process: StrictBool = False
 
 
 class TestRecord(_Record):
@@ -137,7 +146,12 @@ class TestRecord(_Record):
 
 
 class Result(_Record):
-    """result.json."""
+    """result.json.
+
+    Args:
+        seconds: wall time of all training steps.
+        epoch_seconds: of `average_epoch_seconds`. Results of older versions do not have it.
+    """
 
     test: TestRecord
     validation: TestRecord | None = None
@@ -145,9 +159,23 @@ class Result(_Record):
     epochs: Epoch
     stopped_early: StrictBool
     seconds: Number
+    epoch_seconds: Number | None = None
 
 
 Record = TypeVar("Record", bound=BaseModel)
+
+
+def average_epoch_seconds(lines: Iterable[Mapping[str, Any]]) -> float | None:
+    """Mean time of an epoch, without the first epoch of each process, in which the model is compiled.
+
+    Args:
+        lines: of metrics.jsonl.
+
+    Returns:
+        The mean; None if there is no other epoch.
+    """
+    seconds = [line["seconds"] for line in lines if line["epoch"] > 1 and not line.get("first_of_process")]
+    return round(fmean(seconds), 4) if seconds else None
 
 
 def check_record(kind: type[Record], content: Any, place: Path | str) -> Record:
