@@ -20,6 +20,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.utils.argument_validation import standardize_tuple
 
 from tiedexp.errors import PatternError
 from tiedexp.patterns.choosing import Choice
@@ -157,6 +158,9 @@ class TiedKernel:
                 f"`implementation` must be one of {IMPLEMENTATIONS}, or a mapping. "
                 f"Received: implementation={implementation!r}"
             )
+        sizes = kernel_size if isinstance(kernel_size, tuple | list) else (kernel_size,)
+        if all(isinstance(size, int) for size in sizes):
+            standardize_tuple(kernel_size, 2, "kernel_size")  # refuses zeros as the standard layers do
         try:
             resolved = Pattern.of(pattern, kernel_size)
         except PatternError as error:
