@@ -1,6 +1,7 @@
 """tiedexp: experiments with convolution kernels whose cells share weights by a pattern.
 
 Importing this package loads neither TensorFlow nor Keras: the public names are looked up when first used (PEP 562).
+Where Keras is loaded, before or after this package, it knows the layers and loads models that have them.
 """
 
 from __future__ import annotations
@@ -8,8 +9,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tiedexp.registration import register_with_keras
+
 if TYPE_CHECKING:
     from tiedexp.errors import DatasetError, PatternError, RunError, RunInterruptedError, SpecError, TiedexpError
+    from tiedexp.layers.loading import load_model
     from tiedexp.layers.tied_conv import TiedConv2D
     from tiedexp.layers.tied_depthwise_conv import TiedDepthwiseConv2D
     from tiedexp.patterns.grid import Pattern
@@ -20,6 +24,7 @@ _HOMES = {
     "Pattern": "tiedexp.patterns.grid",
     "TiedConv2D": "tiedexp.layers.tied_conv",
     "TiedDepthwiseConv2D": "tiedexp.layers.tied_depthwise_conv",
+    "load_model": "tiedexp.layers.loading",
     "TiedexpError": "tiedexp.errors",
     "PatternError": "tiedexp.errors",
     "SpecError": "tiedexp.errors",
@@ -38,14 +43,20 @@ __all__ = [
     "TiedConv2D",
     "TiedDepthwiseConv2D",
     "TiedexpError",
+    "load_model",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "layers":
+        return import_module("tiedexp.layers")
     if name not in _HOMES:
         raise AttributeError(f"module 'tiedexp' has no attribute '{name}'")
     return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__, "layers"})
+
+
+register_with_keras()

@@ -3,6 +3,7 @@
 TiedexpError                   exit code 1
 ├── PatternError               exit code 2   a grid or preset that is no pattern (a ValueError too)
 ├── SpecError                  exit code 2   a spec, or a command's input, that cannot be meant
+├── BackendError               exit code 2   Keras has another backend than TensorFlow (an ImportError too)
 ├── DatasetError               exit code 1   data that is missing, unprepared or damaged
 └── RunError                   exit code 1   a run that failed, or a run directory that cannot be used
     ├── DivergenceError        exit code 1   a model whose loss, weights or outputs are no numbers any more
@@ -39,6 +40,12 @@ class SpecError(TiedexpError, ValueError):
     def __init__(self, problems: str | Sequence[str]):
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+class BackendError(TiedexpError, ImportError):
+    """Keras computes with another backend than TensorFlow."""
+
+    exit_code = 2
 
 
 class DatasetError(TiedexpError):

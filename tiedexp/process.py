@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from tempfile import TemporaryFile
 from types import FrameType
 
+from tiedexp.backend import require_tensorflow
 from tiedexp.errors import RunError
 
 SHOW_CURSOR = b"\x1b[?25h"  # the progress bar hides it
@@ -25,8 +26,10 @@ def quiet_tensorflow() -> Iterator[None]:
     are dropped, errors are not.
 
     Raises:
+        BackendError: Keras has another backend.
         RunError: TensorFlow cannot be imported.
     """
+    require_tensorflow()
     for name in ("absl", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if "tensorflow" not in sys.modules:

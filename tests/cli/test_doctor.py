@@ -36,6 +36,16 @@ def test_why_nothing_is_compiled(tmp_path):
     assert "Nothing is wrong." in done.stdout
 
 
+def test_another_backend_of_keras_is_a_problem():
+    code = "from tiedexp.cli import main; main()"
+    environment = {**os.environ, "KERAS_BACKEND": "torch", "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "doctor"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "wrong  tiedexp needs Keras's TensorFlow backend, but the environment variable KERAS_BACKEND" in done.stdout
+
+
 def test_a_wrong_version_and_a_missing_package(tiedexp_cli, monkeypatch):
     real = importlib.metadata.version
 

@@ -296,7 +296,8 @@ class TestMessages:
             ((4, "d4", (3, 5)), {}, "d4: the kernel must be square"),
             ((4, None, 3), {}, "Received: None"),
             ((4, {"preset": "hashed", "groups": 99}, 3), {}, "`groups` goes from 1 to the 9 cells"),
-            ((4, "block", 0), {}, "a size is a whole number from 1 to 127"),
+            ((4, "block", 0), {}, "The `kernel_size` argument must be a tuple of 2 integers. Received kernel_size=0"),
+            ((4, "block", "5"), {}, "a size is a whole number from 1 to 127"),
             (
                 (4, "block", 5),
                 {"gradient": "max"},

@@ -6,12 +6,15 @@ import keras
 import numpy as np
 import pytest
 
+from tiedexp.layers.padded_shortcut import PaddedShortcut
 from tiedexp.layers.tied_conv import TiedConv2D
+from tiedexp.models.blocks import apply_padded_shortcut
 from tiedexp.models.cost import compute_cost
 from tiedexp.models.plain import build_plain
-from tiedexp.models.plan import plan_plain, plan_resnet
-from tiedexp.models.resnet import PaddedShortcut, build_resnet
+from tiedexp.models.plan import ConvPlan, plan_plain, plan_resnet
+from tiedexp.models.resnet import build_resnet
 from tiedexp.patterns.grid import Pattern
+from tiedexp.training.weights_file import check_weights_file
 
 BLOCK = Pattern.preset("block", 5)
 RING = Pattern.preset("rings", 5)
@@ -83,14 +86,58 @@ def test_mixed_precision_computes_in_half_and_answers_in_float32(precision):
     assert keras.backend.standardize_dtype(logits.dtype) == "float32"
 
 
-def test_the_shortcut_keeps_every_second_pixel_and_pads_channels_with_zeros():
-    x = np.random.default_rng(0).normal(size=(2, 5, 6, 3)).astype("float32")
-    y = keras.ops.convert_to_numpy(PaddedShortcut(8, 2)(x))
-    expected = np.zeros((2, 3, 3, 8), "float32")
-    for row in range(3):
-        for col in range(3):
-            expected[:, row, col, 2:5] = x[:, 2 * row, 2 * col]
-    np.testing.assert_array_equal(y, expected)
+def apply_shortcut_of_0_1_0(x, conv, dtype):
+    return PaddedShortcut(conv.filters, conv.strides, dtype=dtype, name=f"shortcut_{conv.number}")(x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(("strides", "filters"), [(2, 8), (1, 8), (2, 3), (3, 4)])
+def test_the_shortcut_keeps_every_nth_pixel_and_pads_channels_with_zeros(strides, filters, dtype):
+    conv = ConvPlan(2, 1, 3, filters, (3, 3), strides, (5, 7), (-(-5 // strides), -(-7 // strides)), None)
+    inputs = keras.Input((5, 7, 3))
+    models = [
+        keras.Model(inputs, apply(keras.layers.Activation("linear", dtype=dtype)(inputs), conv, dtype))
+        for apply in (apply_padded_shortcut, apply_shortcut_of_0_1_0)
+    ]
+    x = np.random.default_rng(0).normal(size=(2, 5, 7, 3)).astype("float32")
+    x[0, 0, 0] = np.inf, np.nan, 0.0
+    new, old = (keras.ops.convert_to_numpy(keras.ops.cast(model(x), "float32")) for model in models)
+    assert new.tobytes() == old.tobytes()
+    if dtype == "float32":
+        before = (filters - 3) // 2
+        expected = np.zeros((2, *conv.output_size, filters), "float32")
+        expected[..., before : before + 3] = x[:, ::strides, ::strides]
+        np.testing.assert_array_equal(new, expected)
+    assert not models[0].weights
+
+
+def test_a_resnet_of_keras_layers_only_needs_nothing_of_ours():
+    model = build_resnet((8, 8, 1), 3, width=4, widen=1, kernel_size=3, patterns=[None] * 7)
+    assert {type(layer).__module__.split(".")[0] for layer in model.layers} == {"keras"}
+
+
+def test_weights_of_0_1_0_are_loaded_into_a_resnet(monkeypatch, tmp_path):
+    """Weights, their order and the optimizer's state: shortcuts had no weights, and have none."""
+    new, old = (build_and_take_a_step(apply, monkeypatch) for apply in (apply_padded_shortcut, apply_shortcut_of_0_1_0))
+    assert [variable.path for variable in new.variables] == [variable.path for variable in old.variables]
+    old.save_weights(tmp_path / "old.weights.h5")
+    check_weights_file(tmp_path / "old.weights.h5", new.variables)
+    new.load_weights(tmp_path / "old.weights.h5")
+    for one, other in zip(new.variables, old.variables, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(new.optimizer.variables, old.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(one, other)
+    images = np.random.default_rng(1).normal(size=(2, *new.input_shape[1:])).astype("float32")
+    np.testing.assert_array_equal(new(images), old(images))
+
+
+def build_and_take_a_step(apply, monkeypatch):
+    monkeypatch.setattr("tiedexp.models.resnet.apply_padded_shortcut", apply)
+    _, _, image_shape, options = CASES["resnet"]
+    model = build_resnet(image_shape, 7, implementation="expand", **options)
+    model.compile("adam", "mse")
+    model.fit(np.ones((2, *image_shape)), np.ones((2, 7)), verbose=0)
+    return model
 
 
 def test_a_residual_block_adds_its_input():

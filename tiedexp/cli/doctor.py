@@ -21,7 +21,7 @@ def doctor(data_dir: DataDir = None, runs: RunsRoot = None) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    from tiedexp.errors import RunError
+    from tiedexp.errors import TiedexpError
     from tiedexp.process import quiet_tensorflow
 
     console = Console(highlight=False)
@@ -31,7 +31,7 @@ def doctor(data_dir: DataDir = None, runs: RunsRoot = None) -> None:
             with quiet_tensorflow():
                 problems += _check_devices(console)
             problems += _check_layer(console)
-        except RunError as error:
+        except TiedexpError as error:
             problems.append(str(error))
     problems += _check_data(console, data_dir)
     problems += _check_runs(console, runs)

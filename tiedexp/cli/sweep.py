@@ -60,6 +60,7 @@ def sweep(
     tiedexp sweep sweep.yaml seeds=5         more seeds than the file says
     tiedexp compare runs/NAME                what came of it
     """
+    from tiedexp.backend import require_tensorflow
     from tiedexp.cli.sweep_view import LineView, LiveView, QuietView, show_plan
     from tiedexp.process import stop_on_signals
     from tiedexp.runs.directory import find_runs_root
@@ -75,6 +76,7 @@ def sweep(
     if plan:
         show_plan(planned, chosen, estimate_runs(planned, chosen, data_dir, jobs), as_json=json)
         return
+    require_tensorflow()
     todo = [run for run in chosen if fresh or not run.directory.finished]
     planned.directory.write(planned.record, wanted.text)
     view = QuietView() if quiet or json else LiveView() if LiveView.is_possible() else LineView()

@@ -112,8 +112,14 @@ class TiedConv2D(TiedLayer, keras.layers.Conv2D):
 
     @property
     def kernel(self) -> Any:
-        """The expanded kernel, a tensor (rows, cols, in_channels // groups, filters)."""
-        return expand_kernel(self._adapted_free_kernel(), self.pattern, self.gradient)
+        """The expanded kernel, a tensor (rows, cols, in_channels // groups, filters).
+
+        `kernel.assign` sets it, as that of a standard layer, if the pattern ties what is assigned. With a low-rank
+        update it cannot be assigned, as in `keras.layers.Conv2D`.
+        """
+        if self.lora_enabled:
+            return expand_kernel(self._adapted_free_kernel(), self.pattern, self.gradient)
+        return super().kernel
 
     def _adapted_free_kernel(self) -> Any:
         """The free weights with the low-rank update of `enable_lora`, which acts on them and so keeps the tying."""

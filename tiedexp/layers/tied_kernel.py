@@ -20,6 +20,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.utils.argument_validation import standardize_tuple
 
 from tiedexp.errors import PatternError
 from tiedexp.patterns.choosing import Choice
@@ -120,6 +121,20 @@ class TiedConstraint(keras.constraints.Constraint):
         return keras.ops.reshape(mean, tuple(free.shape))
 
 
+class _NoVariable:
+    """In place of the `value` of a variable: says that an expanded kernel is none once it is used as a tensor."""
+
+    def __init__(self, layer: str):
+        self.layer = layer
+
+    def __tf_tensor__(self, dtype: Any = None, name: Any = None) -> Any:
+        raise TypeError(
+            f"The kernel of the tied layer '{self.layer}' is computed from its free weights and is no variable, so "
+            "`keras.layers.SpectralNormalization`, for one, cannot scale it: pass a `kernel_constraint` that divides "
+            "the kernel by its largest singular value instead."
+        )
+
+
 class TiedKernel:
     """Mixin of the tied layers: arguments, the variable and what reads it."""
 
@@ -143,6 +158,9 @@ class TiedKernel:
                 f"`implementation` must be one of {IMPLEMENTATIONS}, or a mapping. "
                 f"Received: implementation={implementation!r}"
             )
+        sizes = kernel_size if isinstance(kernel_size, tuple | list) else (kernel_size,)
+        if all(isinstance(size, int) for size in sizes):
+            standardize_tuple(kernel_size, 2, "kernel_size")  # refuses zeros as the standard layers do
         try:
             resolved = Pattern.of(pattern, kernel_size)
         except PatternError as error:
@@ -187,8 +205,45 @@ class TiedKernel:
 
     @property
     def kernel(self) -> Any:
-        """The expanded kernel, a tensor (rows, cols, in_channels // groups, filters)."""
-        return expand_kernel(keras.ops.convert_to_tensor(self._built_kernel()), self.pattern, self.gradient)
+        """The expanded kernel, a tensor (rows, cols, in_channels // groups, filters); `kernel.assign` sets it."""
+        return self.expand_assignable(keras.ops.convert_to_tensor(self._built_kernel()))
+
+    def expand_assignable(self, free: Any) -> Any:
+        """The expanded kernel with the method `assign` that the kernel of a standard layer, a variable, has."""
+        kernel = expand_kernel(free, self.pattern, self.gradient)
+        kernel.assign = self.assign_kernel
+        kernel.value = _NoVariable(self.name)  # type: ignore[attr-defined]
+        return kernel
+
+    def assign_kernel(self, value: Any) -> Any:
+        """Set the free weights to those of an expanded kernel.
+
+        Args:
+            value: array (rows, cols, in_channels // groups, filters) whose cells are tied by the pattern.
+
+        Returns:
+            The variable of the free weights.
+
+        Raises:
+            ValueError: `value` has another shape, is not tied by the pattern, or is not known yet, in a graph.
+        """
+        free, pattern = self._built_kernel(), self.pattern
+        shape = (*pattern.shape, *free.shape[1:])
+        advice = (
+            f"Assign the free weights, shape {tuple(free.shape)}, instead: `layer.free_kernel.assign(...)`. "
+            f"Received: layer '{self.name}'"  # type: ignore[attr-defined]
+        )
+        try:
+            kernel = keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(value, dtype=free.dtype))
+        except NotImplementedError:
+            raise ValueError(f"Whether a kernel in a graph is tied cannot be checked. {advice}") from None
+        if kernel.shape != shape:
+            raise ValueError(f"The kernel has shape {shape}. Received: an array of shape {kernel.shape}")
+        first = kernel.reshape(-1, *shape[2:])[pattern.first_cells]  # (groups, in_channels // groups, filters)
+        expanded = keras.ops.convert_to_numpy(expand_kernel(keras.ops.convert_to_tensor(first), pattern))
+        if not np.array_equal(expanded, kernel, equal_nan=kernel.dtype.kind == "f"):
+            raise ValueError(f"The pattern ties cells of the kernel that differ in the array assigned to it. {advice}")
+        return free.assign(first)
 
     def quantize(self, mode: Any = None, **kwargs: Any) -> None:
         """Refused: the integer layers of Keras store a dense kernel."""

@@ -46,6 +46,24 @@ def apply_classifier(x: Any, num_classes: int, *, dropout: float, dtype: str) ->
     return keras.layers.Dense(num_classes, dtype="float32", name="classifier")(x)
 
 
+def apply_padded_shortcut(x: Any, conv: ConvPlan, dtype: str) -> Any:
+    """The shortcut without weights ("option A") around a conv: every n-th pixel, new channels filled with zeros.
+
+    Made of Keras's own layers, so that a file of the model needs none of ours here. They have no weights, so files of
+    weights do not depend on them.
+    """
+    if conv.strides > 1:
+        pool = keras.layers.AveragePooling2D(
+            1, strides=conv.strides, data_format="channels_last", dtype=dtype, name=f"subsample_{conv.number}"
+        )
+        x = pool(x)  # the mean of one pixel: (batch, ceil(rows / strides), ceil(cols / strides), channels)
+    missing = conv.filters - conv.in_channels
+    padding = ((0, 0), (missing // 2, missing - missing // 2))
+    # Of (batch, rows, cols, channels) the last two axes, which "channels_first" takes for rows and columns.
+    pad = keras.layers.ZeroPadding2D(padding, "channels_first", dtype=dtype, name=f"shortcut_{conv.number}")
+    return pad(x)
+
+
 def apply_relu(x: Any, name: str, dtype: str) -> Any:
     """max(x, 0), as a layer with a name."""
     return keras.layers.Activation("relu", dtype=dtype, name=name)(x)

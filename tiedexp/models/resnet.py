@@ -7,40 +7,9 @@ from typing import Any
 
 import keras
 
-from tiedexp.models.blocks import apply_classifier, apply_conv_bn, apply_relu, image_input
+from tiedexp.models.blocks import apply_classifier, apply_conv_bn, apply_padded_shortcut, apply_relu, image_input
 from tiedexp.models.plan import plan_resnet
 from tiedexp.patterns.grid import Pattern
-
-
-@keras.saving.register_keras_serializable(package="tiedexp")
-class PaddedShortcut(keras.layers.Layer):  # type: ignore[misc]
-    """The shortcut without weights ("option A"): every second pixel, new channels filled with zeros.
-
-    Args:
-        filters: channels that go out.
-        strides: distance between the pixels kept.
-
-    Input shape:
-        (batch, rows, cols, channels)
-
-    Output shape:
-        (batch, ceil(rows / strides), ceil(cols / strides), filters)
-    """
-
-    def __init__(self, filters: int, strides: int, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.filters = filters
-        self.strides = strides
-
-    def call(self, x: Any) -> Any:
-        """Subsample and pad."""
-        missing = self.filters - x.shape[-1]
-        x = x[:, :: self.strides, :: self.strides, :]
-        return keras.ops.pad(x, [(0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2)])
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments, for `from_config`."""
-        return {**super().get_config(), "filters": self.filters, "strides": self.strides}
 
 
 def build_resnet(
@@ -77,8 +46,7 @@ def build_resnet(
     for conv_a, conv_b in zip(convs[::2], convs[1::2], strict=True):
         shortcut = x
         if conv_a.strides > 1 or conv_a.in_channels != conv_a.filters:
-            name = f"shortcut_{conv_a.number}"
-            shortcut = PaddedShortcut(conv_b.filters, conv_a.strides, dtype=dtype, name=name)(x)
+            shortcut = apply_padded_shortcut(x, conv_a, dtype)
         x = apply_relu(apply_conv_bn(x, conv_a, **options), f"relu_{conv_a.number}", dtype)
         x = apply_conv_bn(x, conv_b, **options)
         x = keras.layers.Add(dtype=dtype, name=f"add_{conv_b.number}")([x, shortcut])
