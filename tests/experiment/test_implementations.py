@@ -13,7 +13,8 @@ from tiedexp.experiment.observer import Observer
 from tiedexp.experiment.plan import locate_run
 from tiedexp.experiment.run import run_experiment
 from tiedexp.layers import native_sums
-from tiedexp.native.compiler import find_compiler, find_version
+from tiedexp.native.compiler import find_compiler
+from tiedexp.native.library import find_version
 from tiedexp.patterns.choosing import Choice
 
 pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")

@@ -24,7 +24,8 @@ from tiedexp.atomic import write_text
 from tiedexp.errors import PatternError
 from tiedexp.layers.convolution import TiedConvolution
 from tiedexp.layers.native_sums import is_available
-from tiedexp.native.compiler import cache_directory, find_version
+from tiedexp.native.cache import cache_directory
+from tiedexp.native.library import find_version
 from tiedexp.patterns.choosing import (
     EXPAND,
     Choice,

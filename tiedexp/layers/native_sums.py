@@ -7,7 +7,6 @@ them, nor does a machine without a C++ compiler: `can_run` says so, and the expa
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import tensorflow as tf
@@ -15,7 +14,7 @@ from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_util
 
 from tiedexp.layers.factored import PixelSums, SumImages
-from tiedexp.native.compiler import build_library
+from tiedexp.native.library import load_library
 from tiedexp.patterns.factoring import as_terms
 from tiedexp.processor import count_cores
 
@@ -94,13 +93,6 @@ class NativeSums(SumImages):
         return {"sums": sums, "taps": taps, "sizes": [rows, cols, *self.window.strides, self.groups, threads]}
 
 
-@cache
 def _load() -> Any:
-    """The operations; None where they cannot be."""
-    library = build_library()
-    if library is None:
-        return None
-    try:
-        return tf.load_op_library(str(library))
-    except (OSError, tf.errors.OpError):  # a damaged file
-        return None
+    """The operations; None where there are none."""
+    return load_library().operations
