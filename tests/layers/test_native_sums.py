@@ -200,13 +200,6 @@ def test_not_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_available("float32")
 
 
-def test_a_damaged_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "damaged.so"
-    path.write_bytes(b"\x7fELF and no more")
-    monkeypatch.setattr(native_sums, "build_library", lambda: path)
-    assert native_sums._load.__wrapped__() is None
-
-
 @pytest.mark.parametrize(
     ("weights", "other", "message"),
     [

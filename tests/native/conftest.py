@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-
 # Tells what it is, or else writes down that it was called to compile, and makes the file that it was told to.
 FAKE = """#!/bin/sh
 case " $* " in *" -E "*) echo "#define __VERSION__ 1.0"; exit;; esac
