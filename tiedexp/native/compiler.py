@@ -26,7 +26,7 @@ PACKAGED = "ziglang"  # a C++ compiler that pip installs
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")
 TENSORFLOW = "libtensorflow_framework.so.2"
 SOURCES = Path(__file__).parent
-TIMEOUT = 600  # seconds; g++ takes six, and ziglang, which first compiles its C++ library, a minute of a core
+TIMEOUT = 1200  # seconds; g++ takes six, and ziglang, which compiles its C++ library first, 80 seconds of a core
 
 
 class Built(NamedTuple):
