@@ -1,4 +1,4 @@
-"""The tables of README.md from its two CSV files: `python experiments/speed/tables.py`."""
+"""The tables of README.md from its CSV file: `python experiments/speed/tables.py`."""
 
 from __future__ import annotations
 
@@ -36,12 +36,11 @@ def print_table(rows: list[dict[str, str]]) -> None:
 
 
 def main() -> None:
-    for name in ("results", "without_compiler"):
-        with (Path(__file__).parent / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        for size in dict.fromkeys(row["kernel_size"] for row in rows):
-            print(f"\n{name}, {size}x{size}\n")
-            print_table([row for row in rows if row["kernel_size"] == size])
+    with (Path(__file__).parent / "results.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for size in dict.fromkeys(row["kernel_size"] for row in rows):
+        print(f"\n{size}x{size}\n")
+        print_table([row for row in rows if row["kernel_size"] == size])
 
 
 if __name__ == "__main__":

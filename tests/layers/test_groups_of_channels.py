@@ -1,6 +1,6 @@
-"""TiedConv2D with groups of channels: each way of computing it against the layers of each group.
+"""TiedConv2D with groups of channels: each method against the layers of each group.
 
-test_factored.py and test_native_sums.py have groups among their options.
+test_convolution.py and test_native.py have groups among their options.
 """
 
 from __future__ import annotations
@@ -138,10 +138,5 @@ def build_large(groups: int, implementation: object) -> Choice:
 @pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
 def test_what_is_chosen() -> None:
     assert build_large(2, "auto") == build_large(2, "factored") == Choice(NATIVE, NATIVE, NATIVE)
-    assert build_large(32, "auto").is_expanded  # two channels a group leave the vectors empty
+    assert build_large(32, "auto").is_expanded  # two channels per group leave the vectors empty
     assert build_large(2, "expand").is_expanded
-
-
-def test_sum_images_in_memory_know_no_groups() -> None:
-    assert build_large(2, Choice("boxes", "sums", NATIVE).as_dict()) == Choice(EXPAND, EXPAND, NATIVE)
-    assert build_large(1, Choice("boxes", "sums", NATIVE).as_dict()) == Choice("boxes", "sums", NATIVE)

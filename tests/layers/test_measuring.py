@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from tiedexp.layers import measuring
 from tiedexp.layers.tied_conv import TiedConv2D
 from tiedexp.native.compiler import find_compiler
-from tiedexp.patterns.choosing import NATIVE, Choice
+from tiedexp.patterns.choosing import EXPAND, NATIVE, PARTS, Choice
+
+pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
 
 SHAPE = (16, 16, 16, 64)  # large enough that a measurement is worth its time
+ALL = Choice(NATIVE, NATIVE, NATIVE)
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, and leave to measure; the compiled code, which is the clear choice, is left out."""
-    monkeypatch.setattr(measuring, "is_available", lambda dtype: False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    """An empty cache of choices, and leave to measure whatever the estimate says."""
+    path = tmp_path / "cache" / "choices.json"
+    monkeypatch.setattr(measuring, "cache_path", lambda: path)
+    monkeypatch.setattr(measuring, "CLOSE", 100.0)
     monkeypatch.setenv("TIEDEXP_MEASURE", "1")
-    return tmp_path / "cache" / "tiedexp" / "choices.json"
+    return path
 
 
 @pytest.fixture
-def fastest(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
-    """In place of the clock: the last way of each comparison wins. What was compared is recorded."""
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """In place of the clock: compiled code wins. What was compared is recorded."""
     compared: list[set[str]] = []
 
-    def choose_last(ways: dict[object, object], dense: object) -> object:
-        compared.append({str(way) for way in ways})
-        for run in ways.values():
+    def choose_native(methods: dict[str, object]) -> str:
+        compared.append(set(methods))
+        for run in methods.values():
             assert all(bool(tf.reduce_all(tf.math.is_finite(t))) for t in tf.nest.flatten(run()))  # type: ignore[operator]
-        return list(ways)[-1]
+        return NATIVE
 
-    monkeypatch.setattr(measuring, "_fastest", choose_last)
+    monkeypatch.setattr(measuring, "_fastest", choose_native)
     return compared
 
 
@@ -46,18 +53,17 @@ def build(pattern: str = "block", **options: object) -> TiedConv2D:
     return layer
 
 
-def test_measures_once_and_keeps_it(cache: Path, fastest: list[set[str]]) -> None:
+def test_measures_once_and_keeps_it(cache: Path, compared: list[set[str]]) -> None:
     first = build()
-    assert len(fastest) == 2  # forward, and the gradients
-    assert any(len(ways) > 1 for ways in fastest)
-    assert json.loads(cache.read_text()).popitem()[1] == first.choice.as_dict()
+    assert compared == [{EXPAND, NATIVE}] * 3  # each part
+    assert json.loads(cache.read_text()).popitem()[1] == first.choice.as_dict() == ALL.as_dict()
     assert build().choice == first.choice
-    assert len(fastest) == 2
+    assert len(compared) == 3
     build("mirror_hv")
-    assert len(fastest) == 4
+    assert len(compared) == 6
 
 
-def test_another_size_is_another_measurement(cache: Path, fastest: list[set[str]]) -> None:
+def test_another_size_is_another_measurement(cache: Path, compared: list[set[str]]) -> None:
     build()
     TiedConv2D(64, "block", 5, padding="valid").build((None, 24, 24, 64))
     TiedConv2D(64, "block", 5, padding="same").build((None, 24, 24, 64))
@@ -65,104 +71,136 @@ def test_another_size_is_another_measurement(cache: Path, fastest: list[set[str]
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{", '{"KEY": 3}', '{"KEY": {"forward": "x"}}', '{"KEY": {"shape": "boxes"}}']
+    "content",
+    ["", "[]", "{", '{"KEY": 3}', '{"KEY": [3]}', '{"KEY": {"forward": "x"}}', '{"KEY": {"shape": "native"}}'],
 )
-def test_a_damaged_cache_is_measured_anew(content: str, cache: Path, fastest: list[set[str]]) -> None:
+def test_a_damaged_cache_is_measured_anew(content: str, cache: Path, compared: list[set[str]]) -> None:
     build()
     key = next(iter(json.loads(cache.read_text())))
     cache.write_text(content.replace("KEY", key.replace('"', '\\"')))
-    fastest.clear()
+    compared.clear()
     choice = build().choice
-    assert len(fastest) == 2
+    assert len(compared) == 3
     assert json.loads(cache.read_text())[key] == choice.as_dict()
 
 
-def test_a_cache_that_cannot_be_written(cache: Path, fastest: list[set[str]]) -> None:
-    cache.parent.parent.write_text("a file where a directory would be")
+def test_a_cache_that_cannot_be_written(cache: Path, compared: list[set[str]]) -> None:
+    cache.parent.write_text("a file where a directory would be")
     build()
     build()
-    assert len(fastest) == 4
+    assert len(compared) == 6
 
 
-@pytest.mark.parametrize(
-    "options", [{"implementation": "expand"}, {"implementation": "factored"}, {"groups": 2}], ids=str
-)
-def test_not_where_there_is_nothing_to_choose(options: dict[str, object], cache: Path, fastest: list[set[str]]) -> None:
+@pytest.mark.parametrize("options", [{"implementation": "expand"}, {"implementation": "factored"}], ids=str)
+def test_not_where_there_is_nothing_to_choose(
+    options: dict[str, object], cache: Path, compared: list[set[str]]
+) -> None:
     build(**options)
-    assert not fastest
+    build("full")
+    assert not compared
     assert not cache.exists()
 
 
-def test_not_where_no_factoring_is_close(cache: Path, fastest: list[set[str]]) -> None:
-    assert build("full").choice == Choice()
-    assert not fastest
-
-
-def test_not_where_the_estimate_is_clear(cache: Path, fastest: list[set[str]]) -> None:
-    build("row")
-    assert all("expand" not in ways and "sums" not in ways for ways in fastest)
-
-
-def test_not_for_small_layers(cache: Path, fastest: list[set[str]]) -> None:
-    TiedConv2D(2, "block", 5).build((8, 8, 8, 1))
-    assert not fastest
-
-
-def test_not_when_operations_are_deterministic(cache: Path, fastest: list[set[str]]) -> None:
-    tf.config.experimental.enable_op_determinism()
-    assert build("row").choice.forward == "boxes"
-    assert not fastest
-
-
-def test_not_when_told_so(cache: Path, fastest: list[set[str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TIEDEXP_MEASURE", "0")
-    assert build("row").choice.forward == "boxes"
-    assert not fastest
-
-
-def test_on_a_gpu_nothing_is_chosen_unmeasured(
-    cache: Path, fastest: list[set[str]], monkeypatch: pytest.MonkeyPatch
+def test_not_where_compiled_code_cannot_run(
+    cache: Path, compared: list[set[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(measuring, "is_available", lambda dtype: False)
+    assert build().choice.is_expanded
+    assert not compared
+
+
+def test_only_what_the_estimate_leaves_open(
+    cache: Path, compared: list[set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "CLOSE", 1.12)
+    assert build("row").choice == ALL
+    assert not compared
+    monkeypatch.setattr(measuring, "compare_methods", lambda pattern, size, part: 1.0 if part == PARTS[1] else 2.0)
+    build("row")
+    assert len(compared) == 1
+
+
+def test_not_for_small_layers(cache: Path, compared: list[set[str]]) -> None:
+    TiedConv2D(2, "block", 5).build((8, 8, 8, 1))
+    assert not compared
+
+
+def test_not_when_operations_are_deterministic(cache: Path, compared: list[set[str]]) -> None:
+    tf.config.experimental.enable_op_determinism()
+    assert build("row").choice == ALL
+    assert not compared
+
+
+def test_not_when_told_so(cache: Path, compared: list[set[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIEDEXP_MEASURE", "0")
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [kind])
+    assert build("row").choice == ALL
+    assert not compared
+
+
+def test_on_a_gpu_the_kernel_is_expanded(
+    cache: Path, compared: list[set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: [kind])
     assert build("row").choice == Choice()
+    assert not compared
 
 
 def test_the_clock(cache: Path) -> None:
-    """A real measurement gives a choice the pattern has."""
+    """A real measurement, and its result in the cache."""
     choice = build().choice
-    assert Choice.of(choice.as_dict(), TiedConv2D(1, "block", 5).pattern) == choice
-    assert cache.is_file()
+    assert set(choice.as_dict().values()) <= {EXPAND, NATIVE}
+    assert json.loads(cache.read_text()).popitem()[1] == choice.as_dict()
+    assert build(groups=4).choice.forward in (EXPAND, NATIVE)
+    assert "groups=4" in list(json.loads(cache.read_text()))[1]
 
 
-@pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
-def test_the_clock_with_groups_of_channels(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "is_available", lambda dtype: True)
-    monkeypatch.setattr(measuring, "CLOSE", 100.0)  # whatever the estimate says
-    assert build(groups=4).choice.forward in ("expand", NATIVE)
-    assert "groups=4" in next(iter(json.loads(cache.read_text())))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dilation_rate": 2},
+        {"dtype": "float64", "groups": 2},
+        {"strides": 2},
+        {"padding": "valid", "strides": (2, 3)},
+        {"dilation_rate": 2, "groups": 4, "dtype": "float64"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("sides", [(32, 32), (None, None), (None, 20)], ids=str)
+def test_measures_while_a_model_is_built(
+    sides: tuple[int | None, int | None], options: dict[str, object], cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Keras builds layers in a graph of its own, under no tape, whatever the sizes."""
+    layer = TiedConv2D(64, "mirror_h", 3, **{"padding": "same", **options})
+    with caplog.at_level(logging.WARNING):
+        layer(keras.Input((*sides, 64), dtype=options.get("dtype", "float32")))
+    assert not caplog.records
+    assert json.loads(cache.read_text()).popitem()[1] == layer.choice.as_dict()
 
 
-def test_the_dense_way_is_left_only_for_a_clearly_faster_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = iter(range(10**6))
-    cost = {"dense": 1.0, "close": 0.98, "fast": 0.9}
+def test_a_measurement_that_fails_leaves_the_estimate(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> str:
+        raise tf.errors.ResourceExhaustedError(None, None, "no memory is left")
+
+    monkeypatch.setattr(measuring, "_fastest", fail)
+    layer = build()
+    assert layer.choice == ALL
+    assert "The estimate chooses, because measuring failed: no memory is left" in caplog.text
+    assert not cache.exists()
+    assert layer(np.zeros((1, 5, 5, 64), "float32")).shape == (1, 5, 5, 64)
+
+
+def test_the_expanded_kernel_is_left_only_for_what_is_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
 
-    def clock() -> float:
-        next(ticks)
-        return now
-
-    def run(name: str) -> object:
-        def spend() -> list[object]:
+    def run(seconds: float) -> object:
+        def spend() -> None:
             nonlocal now
-            now += cost[name]
-            return []
+            now += seconds
 
         return spend
 
-    monkeypatch.setattr(measuring.time, "perf_counter", clock)
-    choose = measuring._fastest
-    assert choose({name: run(name) for name in ("dense", "close")}, "dense") == "dense"
-    assert choose({name: run(name) for name in cost}, "dense") == "fast"
-    assert choose({name: run(name) for name in ("fast", "close")}, "dense") == "fast"
-    assert choose({"close": run("close")}, "dense") == "close"
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: now)
+    for seconds, method in ((0.9, NATIVE), (0.98, EXPAND), (1.5, EXPAND)):
+        assert measuring._fastest({EXPAND: run(1.0), NATIVE: run(seconds)}) == method  # type: ignore[dict-item]

@@ -1,31 +1,27 @@
-"""A tied convolution whose output, input gradient and weight gradient are each computed in their own way.
+"""A tied convolution whose output, input gradient and weight gradient are each computed by the fastest method.
 
-The gradient is written out, because automatic differentiation of sums and slices is slower than the dense convolution:
+The gradient is written out, so that each part can have a method of its own:
 
-- with respect to the input it is a convolution of the output's gradient with the kernel turned by 180 degrees, which is
-  tied as well and has factorings of its own;
-- with respect to the weight of a tap it is the correlation of the tap's sum image with the output's gradient; or, the
-  other way round, of the input with a sum image of the output's gradient, which the input gradient has made already.
+- with respect to the input it is a convolution of the output's gradient with the kernel rotated by 180 degrees, which
+  is tied as well;
+- with respect to the weight of a tap it is the correlation of the tap's sum image with the output's gradient.
 
 All of it consists of differentiable operations, so gradients of gradients are exact, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tiedexp.layers.expanded import ExpandedConvolution
-from tiedexp.layers.factored import Window, build_sum_images, find_size, maximum
-from tiedexp.layers.native_sums import NativeSums, can_run
+from tiedexp.layers.expanded import ExpandedConvolution, find_output_length, find_size
+from tiedexp.layers.native import NativeConvolution, Window, can_run
 from tiedexp.layers.tied_kernel import expand_kernel
-from tiedexp.patterns.choosing import EXPAND, NATIVE, Choice, find_factoring, find_rotated_factoring
-from tiedexp.patterns.costs import count_parts
+from tiedexp.patterns.choosing import NATIVE, Choice, find_factoring, find_rotated_factoring
 from tiedexp.patterns.factoring import Factoring
 from tiedexp.patterns.grid import Pattern
 
@@ -34,8 +30,7 @@ from tiedexp.patterns.grid import Pattern
 class TiedConvolution:
     """A tied convolution of images (batch, rows, cols, channels) without bias.
 
-    The groups of channels follow from the shapes of images and free weights. Only the expanded kernel and compiled code
-    know more than one.
+    The groups of channels follow from the shapes of images and free weights.
 
     Args:
         pattern: how the kernel is tied.
@@ -54,35 +49,32 @@ class TiedConvolution:
 
     def __call__(self, images: Any, free: Any) -> Any:
         """Free weights (groups, channels // groups of channels, filters) and images to the output."""
+        images, free = tf.convert_to_tensor(images), tf.convert_to_tensor(free)
+        # Decided once: what builds the backward pass may not know of the context of the forward pass, e.g. of XLA.
+        ready = replace(self, choice=resolve(self.choice, images.dtype))
 
         @tf.custom_gradient
         def convolve(images: Any, free: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
-            return self.forward(images, free), lambda upstream: self.backward(images, free, upstream)
+            output = ready.forward(images, free)
+            return output, lambda upstream: ready.backward(images, free, tf.ensure_shape(upstream, output.shape))
 
-        return convolve(tf.convert_to_tensor(images), tf.convert_to_tensor(free))
+        return convolve(images, free)
 
     def forward(self, images: Any, free: Any) -> Any:
         """The output, without the gradient."""
-        way = _resolve(self.choice.forward, images)
-        if way == EXPAND:
+        if self.choice.forward != NATIVE:
             return self._expanded()(images, expand_kernel(free, self.pattern))
-        groups = _count_groups(images, free)
-        factoring = find_factoring(self.pattern, way, _is_depthwise(free, groups), self.strides)
-        weights = _mix(factoring, free)
-        if way == NATIVE:
-            return NativeSums(factoring, images, self._window(images), groups).convolve(weights)
-        outputs: list[Any] = []
-        for (part,) in _parts([images], outputs):
-            outputs.append(build_sum_images(factoring, part, self._window(part)).convolve(weights))
-        return _join(outputs)
+        factoring, convolution = self._native(images, free)
+        return convolution(images, _mix(factoring, free))
 
     def backward(self, images: Any, free: Any, upstream: Any) -> tuple[Any, Any]:
         """The gradients with respect to images and free weights, given that of the output."""
-        of_images, of_free = self._factored_gradients(images, free, upstream)
-        if _resolve(self.choice.weight_gradient, images) == NATIVE:
-            of_free = self._native_weight_gradient(images, free, upstream)
-        if _resolve(self.choice.input_gradient, images) == NATIVE:
+        of_images = of_free = None
+        if self.choice.input_gradient == NATIVE:
             of_images = self._native_input_gradient(images, free, upstream)
+        if self.choice.weight_gradient == NATIVE:
+            factoring, convolution = self._native(images, free)
+            of_free = _unmix(factoring, convolution.weight_gradient(images, upstream))
         if of_images is None or of_free is None:
             dense = self._dense_gradients(images, free, upstream, of_images is None, of_free is None)
             of_images = dense[0] if of_images is None else of_images
@@ -92,51 +84,16 @@ class TiedConvolution:
             of_free = of_free / tf.constant(sizes, of_free.dtype)
         return tf.ensure_shape(of_images, images.shape), of_free
 
+    def _native(self, images: Any, free: Any) -> tuple[Factoring, NativeConvolution]:
+        groups = _count_groups(images, free)
+        factoring = find_factoring(self.pattern, _is_depthwise(free, groups), self.strides)
+        return factoring, NativeConvolution(factoring, self._window(images), groups)
+
     def _native_input_gradient(self, images: Any, free: Any, upstream: Any) -> Any:
         groups = _count_groups(images, free)
-        factoring = find_rotated_factoring(self.pattern, NATIVE, _is_depthwise(free, groups))
+        factoring = find_rotated_factoring(self.pattern, _is_depthwise(free, groups))
         weights = _swap_channels(_mix(factoring, free), groups)
-        return NativeSums(factoring, upstream, self._turned_window(images), groups).convolve(weights)
-
-    def _native_weight_gradient(self, images: Any, free: Any, upstream: Any) -> Any:
-        groups = _count_groups(images, free)
-        factoring = find_factoring(self.pattern, NATIVE, _is_depthwise(free, groups), self.strides)
-        return _unmix(factoring, NativeSums(factoring, images, self._window(images), groups).correlate(upstream))
-
-    def _factored_gradients(self, images: Any, free: Any, upstream: Any) -> tuple[Any, Any]:
-        """Those of the two gradients that are computed from sum images in memory; None for the others."""
-        choice, pattern = self.choice, self.pattern
-        of_images = of_weights = None
-        if choice.input_gradient not in (EXPAND, NATIVE):
-            of_images = find_rotated_factoring(pattern, choice.input_gradient)
-        if choice.weight_gradient not in (EXPAND, NATIVE):
-            find = find_factoring if choice.weight_gradient_of == "input" else find_rotated_factoring
-            of_weights = find(pattern, choice.weight_gradient)
-        if of_images is None and of_weights is None:
-            return None, None
-        turned_weights = None if of_images is None else tf.transpose(_mix(of_images, free), (0, 2, 1))
-        gradients: list[Any] = []
-        taps_gradient = None
-        done: list[Any] = []
-        for part, upstream_part in _parts([images, upstream], done):
-            turned = None  # the sum images of the output's gradient
-            if of_images is not None:
-                turned = build_sum_images(of_images, upstream_part, self._turned_window(part))
-                gradients.append(turned.convolve(turned_weights))
-                done.append(gradients[-1])
-            if of_weights is not None:
-                if choice.weight_gradient_of == "input":
-                    taps = build_sum_images(of_weights, part, self._window(part)).correlate(upstream_part)
-                else:
-                    if turned is None or choice.weight_gradient != choice.input_gradient:
-                        turned = build_sum_images(of_weights, upstream_part, self._turned_window(part))
-                    taps = tf.transpose(turned.correlate(part), (0, 2, 1))
-                taps_gradient = taps if taps_gradient is None else taps_gradient + taps
-                done.append(taps_gradient)
-        return (
-            None if of_images is None else _join(gradients),
-            None if of_weights is None else _unmix(of_weights, taps_gradient),
-        )
+        return NativeConvolution(factoring, self._rotated_window(images), groups)(upstream, weights)
 
     def _dense_gradients(
         self, images: Any, free: Any, upstream: Any, of_images: bool, of_free: bool
@@ -156,25 +113,32 @@ class TiedConvolution:
         before, output = [], []
         for axis in (0, 1):
             size = find_size(images, axis + 1)
-            stride, extent = self.strides[axis], self._extent(axis)
+            length = self.output_length(size, axis)
+            missing = 0
             if self.padding == "same":
-                length = (size + stride - 1) // stride
-                missing = maximum((length - 1) * stride + extent - size, 0)
-                before.append(missing // 2)
-            else:
-                length = (size - extent) // stride + 1
-                before.append(0)
+                missing = _maximum((length - 1) * self.strides[axis] + self.extent(axis) - size, 0)
+            before.append(missing // 2)
             output.append(length)
         return Window((before[0], before[1]), (output[0], output[1]), self.strides, self.dilation)
 
-    def _turned_window(self, images: Any) -> Window:
+    def _rotated_window(self, images: Any) -> Window:
         """Where the gradient with respect to the input reads the gradient of the output, at stride 1."""
         window = self._window(images)
-        before = [self._extent(axis) - 1 - window.padding[axis] for axis in (0, 1)]
+        before = [self.extent(axis) - 1 - window.padding[axis] for axis in (0, 1)]
         return Window((before[0], before[1]), (find_size(images, 1), find_size(images, 2)), (1, 1), self.dilation)
 
-    def _extent(self, axis: int) -> int:
+    def output_length(self, size: Any, axis: int) -> Any:
+        """Rows (axis 0) or columns (axis 1) of the output, given those of the input: a number, or a scalar tensor."""
+        return find_output_length(size, self.extent(axis), self.strides[axis], self.padding)
+
+    def extent(self, axis: int) -> int:
+        """Rows (axis 0) or columns (axis 1) that the kernel covers, dilation included."""
         return (self.pattern.shape[axis] - 1) * self.dilation[axis] + 1
+
+
+def resolve(choice: Choice, dtype: Any) -> Choice:
+    """A choice, or the expanded kernel where the graph that is being built may not contain compiled operations."""
+    return choice if choice.is_expanded or can_run(dtype) else Choice()
 
 
 def _count_groups(images: Any, free: Any) -> int:
@@ -196,33 +160,9 @@ def _swap_channels(weights: Any, groups: int) -> Any:
     return tf.reshape(tf.transpose(apart, (0, 3, 2, 1)), (taps, filters // groups, channels * groups))
 
 
-def _resolve(way: str, images: Any) -> str:
-    """A way, or the expanded kernel where it is the compiled one and that cannot run here."""
-    return EXPAND if way == NATIVE and not can_run(images.dtype) else way
-
-
-def _parts(tensors: Sequence[Any], done: list[Any]) -> Iterator[list[Any]]:
-    """The tensors in parts of the batch, one after the other, so that one part's sum images are in memory at a time.
-
-    A small batch stays whole, and so does one of unknown size: it may be too small, and TensorFlow's convolution of no
-    image fails.
-
-    Args:
-        tensors: of the same batch.
-        done: what the parts before came to; the caller adds to it.
-    """
-    batch, sizes = tensors[0].shape[0], [tensor.shape.num_elements() for tensor in tensors]
-    count = 1 if batch is None or None in sizes else count_parts(batch, max(sizes))
-    if count == 1:
-        yield list(tensors)
-        return
-    for first, last in pairwise(batch * part // count for part in range(count + 1)):
-        with tf.control_dependencies(done[-2:]):
-            yield [tf.identity(tensor[first:last]) for tensor in tensors]
-
-
-def _join(parts: Sequence[Any]) -> Any:
-    return parts[0] if len(parts) == 1 else tf.concat(parts, 0)
+def _maximum(a: Any, b: Any) -> Any:
+    """Of whole numbers or scalar tensors: a number if both are."""
+    return max(a, b) if isinstance(a, int) and isinstance(b, int) else tf.maximum(a, b)
 
 
 def _mix(factoring: Factoring, free: Any) -> Any:

@@ -36,15 +36,33 @@ class ExpandedConvolution:
         options = {"padding": self.padding.upper(), "dilations": self.dilation, "data_format": "NHWC"}
         if self._is_depthwise(images, kernel):
             return tf.nn.depthwise_conv2d(images, _by_channel(kernel, images), (1, *self.strides, 1), **options)
-        return tf.nn.convolution(images, kernel, self.strides, **options)
+        output = tf.nn.convolution(images, kernel, self.strides, **options)
+        if not self._has_groups(images, kernel):
+            return output
+        # By oneDNN, groups of channels of no images come out with the shape of the input.
+        return tf.reshape(output, (find_size(images, 0), *self._output_size(images, kernel), kernel.shape[3]))
 
     def gradients(
         self, images: Any, kernel: Any, upstream: Any, of_images: bool = True, of_kernel: bool = True
     ) -> tuple[Any, Any]:
         """Those with respect to images and kernel, given that of the output; None for one that is not asked for."""
+        if images.dtype == tf.bfloat16 and self._has_groups(images, kernel):
+            # By oneDNN, the gradient of a cell that sees only padding is memory that nobody wrote to.
+            images, kernel, upstream = (tf.cast(tensor, tf.float32) for tensor in (images, kernel, upstream))
+            found = self.gradients(images, kernel, upstream, of_images, of_kernel)
+            of_input, of_filter = (None if one is None else tf.cast(one, tf.bfloat16) for one in found)
+            return of_input, of_filter
+        images_gradient, kernel_gradient = self._compute_gradients(images, kernel, upstream, of_images, of_kernel)
+        if of_kernel and not images.shape[0]:  # TensorFlow does not write to a depthwise kernel's of no images, either
+            kernel_gradient = tf.where(tf.shape(images)[0] > 0, kernel_gradient, tf.zeros_like(kernel_gradient))
+        return images_gradient, kernel_gradient
+
+    def _compute_gradients(
+        self, images: Any, kernel: Any, upstream: Any, of_images: bool, of_kernel: bool
+    ) -> tuple[Any, Any]:
         depthwise = self._is_depthwise(images, kernel)
         # Off a GPU the operations know no dilation, and `tf.nn` finds a way around.
-        if self.dilation != (1, 1) or not (depthwise or self._has_gradients(images, kernel)):
+        if self.dilation != (1, 1) or not self._has_gradients(images, kernel):
             return self._differentiate(images, kernel, upstream)
         raw, shape = tf.raw_ops, tf.shape(kernel)
         by_input, by_filter = raw.Conv2DBackpropInput, raw.Conv2DBackpropFilter
@@ -62,13 +80,29 @@ class ExpandedConvolution:
     def _differentiate(self, images: Any, kernel: Any, upstream: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
             tape.watch((images, kernel))
-            if self._is_depthwise(images, kernel) or self._has_gradients(images, kernel):
+            if self._has_gradients(images, kernel):
                 output = self(images, kernel)
             else:
                 parts = [tf.split(tensor, images.shape[-1] // kernel.shape[2], -1) for tensor in (images, kernel)]
                 output = tf.concat([self(*part) for part in zip(*parts, strict=True)], -1)
         gradients: tuple[Any, Any] = tape.gradient(output, (images, kernel), upstream)
         return gradients
+
+    def _output_size(self, images: Any, kernel: Any) -> list[Any]:
+        """(rows, cols): numbers, or scalar tensors."""
+        return [
+            find_output_length(
+                find_size(images, axis + 1),
+                (kernel.shape[axis] - 1) * self.dilation[axis] + 1,
+                self.strides[axis],
+                self.padding,
+            )
+            for axis in (0, 1)
+        ]
+
+    def _has_groups(self, images: Any, kernel: Any) -> bool:
+        """Whether there are groups of channels that are not convolved by depthwise operations."""
+        return bool(images.shape[-1] != kernel.shape[2]) and not self._is_depthwise(images, kernel)
 
     def _is_depthwise(self, images: Any, kernel: Any) -> bool:
         """Whether there are depthwise operations for it."""
@@ -78,7 +112,26 @@ class ExpandedConvolution:
 
     def _has_gradients(self, images: Any, kernel: Any) -> bool:
         """Whether TensorFlow's operations have gradients."""
-        return images.shape[-1] == kernel.shape[2] or _has_gradients_of_groups(images.dtype)
+        return not self._has_groups(images, kernel) or _has_gradients_of_groups(images.dtype)
+
+
+def find_size(tensor: Any, axis: int) -> Any:
+    """The length of an axis: a number where it is known, else a scalar tensor."""
+    return tensor.shape[axis] if tensor.shape[axis] is not None else tf.shape(tensor)[axis]
+
+
+def find_output_length(size: Any, extent: int, stride: int, padding: str) -> Any:
+    """Pixels of the output along an axis.
+
+    Args:
+        size: pixels of the input, a number or a scalar tensor; so is the result.
+        extent: pixels that the kernel covers, dilation included.
+        stride: in pixels.
+        padding: "valid" or "same".
+    """
+    if padding == "same":
+        return (size + stride - 1) // stride
+    return (size - extent) // stride + 1
 
 
 def _by_channel(kernel: Any, images: Any) -> Any:

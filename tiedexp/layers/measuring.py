@@ -1,6 +1,6 @@
-"""The implementation of a layer: by the estimate of `tiedexp.patterns.choosing`, where that is close by the clock.
+"""The methods of a layer: by the estimate of `tiedexp.patterns.choosing`, and by the clock where that is close.
 
-A measurement takes a second or two for a layer, most of it to build graphs, and is kept in the user's cache directory,
+A measurement takes about a second for a layer, most of it to build graphs, and is kept in the user's cache directory,
 so that it is made once for a pattern, sizes, dtype and device. There is none while TensorFlow's operations are
 deterministic, since another choice rounds differently, and none with the environment variable TIEDEXP_MEASURE=0.
 """
@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework import config as tf_config
@@ -23,24 +25,16 @@ from tensorflow.python.framework import config as tf_config
 from tiedexp.atomic import write_text
 from tiedexp.errors import PatternError
 from tiedexp.layers.convolution import TiedConvolution
-from tiedexp.layers.native_sums import is_available
+from tiedexp.layers.native import is_available
 from tiedexp.native.cache import cache_directory
 from tiedexp.native.library import find_version
-from tiedexp.patterns.choosing import (
-    EXPAND,
-    Choice,
-    choose,
-    estimate_backward,
-    estimate_forward,
-    list_backward,
-    list_forward,
-)
-from tiedexp.patterns.costs import ConvSize, Work
+from tiedexp.patterns.choosing import EXPAND, FORWARD, NATIVE, PARTS, Choice, choose, compare_methods, estimate
+from tiedexp.patterns.costs import ConvSize
 from tiedexp.processor import find_processor
 
-# Ways whose estimates are within this factor of the best are compared by the clock.
+# Where the estimates of the two methods are within this factor of each other, they are compared by the clock.
 CLOSE = 1.12
-# A way must be this much faster than the expanded kernel to be taken.
+# Compiled code must be this much faster than the expanded kernel to be chosen.
 WORTH = 0.97
 # Where a whole step of the dense layer has fewer multiply-adds, no choice matters.
 MIN_MULTIPLICATIONS = 30_000_000
@@ -48,8 +42,6 @@ MIN_MULTIPLICATIONS = 30_000_000
 MAX_MULTIPLICATIONS = 2_000_000_000
 MAX_SECONDS = 0.15
 ROUNDS = 7
-
-Way = TypeVar("Way")
 
 
 def choose_implementation(
@@ -64,87 +56,85 @@ def choose_implementation(
         dtype: of the computation.
 
     Raises:
-        PatternError: a mapping that names a factoring the pattern does not have.
+        PatternError: a mapping that names a method the pattern does not have.
     """
     pattern = convolution.pattern
     if not isinstance(implementation, str):
         return Choice.of(implementation, pattern).fit(size)
-    native = is_available(dtype)
-    if implementation != "auto":
-        return choose(pattern, size, implementation, native)
-    estimated = choose(pattern, size, native=native)
-    if not _may_measure():
-        # The estimate is of a CPU. Nothing is known of a GPU without measuring.
-        return Choice() if tf.config.list_physical_devices("GPU") else estimated
-    if estimate_forward(pattern, size, EXPAND).multiplications < MIN_MULTIPLICATIONS:
+    estimated = choose(pattern, size, implementation, implementation != EXPAND and is_available(dtype))
+    close = _list_close(pattern, size) if implementation == "auto" and _may_measure(dtype) else []
+    if not close:
         return estimated
-    forward = _closest(list_forward(pattern, size, native), lambda name: estimate_forward(pattern, size, name))
-    backward = _closest(list_backward(pattern, size, native), lambda choice: estimate_backward(pattern, size, choice))
-    if len(forward) == len(backward) == 1:  # nothing is close
-        return replace(backward[0], forward=forward[0])
+    # In a thread of its own, which is in no graph and under no tape of the caller's.
+    with ThreadPoolExecutor(1) as pool:
+        measured = pool.submit(_choose_by_clock, convolution, size, dtype, estimated, close)
+    if (error := measured.exception()) is not None:  # e.g. out of memory: no layer fails for a choice
+        logging.getLogger(__name__).warning("The estimate chooses, because measuring failed: %s", error)
+        return estimated
+    return measured.result()
+
+
+def _choose_by_clock(
+    convolution: TiedConvolution, size: ConvSize, dtype: str, estimated: Choice, close: list[str]
+) -> Choice:
+    """The estimate with the measured methods in place of the close ones."""
     key = _key(convolution, size, dtype)
-    with contextlib.suppress(KeyError, TypeError, PatternError):  # not measured yet, or a damaged entry
-        return Choice.of(_load_choices()[key], pattern)
-    choice = _measure(convolution, size, forward, backward, dtype)
+    with contextlib.suppress(KeyError, TypeError, AttributeError, PatternError):  # not measured yet, or damaged
+        return Choice.of(_load_choices()[key], convolution.pattern)
+    choice = replace(estimated, **_measure(convolution, size, close, dtype))
     _save_choice(key, choice)
     return choice
 
 
-def _may_measure() -> bool:
-    return not tf_config.is_op_determinism_enabled() and os.environ.get("TIEDEXP_MEASURE", "1") != "0"
+def _may_measure(dtype: str) -> bool:
+    switched_off = os.environ.get("TIEDEXP_MEASURE", "1") == "0"
+    return not switched_off and not tf_config.is_op_determinism_enabled() and is_available(dtype)
 
 
-def _closest(ways: list[Way], estimate: Callable[[Way], Work]) -> list[Way]:
-    """Of ways, the cheapest first, that one and the next if it is close."""
-    best = estimate(ways[0]).cost
-    return [way for way in ways[:2] if estimate(way).cost <= CLOSE * best]
+def _list_close(pattern: Any, size: ConvSize) -> list[str]:
+    """The parts for which the estimate cannot tell."""
+    if estimate(pattern, size, FORWARD, EXPAND).multiplications < MIN_MULTIPLICATIONS:
+        return []
+    ratios = {part: compare_methods(pattern, size, part) for part in PARTS}
+    return [part for part, ratio in ratios.items() if ratio is not None and 1 / CLOSE <= ratio <= CLOSE]
 
 
-def _measure(
-    convolution: TiedConvolution, size: ConvSize, forward: list[str], backward: list[Choice], dtype: str
-) -> Choice:
-    """The fastest of some ways, the likeliest first, measured in turns."""
-    per_image = estimate_forward(convolution.pattern, replace(size, batch=1), EXPAND).multiplications
+def _measure(convolution: TiedConvolution, size: ConvSize, parts: list[str], dtype: str) -> dict[str, str]:
+    """For each part the faster method, measured in turns."""
+    per_image = estimate(convolution.pattern, replace(size, batch=1), FORWARD, EXPAND).multiplications
     batch = max(1, min(size.batch, int(MAX_MULTIPLICATIONS / per_image)))
-    with tf.init_scope():
-        images = tf.random.stateless_normal((batch, *size.input_size, size.in_channels), (0, 1), dtype=dtype)
-        upstream = tf.random.stateless_normal((batch, *size.output_size, size.filters), (0, 2), dtype=dtype)
-        weights = (convolution.pattern.num_groups, size.in_channels // size.groups, size.filters)
-        free = tf.random.stateless_normal(weights, (0, 3), dtype=dtype)
+    images = tf.random.stateless_normal((batch, *size.input_size, size.in_channels), (0, 1), dtype=dtype)
+    upstream = tf.random.stateless_normal((batch, *size.output_size, size.filters), (0, 2), dtype=dtype)
+    weights = (convolution.pattern.num_groups, size.in_channels // size.groups, size.filters)
+    free = tf.random.stateless_normal(weights, (0, 3), dtype=dtype)
 
-        def run_forward(name: str) -> Any:
-            ready = replace(convolution, choice=Choice(forward=name))
-            return tf.function(lambda: ready.forward(images, free))
+    def build(part: str, method: str) -> Callable[[], Any]:
+        ready = replace(convolution, choice=Choice(**{part: method}))
+        which = PARTS.index(part) - 1  # of the gradients; TensorFlow does not compute what is not returned
 
-        def run_backward(choice: Choice) -> Any:
-            ready = replace(convolution, choice=choice)
-            return tf.function(lambda: ready.backward(images, free, upstream))
+        def run() -> Any:
+            return ready.forward(images, free) if part == FORWARD else ready.backward(images, free, upstream)[which]
 
-        name = _fastest({name: run_forward(name) for name in forward}, EXPAND)
-        choice: Choice = _fastest({choice: run_backward(choice) for choice in backward}, Choice())
-    return replace(choice, forward=name)
+        traced: Callable[[], Any] = tf.function(run, autograph=False).get_concrete_function()
+        return traced
+
+    return {part: _fastest({method: build(part, method) for method in (EXPAND, NATIVE)}) for part in parts}
 
 
-def _fastest(ways: dict[Any, Callable[[], Any]], dense: Any) -> Any:
-    """The way with the shortest time, each the best of several rounds in turns.
-
-    The dense one, if it is among them, is left only for one that is clearly faster.
-    """
-    if len(ways) == 1:
-        return next(iter(ways))
-    times = dict.fromkeys(ways, float("inf"))
+def _fastest(methods: dict[str, Callable[[], Any]]) -> str:
+    """The method with the shortest time, each the best of several rounds in turns; the expanded kernel unless the
+    other is clearly faster."""
+    times = dict.fromkeys(methods, float("inf"))
     began = time.perf_counter()
     for number in range(ROUNDS + 1):
-        for way, run in ways.items():
+        for method, run in methods.items():
             start = time.perf_counter()
-            for tensor in tf.nest.flatten(run()):
-                tensor.numpy()  # on a GPU, waits for the result
+            run()
             if number:  # the first round warms up
-                times[way] = min(times[way], time.perf_counter() - start)
+                times[method] = min(times[method], time.perf_counter() - start)
         if number and time.perf_counter() - began > MAX_SECONDS:
             break
-    best = min(times, key=times.__getitem__)
-    return dense if dense in times and times[best] >= WORTH * times[dense] else best
+    return NATIVE if times[NATIVE] < WORTH * times[EXPAND] else EXPAND
 
 
 # The cache: one JSON object, from a description of what was measured to the fields of the choice.
@@ -156,16 +146,10 @@ def cache_path() -> Path:
 
 
 def _key(convolution: TiedConvolution, size: ConvSize, dtype: str) -> str:
-    versions = f"tiedexp {version('tiedexp')}, tensorflow {tf.__version__}, compiled {find_version()}, {_device()}"
+    versions = f"tiedexp {version('tiedexp')}, tensorflow {tf.__version__}, compiled {find_version()}"
     threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
-    return f"{versions}, {threads} threads | {convolution.pattern} | {size} {convolution.padding} {dtype}"
-
-
-def _device() -> str:
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
-    return find_processor()
+    sizes = f"{convolution.pattern} | {size} {convolution.padding} {dtype}"
+    return f"{versions}, {find_processor()}, {threads} threads | {sizes}"
 
 
 def _load_choices() -> dict[str, dict[str, str]]:

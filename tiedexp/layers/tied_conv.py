@@ -36,12 +36,11 @@ class TiedConv2D(TiedLayer, keras.layers.Conv2D):
         kernel_size: side, or (rows, cols). Needed by a preset; a grid has its own, and must agree.
         gradient: "sum" gives a weight the sum of its cells' gradients (the chain rule); "mean" their mean, which is
             gradient descent on the untied kernel projected onto the tied ones.
-        implementation: "expand" computes the dense kernel and convolves with it; "factored" reads sums of the input
-            with one weight a group (see `tiedexp.patterns.factoring`); "auto" chooses what is fastest at the layer's
-            sizes, for output, input gradient and weight gradient apart. A mapping of the fields of
-            `tiedexp.patterns.choosing.Choice` fixes each. All agree to rounding. With `groups` above 1 there are the
-            expanded kernel and compiled code. Where "native" is chosen, a SavedModel of the layer has an operation that
-            only this package knows; one of "expand", or of `to_conv2d`, has none.
+        implementation: "expand" computes the dense kernel and convolves with it; "factored" multiplies sums of the
+            input by one weight per group (see `tiedexp.patterns.factoring`), in compiled code, where that can run;
+            "auto" chooses the faster one at the layer's sizes, for output, input gradient and weight gradient apart.
+            A mapping of the fields of `tiedexp.patterns.choosing.Choice` fixes each. All agree to rounding. While a
+            model is exported, the kernel is always expanded, so that other programs can load the result.
         **kwargs: as `keras.layers.Conv2D`: strides, padding, data_format, dilation_rate, groups, activation, ...
 
     Input shape:
@@ -83,7 +82,7 @@ class TiedConv2D(TiedLayer, keras.layers.Conv2D):
                 "The number of input channels must be a multiple of `groups`. "
                 f"Received: groups={self.groups}, input shape {tuple(input_shape)}"
             )
-        output_shape = self.compute_output_shape(input_shape)  # refuses inputs too small for the kernel
+        self.compute_output_shape(input_shape)  # refuses inputs too small for the kernel
         self.add_free_kernel(
             (in_channels // self.groups, self.filters),
             self.kernel_initializer,
@@ -100,14 +99,14 @@ class TiedConv2D(TiedLayer, keras.layers.Conv2D):
                 constraint=self.bias_constraint,
                 dtype=self.dtype,
             )
-        self.choice = self.choose(input_shape, output_shape, self.filters, self.groups)
+        self.choice = self.choose(input_shape, self.filters, self.groups)
         self.built = True
         if self.lora_rank:
             self.enable_lora(self.lora_rank, lora_alpha=self.lora_alpha)
 
     def call(self, inputs: Any) -> Any:
         """The output, activation included."""
-        if self.choice.is_expanded and self.groups == 1:
+        if self.groups == 1 and self.is_left_to_keras(inputs.dtype):
             return super().call(inputs)
         return self.convolve(inputs, self._adapted_free_kernel())
 

@@ -23,8 +23,8 @@ class TiedDepthwiseConv2D(TiedLayer, keras.layers.DepthwiseConv2D):
         pattern: a `Pattern`, the text of a grid, the name of a preset, or a mapping with its options.
         kernel_size: side, or (rows, cols). Needed by a preset; a grid has its own, and must agree.
         gradient: "sum" or "mean", as in `TiedConv2D`.
-        implementation: as in `TiedConv2D`, among the expanded kernel and compiled code. With `depth_multiplier` above
-            1, or strides and dilation at once, the kernel is always expanded.
+        implementation: as in `TiedConv2D`. With `depth_multiplier` above 1, or strides and dilation at once, the
+            kernel is always expanded.
         **kwargs: as `keras.layers.DepthwiseConv2D`: strides, padding, depth_multiplier, data_format, ...
 
     Input shape:
@@ -57,7 +57,7 @@ class TiedDepthwiseConv2D(TiedLayer, keras.layers.DepthwiseConv2D):
     def build(self, input_shape: Any) -> None:
         """Create the free weights, (groups of the pattern, channels, depth_multiplier), and the bias."""
         channels = self.input_channels(input_shape)
-        output_shape = self.compute_output_shape(input_shape)  # refuses inputs too small for the kernel
+        self.compute_output_shape(input_shape)  # refuses inputs too small for the kernel
         self.add_free_kernel(
             (channels, self.depth_multiplier),
             self.depthwise_initializer,
@@ -75,15 +75,15 @@ class TiedDepthwiseConv2D(TiedLayer, keras.layers.DepthwiseConv2D):
                 dtype=self.dtype,
             )
         if self.depth_multiplier == 1 and 1 in (max(self.strides), max(self.dilation_rate)):
-            self.choice = self.choose(input_shape, output_shape, channels, channels)
+            self.choice = self.choose(input_shape, channels, channels)
         self.built = True
 
     def call(self, inputs: Any) -> Any:
         """The output, activation included."""
-        if self.choice.is_expanded:
+        if self.is_left_to_keras(inputs.dtype):
             return super().call(inputs)
-        free = keras.ops.convert_to_tensor(self._built_kernel())
-        return self.convolve(inputs, keras.ops.transpose(free, (0, 2, 1)))  # groups of one channel and one filter
+        free = keras.ops.convert_to_tensor(self._built_kernel())  # (groups of the pattern, channels, multiplier)
+        return self.convolve(inputs, keras.ops.reshape(free, (free.shape[0], 1, -1)))  # a group for each channel
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, for `from_config`."""

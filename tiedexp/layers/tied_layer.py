@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 
-from tiedexp.layers.convolution import TiedConvolution
+from tiedexp.layers.convolution import TiedConvolution, resolve
 from tiedexp.layers.measuring import choose_implementation
 from tiedexp.layers.tied_kernel import TiedKernel
 from tiedexp.patterns.choosing import Choice
@@ -16,23 +17,37 @@ from tiedexp.patterns.costs import BATCH, SIDE, ConvSize
 class TiedLayer(TiedKernel):
     """Mixin of the tied layers, which adds a choice to the variable."""
 
-    choice: Choice  # what `implementation` comes to; known once the layer is built
+    choice: Choice  # the methods that `implementation` stands for; known once the layer is built
 
-    def choose(self, input_shape: Any, output_shape: Any, filters: int, groups: int) -> Choice:
-        """What is fastest; unknown batch and image sizes are taken for usual ones."""
+    def choose(self, input_shape: Any, filters: int, groups: int) -> Choice:
+        """The fastest methods; for unknown sizes of batch and images, those at usual sizes."""
         layer: Any = self
-        axes = (1, 2) if layer.data_format == "channels_last" else (2, 3)
+        last = layer.data_format == "channels_last"
+        convolution = self._convolution(Choice())
+        sides = [
+            side or max(SIDE, convolution.extent(axis))
+            for axis, side in enumerate(input_shape[1:3] if last else input_shape[2:4])
+        ]
         size = ConvSize(
             batch=input_shape[0] or BATCH,
-            input_size=(input_shape[axes[0]] or SIDE, input_shape[axes[1]] or SIDE),
-            output_size=(output_shape[axes[0]] or SIDE, output_shape[axes[1]] or SIDE),
-            in_channels=input_shape[-1 if layer.data_format == "channels_last" else 1],
+            input_size=(sides[0], sides[1]),
+            output_size=(convolution.output_length(sides[0], 0), convolution.output_length(sides[1], 1)),
+            in_channels=input_shape[-1 if last else 1],
             filters=filters,
             strides=tuple(layer.strides),
             dilation=tuple(layer.dilation_rate),
             groups=groups,
         )
-        return choose_implementation(self._convolution(Choice()), size, self.implementation, layer.compute_dtype)
+        return choose_implementation(convolution, size, self.implementation, layer.compute_dtype)
+
+    def is_left_to_keras(self, dtype: Any) -> bool:
+        """Whether the layer of Keras may compute the output, from the expanded kernel.
+
+        It may not with channels first on a CPU, where TensorFlow has such a convolution for some processors only.
+        """
+        layer: Any = self
+        runs_there = layer.data_format == "channels_last" or bool(tf.config.get_visible_devices("GPU"))
+        return runs_there and resolve(self.choice, dtype).is_expanded
 
     def convolve(self, inputs: Any, free: Any) -> Any:
         """The output as chosen, activation included, with free weights (groups, in_channels // groups, filters)."""

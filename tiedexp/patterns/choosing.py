@@ -1,15 +1,14 @@
-"""Which way to compute a tied convolution is the fastest: an estimate from the pattern and the sizes alone.
+"""Which method computes a tied convolution the fastest: an estimate from the pattern and the sizes alone.
 
-Forward, gradient with respect to the input and gradient with respect to the weights are chosen apart, each among the
-expanded kernel, the pattern's factorings and compiled code, by their costs (`tiedexp.patterns.costs`). The estimate is
-a pure function, so that a deterministic run makes the same choice everywhere; `tiedexp.layers.measuring` refines it by
-the clock where that is allowed.
+Output, input gradient and weight gradient are chosen apart, each between the expanded kernel and compiled code, by
+their costs (`tiedexp.patterns.costs`). The estimate is a pure function, so that a deterministic run makes the same
+choice everywhere; `tiedexp.layers.measuring` refines it by the clock where that is allowed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any
 
@@ -23,229 +22,154 @@ from tiedexp.patterns.costs import (
     ConvSize,
     Work,
     cost_dense,
-    cost_gradient,
-    cost_images,
     cost_native,
     cost_native_gradient,
-    cost_taps,
     count_reads,
 )
 from tiedexp.patterns.factoring import Factoring, factor, factor_cells, factor_rotated, factor_rotated_cells
 from tiedexp.patterns.grid import Pattern
 
 EXPAND = "expand"
-NATIVE = "native"  # by compiled code, from the sums of the groups
+NATIVE = "native"  # by compiled code, from sums of the input over each group's cells
 # An estimate must promise this much before the expanded kernel is left, as it is a little wrong.
 MARGIN = 0.88
+# What tiedexp 0.1.0 wrote into saved layers and manifests: sums of the input by TensorFlow's operations, and which
+# tensor's sums served for the weight gradient.
+FORMER_METHODS = ("boxes", "row boxes", "column boxes", "sums")
+FORMER_KEY = "weight_gradient_of"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How each part of a training step is computed: "expand", the name of a factoring, or "native".
+    """How each part of a training step is computed: "expand" or "native".
 
-    "native" is the factoring "sums" in compiled code; where that cannot run, the kernel is expanded.
+    Where compiled code cannot run, the kernel is expanded.
 
     Args:
         forward: the output.
         input_gradient: the gradient with respect to the input.
         weight_gradient: the gradient with respect to the free weights.
-        weight_gradient_of: which tensor's sum images serve for it, "input" or "output" (then shared with the
-            gradient with respect to the input, if that has the same factoring).
     """
 
     forward: str = EXPAND
     input_gradient: str = EXPAND
     weight_gradient: str = EXPAND
-    weight_gradient_of: str = "input"
 
     @classmethod
     def of(cls, value: Mapping[str, Any], pattern: Pattern) -> Choice:
-        """A choice from its mapping, checked against the factorings the pattern has.
+        """A choice from its mapping, checked against what there is for the pattern.
 
         Raises:
-            PatternError: unknown keys, or no such factoring.
+            PatternError: unknown keys, or no such method.
         """
-        fields = asdict(cls())
-        unknown = set(value) - set(fields)
-        if unknown:
-            raise PatternError(f"unknown keys {sorted(unknown)} in `implementation`; there are {', '.join(fields)}")
-        names = (EXPAND, *_names(factor(pattern), native=True))
-        rotated_names = (EXPAND, *_names(factor_rotated(pattern), native=True))
-        choice = cls(**{**fields, **value})
-        allowed = {
-            "forward": names,
-            "input_gradient": rotated_names,
-            "weight_gradient": names if choice.weight_gradient_of == "input" else rotated_names,
-            "weight_gradient_of": ("input", "output"),
+        value = {
+            key: NATIVE if method in FORMER_METHODS else method for key, method in value.items() if key != FORMER_KEY
         }
-        for key, options in allowed.items():
-            if getattr(choice, key) not in options:
+        unknown = set(value) - set(PARTS)
+        if unknown:
+            raise PatternError(f"unknown keys {sorted(unknown)} in `implementation`; the keys are {', '.join(PARTS)}")
+        methods = (EXPAND,) if factor(pattern) is None else (EXPAND, NATIVE)
+        for key, method in value.items():
+            if method not in methods:
                 raise PatternError(
-                    f"`implementation`: {key} is '{getattr(choice, key)}', but this pattern has {', '.join(options)}"
+                    f"`implementation`: {key} is '{method}', but for this pattern it can be {', '.join(methods)}"
                 )
-        return choice
+        return cls(**value)
 
     @property
     def is_expanded(self) -> bool:
-        """Whether nothing is factored."""
-        return self.forward == self.input_gradient == self.weight_gradient == EXPAND
+        """Whether every part uses the expanded kernel."""
+        return self == Choice()
 
     def fit(self, size: ConvSize) -> Choice:
-        """The same with the expanded kernel in place of what cannot be at a size."""
-        fields = self.as_dict()
-        if size.groups > 1:  # sum images in memory know none
-            fields.update(
-                (key, EXPAND) for key in ("forward", "input_gradient", "weight_gradient") if fields[key] != NATIVE
-            )
-        if not can_factor_backward(size):
-            fields["input_gradient"] = EXPAND
-            if self.weight_gradient_of == "output":
-                fields.update(weight_gradient=EXPAND, weight_gradient_of="input")
-        return Choice(**fields)
+        """The same with the expanded kernel in place of what compiled code cannot do at a size."""
+        return Choice(*(method if can_compile(part, size) else EXPAND for part, method in self.as_dict().items()))
 
     def __str__(self) -> str:
-        if self.forward == self.input_gradient == self.weight_gradient:
-            return self.forward
-        return f"{self.forward} | {self.input_gradient} | {self.weight_gradient}"
+        methods = self.as_dict().values()
+        return self.forward if len(set(methods)) == 1 else " | ".join(methods)
 
     def as_dict(self) -> dict[str, str]:
         """The fields, as text."""
         return asdict(self)
 
 
-def find_factoring(
-    pattern: Pattern, name: str, depthwise: bool = False, strides: tuple[int, int] = (1, 1)
-) -> Factoring:
-    """The factoring of a pattern with a name, or the one that "native" uses.
+FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT = PARTS = tuple(field.name for field in fields(Choice))
 
-    For each channel on its own (`depthwise`) that is the cells themselves where sums would be no less work.
+
+def can_compile(part: str, size: ConvSize) -> bool:
+    """Whether compiled code can compute a part: the input gradient without strides, which spread out what it reads."""
+    return part != INPUT_GRADIENT or size.strides == (1, 1)
+
+
+def find_factoring(pattern: Pattern, depthwise: bool = False, strides: tuple[int, int] = (1, 1)) -> Factoring:
+    """What compiled code computes the output and the weight gradient with.
+
+    For each channel on its own (`depthwise`) these are the cells themselves where sums would be no less work.
     """
-    found = _find(factor(pattern), name)
-    return _lighter(found, factor_cells(pattern), strides) if depthwise and name == NATIVE else found
+    return _lighter(factor(pattern), factor_cells(pattern), depthwise, strides)
 
 
-def find_rotated_factoring(pattern: Pattern, name: str, depthwise: bool = False) -> Factoring:
-    """The same of the pattern's kernel turned by 180 degrees."""
-    found = _find(factor_rotated(pattern), name)
-    return _lighter(found, factor_rotated_cells(pattern), (1, 1)) if depthwise and name == NATIVE else found
+def find_rotated_factoring(pattern: Pattern, depthwise: bool = False) -> Factoring:
+    """What compiled code computes the input gradient with: a factoring of the kernel rotated by 180 degrees."""
+    return _lighter(factor_rotated(pattern), factor_rotated_cells(pattern), depthwise, (1, 1))
 
 
-def _find(factorings: Sequence[Factoring], name: str) -> Factoring:
-    return next(factoring for factoring in factorings if factoring.name == ("sums" if name == NATIVE else name))
-
-
-def _lighter(sums: Factoring, cells: Factoring, strides: tuple[int, int]) -> Factoring:
+def _lighter(sums: Factoring | None, cells: Factoring, depthwise: bool, strides: tuple[int, int]) -> Factoring:
+    if sums is None or not depthwise:
+        return sums or cells
     pixels = DEPTHWISE_PADDED * strides[0] * strides[1]
     return sums if count_reads(sums, pixels) < count_reads(cells, pixels) else cells
 
 
-def _names(factorings: Sequence[Factoring], native: bool) -> list[str]:
-    """Ways to use factorings, the compiled one among them if it may be."""
-    names = [factoring.name for factoring in factorings]
-    return [*names, NATIVE] if native and "sums" in names else names
-
-
-def _usable(factorings: Sequence[Factoring], size: ConvSize, native: bool) -> list[str]:
-    """Ways to use factorings at a size: sum images in memory know no groups of channels."""
-    names = _names(factorings, native)
-    return names if size.groups == 1 else [name for name in names if name == NATIVE]
-
-
-def can_factor_backward(size: ConvSize) -> bool:
-    """Whether the sum images of the output's gradient serve: not with strides, which spread it out."""
-    return size.strides == (1, 1)
-
-
-def estimate_forward(pattern: Pattern, size: ConvSize, name: str) -> Work:
-    """The work of the output, in the way of `name`."""
-    if name == EXPAND:
-        return cost_dense(pattern, size, DEPTHWISE_FORWARD)
-    factoring = find_factoring(pattern, name, size.is_depthwise, size.strides)
-    if name == NATIVE:
-        return cost_native(factoring, size)
-    return cost_images(factoring, size) + cost_taps(factoring, size)
-
-
-def estimate_backward(pattern: Pattern, size: ConvSize, choice: Choice) -> Work:
-    """The work of both gradients."""
-    turned = size.reversed()
-    work = Work()
-    shared = False
-    if choice.input_gradient == EXPAND:
-        work += cost_dense(pattern, size, DEPTHWISE_INPUT_GRADIENT)
-    elif choice.input_gradient == NATIVE:
-        work += cost_native(find_rotated_factoring(pattern, NATIVE, size.is_depthwise), turned)
-    else:
-        factoring = find_rotated_factoring(pattern, choice.input_gradient)
-        work += cost_images(factoring, turned) + cost_taps(factoring, turned)
-        shared = choice.weight_gradient_of == "output" and choice.weight_gradient == choice.input_gradient
-    if choice.weight_gradient == EXPAND:
-        small = pattern.index.size <= DEPTHWISE_SMALL
-        return work + cost_dense(pattern, size, DEPTHWISE_FORWARD if small else DEPTHWISE_WEIGHT_GRADIENT)
-    if choice.weight_gradient == NATIVE:
-        return work + cost_native_gradient(find_factoring(pattern, NATIVE, size.is_depthwise, size.strides), size)
-    if choice.weight_gradient_of == "output":
-        factoring, read = find_rotated_factoring(pattern, choice.weight_gradient), turned
-    else:
-        factoring, read = find_factoring(pattern, choice.weight_gradient), size
-    return work + (Work() if shared else cost_images(factoring, read)) + cost_gradient(factoring, read)
-
-
-def estimate_step(pattern: Pattern, size: ConvSize, choice: Choice) -> Work:
-    """The work of a training step of the layer: the output and both gradients."""
-    return estimate_forward(pattern, size, choice.forward) + estimate_backward(pattern, size, choice)
-
-
-def list_forward(pattern: Pattern, size: ConvSize, native: bool = False) -> list[str]:
-    """Ways to compute the output, the cheapest first by the estimate; `native` says whether compiled code can run."""
-    names = [EXPAND, *_usable(factor(pattern), size, native)]
-    return sorted(names, key=lambda name: estimate_forward(pattern, size, name).cost)
-
-
-def list_backward(pattern: Pattern, size: ConvSize, native: bool = False) -> list[Choice]:
-    """Ways to compute the gradients (`forward` is left at "expand"), the cheapest first by the estimate."""
-    choices = _backward_choices(pattern, size, native)
-    return sorted(choices, key=lambda choice: estimate_backward(pattern, size, choice).cost)
-
-
-def _backward_choices(pattern: Pattern, size: ConvSize, native: bool) -> Iterator[Choice]:
-    yield Choice()
-    names = _usable(factor(pattern), size, native)
-    rotated = _usable(factor_rotated(pattern), size, native) if can_factor_backward(size) else []
-    for input_gradient in (EXPAND, *rotated):
-        for weight_gradient in names:
-            yield Choice(EXPAND, input_gradient, weight_gradient, "input")
-        for weight_gradient in rotated:
-            if weight_gradient != NATIVE:  # it has no images to share
-                yield Choice(EXPAND, input_gradient, weight_gradient, "output")
-        if input_gradient != EXPAND:
-            yield Choice(EXPAND, input_gradient, EXPAND)
-
-
-@lru_cache(maxsize=4096)
-def choose(pattern: Pattern, size: ConvSize, implementation: str = "auto", native: bool = False) -> Choice:
-    """The cheapest way by the estimate.
+def estimate(pattern: Pattern, size: ConvSize, part: str, method: str) -> Work:
+    """The work of a part of the training step, computed by a method.
 
     Args:
         pattern: the tying.
         size: sizes of the convolution.
-        implementation: "auto"; "expand", the dense kernel; "factored", the cheapest factoring where there is one, even
-            if the dense kernel is cheaper.
-        native: whether compiled code can run.
+        part: one of `PARTS`.
+        method: `EXPAND` or `NATIVE`.
     """
-    if implementation == EXPAND:
+    if method == EXPAND:
+        small = pattern.index.size <= DEPTHWISE_SMALL
+        depthwise = {
+            FORWARD: DEPTHWISE_FORWARD,
+            INPUT_GRADIENT: DEPTHWISE_INPUT_GRADIENT,
+            WEIGHT_GRADIENT: DEPTHWISE_FORWARD if small else DEPTHWISE_WEIGHT_GRADIENT,
+        }
+        return cost_dense(pattern, size, depthwise[part])
+    if part == INPUT_GRADIENT:
+        return cost_native(find_rotated_factoring(pattern, size.is_depthwise), size.reversed())
+    factoring = find_factoring(pattern, size.is_depthwise, size.strides)
+    return cost_native(factoring, size) if part == FORWARD else cost_native_gradient(factoring, size)
+
+
+def estimate_step(pattern: Pattern, size: ConvSize, choice: Choice) -> Work:
+    """The work of a training step of the layer: the output and both gradients."""
+    return sum((estimate(pattern, size, part, method) for part, method in choice.as_dict().items()), Work())
+
+
+def compare_methods(pattern: Pattern, size: ConvSize, part: str) -> float | None:
+    """The estimated time of compiled code for a part, relative to the expanded kernel; None where it cannot run."""
+    if factor(pattern) is None or not can_compile(part, size):
+        return None
+    return estimate(pattern, size, part, NATIVE).cost / estimate(pattern, size, part, EXPAND).cost
+
+
+@lru_cache(maxsize=4096)
+def choose(pattern: Pattern, size: ConvSize, implementation: str = "auto", native: bool = False) -> Choice:
+    """The fastest methods by the estimate.
+
+    Args:
+        pattern: the tying.
+        size: sizes of the convolution.
+        implementation: "auto"; "expand", the dense kernel; "factored", compiled code where it can run, even if the
+            dense kernel is faster.
+        native: whether compiled code can run on this machine.
+    """
+    if implementation == EXPAND or not native:
         return Choice()
-    forward, backward = list_forward(pattern, size, native), list_backward(pattern, size, native)
-    if implementation == "factored":
-        best = max(backward, key=lambda way: (_num_factored(way), -estimate_backward(pattern, size, way).cost))
-        return replace(best, forward=next((name for name in forward if name != EXPAND), EXPAND))
-    chosen = backward[0]
-    if estimate_backward(pattern, size, chosen).cost > MARGIN * estimate_backward(pattern, size, Choice()).cost:
-        chosen = Choice()
-    dense = estimate_forward(pattern, size, EXPAND).cost
-    worth = estimate_forward(pattern, size, forward[0]).cost <= MARGIN * dense
-    return replace(chosen, forward=forward[0] if worth else EXPAND)
-
-
-def _num_factored(choice: Choice) -> int:
-    return (choice.input_gradient != EXPAND) + (choice.weight_gradient != EXPAND)
+    ratios = {part: compare_methods(pattern, size, part) for part in PARTS}
+    limit = MARGIN if implementation == "auto" else float("inf")
+    return Choice(**{part: NATIVE for part, ratio in ratios.items() if ratio is not None and ratio <= limit})

@@ -1,7 +1,6 @@
 """What each step of a tied convolution costs: multiplications, additions and elements moved, from sizes alone.
 
-The steps are those of `tiedexp.layers.expanded`, `tiedexp.layers.factored` and `tiedexp.native`, weighed by what they
-cost on a CPU.
+The steps are those of `tiedexp.layers.expanded` and `tiedexp.layers.native`, weighed by what they cost on a CPU.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from tiedexp.patterns.factoring import Box, Factoring, Lattice, as_terms
+from tiedexp.patterns.factoring import Factoring
 from tiedexp.patterns.grid import Pattern
 
 BATCH = 64  # images, where the batch is not known
@@ -17,13 +16,7 @@ SIDE = 32  # pixels, where the size of the images is not known
 
 # Costs relative to one multiply-add of a dense convolution, fitted to measurements of `tiedexp bench` on two cores of
 # an AMD EPYC 9005 with oneDNN, float32 (see experiments/speed).
-ELEMENT_MOVED = 20.0  # an element read or written by padding, pooling, concatenation or cropping
-ELEMENT_ADDED = 13.0  # one read or written by an addition
-MATMUL = 1.25  # a multiply-add in a matrix product; more where it has few columns:
-MATMUL_COLUMNS = 8.0  # divided by their number
 SMALL_CONVOLUTION = 1.0 / 3.0  # what each of the first four taps of a convolution costs more
-FILTER_GRADIENT = 1.5  # a multiply-add in the filter gradient of a convolution of few taps, which costs besides
-FILTER_GRADIENT_CALL = 0.8  # taps
 OUTPUT = 15.0  # an element of the output of a dense convolution
 LANES = 16  # fewer filters cost as much
 NATIVE_TAP = 1.15  # a multiply-add of the compiled code, which costs besides,
@@ -46,11 +39,7 @@ NATIVE_DEPTHWISE = 45.0, 2.1
 NATIVE_DEPTHWISE_GRADIENT = 45.0, 3.1
 DEPTHWISE_ADDED = 1.3
 DEPTHWISE_PADDED = 1.2  # where the size of the images is not known
-CALL = 5_000_000  # starting an operation, once for every part of the batch
-# The batch is computed in parts, so that the sum images of one part are in memory at a time: up to so many, of at least
-# so many elements each.
-MAX_PARTS = 4
-MIN_PART = 250_000
+NATIVE_CALL = 5_000_000  # starting the compiled code
 
 
 @dataclass(frozen=True)
@@ -112,22 +101,13 @@ class Work:
     def __add__(self, other: Work) -> Work:
         return Work(*(a + b for a, b in zip(self._values(), other._values(), strict=True)))
 
-    def bytes_moved(self, itemsize: int = 4) -> float:
-        """Bytes read and written, of elements of `itemsize` bytes."""
-        return self.elements_moved * itemsize
-
     def _values(self) -> tuple[float, float, float, float]:
         return self.multiplications, self.additions, self.elements_moved, self.cost
 
 
-def count_parts(batch: int, elements: int) -> int:
-    """In how many parts a batch is computed; `elements` are those of its images, or of its outputs if they are more."""
-    return max(1, min(MAX_PARTS, elements // MIN_PART, batch // 2))
-
-
 def count_reads(factoring: Factoring, pixels: float) -> float:
     """Reads and writes for each element of a depthwise output, with so many pixels of a sum image for each."""
-    summed = sum(len(as_terms(image)) + 1 for image in factoring.images)
+    summed = sum(len(image) + 1 for image in factoring.images)
     return len(factoring.taps) + DEPTHWISE_ADDED * pixels * summed
 
 
@@ -151,17 +131,6 @@ def _pixels(sides: tuple[int, int], size: ConvSize) -> int:
     return size.batch * sides[0] * sides[1]
 
 
-def _passes(elements: float, additions: float = 0) -> Work:
-    weight = ELEMENT_ADDED if additions else ELEMENT_MOVED
-    return Work(additions=additions, elements_moved=elements, cost=weight * elements + additions)
-
-
-def _calls(count: int, size: ConvSize) -> Work:
-    """What it costs to start so many operations for every part of the batch."""
-    inputs, outputs = _pixels(size.input_size, size) * size.in_channels, _pixels(size.output_size, size) * size.filters
-    return Work(cost=CALL * count * count_parts(size.batch, max(inputs, outputs)))
-
-
 def _convolution(taps: int, size: ConvSize) -> Work:
     outputs = _pixels(size.output_size, size) * size.filters
     inputs = _pixels(size.input_size, size) * size.in_channels
@@ -173,72 +142,16 @@ def _convolution(taps: int, size: ConvSize) -> Work:
     )
 
 
-def _is_boxes(factoring: Factoring, size: ConvSize) -> bool:
-    return size.dilation == (1, 1) and all(isinstance(image, Box) for image in factoring.images)
-
-
-def _plane(factoring: Factoring, size: ConvSize) -> int:
-    """Pixels of the lists that sums are taken of, zeros between rows and images included."""
-    rows, cols = (
-        max(size.input_size[axis], size.output_size[axis] * size.strides[axis])
-        + (factoring.shape[axis] - 1) * size.dilation[axis] // 2
-        for axis in (0, 1)
-    )
-    return size.batch * rows * cols
-
-
-def cost_images(factoring: Factoring, size: ConvSize) -> Work:
-    """The sum images; for sums with their copy side by side."""
-    if _is_boxes(factoring, size):
-        pixels = _pixels(size.input_size, size) * size.in_channels
-        sides = [size.input_size[axis] + factoring.shape[axis] - 1 for axis in (0, 1)]
-        padded = _pixels((sides[0], sides[1]), size) * size.in_channels
-        work = Work()
-        for lattice in factoring.lattices:
-            box = _box(factoring, lattice)
-            if box is not None:
-                passes = 4 if box.alternate_rows or box.alternate_cols else 2  # padding, signs, pooling
-                work += _passes(passes * 2 * (pixels + padded) / 2) + _calls(passes, size)
-                work += Work(additions=(box.rows * box.cols - 1) * pixels)
-            elif lattice.size != factoring.shape:
-                work += _passes(pixels) + _calls(1, size)
-        return work
-    pixels = _plane(factoring, size) * size.in_channels
-    terms = [len(as_terms(image)) for image in factoring.images]
-    work = _passes(2 * pixels)
-    for count in terms:
-        work += _passes((count + 1) * pixels, (count - 1) * pixels)
-    return work + _passes(2 * len(factoring.taps) * pixels) + _calls(len(terms) + 2, size)
-
-
-def _box(factoring: Factoring, lattice: Lattice) -> Box | None:
-    image = factoring.images[lattice.image] if lattice.image >= 0 else None
-    return image if isinstance(image, Box) else None
-
-
-def cost_taps(factoring: Factoring, size: ConvSize) -> Work:
-    """The taps."""
-    outputs = _pixels(size.output_size, size) * size.filters
-    if _is_boxes(factoring, size):
-        work = Work()
-        for number, lattice in enumerate(factoring.lattices):
-            work += _convolution(lattice.size[0] * lattice.size[1], size)
-            if number:
-                work += _passes(3 * outputs, outputs)
-        return work + _calls(2 * len(factoring.lattices), size)
-    return _product(factoring, size) + _passes(2 * outputs) + _calls(2, size)
-
-
 def cost_native(factoring: Factoring, size: ConvSize, depthwise: tuple[float, float] = NATIVE_DEPTHWISE) -> Work:
     """The output, by the compiled code: what is in the cache counts little."""
     if size.is_depthwise:
         pixels = math.prod(_native_extent(factoring, size, axis) / size.output_size[axis] for axis in (0, 1))
-        return _depthwise(count_reads(factoring, pixels), len(factoring.taps), size, depthwise) + Work(cost=CALL)
+        return _depthwise(count_reads(factoring, pixels), len(factoring.taps), size, depthwise) + Work(cost=NATIVE_CALL)
     outputs = _pixels(size.output_size, size) * size.filters
     at_a_time = _native_rows(factoring, size)
     per_row = size.batch * _native_extent(factoring, size, 1) * size.in_channels * -(-size.output_size[0] // at_a_time)
     inputs, *sums = (per_row * rows for rows in _native_reads(factoring, size, at_a_time))
-    added = sum(len(as_terms(image)) * pixels for image, pixels in zip(factoring.images, sums, strict=True))
+    added = sum(len(image) * pixels for image, pixels in zip(factoring.images, sums, strict=True))
     count = len(factoring.taps) * _pixels(size.output_size, size) * size.products
     moved = NATIVE_INPUT * inputs + NATIVE_ADDED * added + NATIVE_OUTPUT * outputs
     parting = NATIVE_GROUP * _pixels(size.output_size, size) * size.groups if size.groups > 1 else 0
@@ -246,7 +159,7 @@ def cost_native(factoring: Factoring, size: ConvSize, depthwise: tuple[float, fl
         multiplications=count,
         additions=added,
         elements_moved=inputs + outputs,
-        cost=NATIVE_TAP * count * _fill_lanes(size) + moved + parting + CALL,
+        cost=NATIVE_TAP * count * _fill_lanes(size) + moved + parting + NATIVE_CALL,
     )
 
 
@@ -283,21 +196,3 @@ def cost_native_gradient(factoring: Factoring, size: ConvSize) -> Work:
 def _fill_lanes(size: ConvSize) -> float:
     """How much more a multiply-add costs where filters are too few for the processor's vectors."""
     return max(1.0, LANES * size.groups / size.filters)
-
-
-def _product(factoring: Factoring, size: ConvSize) -> Work:
-    count = len(factoring.taps) * _plane(factoring, size) * size.in_channels * size.filters
-    return Work(multiplications=count, cost=(MATMUL + MATMUL_COLUMNS / size.filters) * count)
-
-
-def cost_gradient(factoring: Factoring, size: ConvSize) -> Work:
-    """The gradient of the taps' weights."""
-    outputs = _pixels(size.output_size, size) * size.filters
-    if _is_boxes(factoring, size):
-        calls = len(factoring.lattices)
-        taps = sum(lattice.size[0] * lattice.size[1] for lattice in factoring.lattices)
-        per_tap = outputs * size.in_channels
-        moved = calls * (outputs + _pixels(size.input_size, size) * size.in_channels)
-        cost = (FILTER_GRADIENT * taps + FILTER_GRADIENT_CALL * calls) * per_tap + moved
-        return Work(multiplications=taps * per_tap, elements_moved=moved, cost=cost) + _calls(calls, size)
-    return _product(factoring, size) + _passes(2 * outputs) + _calls(2, size)

@@ -1,6 +1,6 @@
 """The compiled convolution: values against the dense one at sizes that take every path through it, and its limits.
 
-test_factored.py has it among the other ways, with strides, dilation, small images, XLA and second-order gradients.
+test_convolution.py has it among the methods, with strides, dilation, small images, XLA and second-order gradients.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiedexp.layers import native_sums
+from tiedexp.layers import native
 from tiedexp.layers.convolution import TiedConvolution
-from tiedexp.layers.factored import Window
-from tiedexp.layers.native_sums import NativeSums, is_available
+from tiedexp.layers.native import NativeConvolution, Window, is_available
 from tiedexp.layers.tied_conv import TiedConv2D
 from tiedexp.native.compiler import find_compiler
 from tiedexp.patterns.choosing import NATIVE, Choice, find_factoring
@@ -145,12 +144,11 @@ def test_images_smaller_than_the_kernel() -> None:
 
 @pytest.mark.parametrize(("channels", "filters", "groups"), [(3, 4, 1), (64, 64, 2), (512, 512, 512)])
 def test_no_pixels_of_output(channels: int, filters: int, groups: int) -> None:
-    factoring = find_factoring(PATTERNS["block"], NATIVE)
+    factoring = find_factoring(PATTERNS["block"])
     for rows in (5, 4):  # the memory of the first gradient, which is not zero, may serve for the second
         window = Window((0, 0), (rows - 4, 4))
-        gradient = NativeSums(factoring, tf.ones((2, rows, 8, channels)), window, groups).correlate(
-            tf.ones((2, rows - 4, 4, filters))
-        )
+        images, upstream = tf.ones((2, rows, 8, channels)), tf.ones((2, rows - 4, 4, filters))
+        gradient = NativeConvolution(factoring, window, groups).weight_gradient(images, upstream)
         assert gradient.shape == (9, channels // groups, filters)
         assert np.any(gradient) == (rows == 5)
         del gradient
@@ -189,15 +187,18 @@ def test_the_kernel_is_expanded_where_it_cannot_run(monkeypatch: pytest.MonkeyPa
     half = TiedConv2D(16, "block", 5, dtype="float16", implementation=ALL.as_dict())
     half.build((2, 9, 9, 32))
     assert operations_of(half, "float16") == set()
-    monkeypatch.setattr(native_sums, "_load", lambda: None)
+    monkeypatch.setattr(native, "_load", lambda: None)
     assert operations_of(layer) == set()
     assert layer(np.ones((1, 9, 9, 32), "float32")).shape == (1, 9, 9, 16)
     assert build().choice != ALL
 
 
-def test_not_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_not_beside_a_visible_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [kind])
+    assert is_available("float32")  # there is one, but TensorFlow may not use it
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: [kind])
     assert not is_available("float32")
+    assert build(implementation="factored").choice.is_expanded
 
 
 @pytest.mark.parametrize(
@@ -211,9 +212,10 @@ def test_not_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_operations_refuse_wrong_shapes(weights: tuple[int, ...], other: tuple[int, ...], message: str) -> None:
     """An error of TensorFlow, never a read outside of a tensor."""
-    images = NativeSums(find_factoring(PATTERNS["block"], NATIVE), tf.ones((2, 8, 8, 2)), Window((2, 2), (8, 8)))
+    convolution = NativeConvolution(find_factoring(PATTERNS["block"]), Window((2, 2), (8, 8)))
+    images = tf.ones((2, 8, 8, 2))
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-        (images.convolve(tf.ones(weights)), images.correlate(tf.ones(other)))
+        (convolution(images, tf.ones(weights)), convolution.weight_gradient(images, tf.ones(other)))
 
 
 OTHER_PROCESSOR = """
@@ -221,8 +223,8 @@ import sys
 from tiedexp.native import compiler
 compiler.FLAGS = tuple(flag.replace("native", sys.argv[1]) for flag in compiler.FLAGS)
 sys.path.insert(0, sys.argv[2])
-import test_depthwise_sums, test_native_sums
-for tests in (test_native_sums, test_depthwise_sums):
+import test_depthwise_native, test_native
+for tests in (test_native, test_depthwise_native):
     for name in tests.PATTERNS:
         for size in tests.SIZES.values():
             tests.test_equals_the_dense_convolution(name, size)
@@ -241,8 +243,8 @@ def test_with_fewer_registers(processor: str, tmp_path: Path) -> None:
 
 
 def test_groups_must_divide_channels_and_filters() -> None:
-    factoring, window = find_factoring(PATTERNS["block"], NATIVE), Window((2, 2), (8, 8))
+    convolution = NativeConvolution(find_factoring(PATTERNS["block"]), Window((2, 2), (8, 8)), 3)
     with pytest.raises(tf.errors.InvalidArgumentError, match="multiples of the groups"):
-        NativeSums(factoring, tf.ones((2, 8, 8, 4)), window, 3).convolve(tf.ones((9, 1, 6)))
+        convolution(tf.ones((2, 8, 8, 4)), tf.ones((9, 1, 6)))
     with pytest.raises(tf.errors.InvalidArgumentError, match="multiples of the groups"):
-        NativeSums(factoring, tf.ones((2, 8, 8, 6)), window, 3).correlate(tf.ones((2, 8, 8, 4)))
+        convolution.weight_gradient(tf.ones((2, 8, 8, 6)), tf.ones((2, 8, 8, 4)))
