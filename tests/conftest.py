@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tiedexp.native.compiler import build_library
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Tests must not see, or write into, the runs and data of whoever runs them.
@@ -19,6 +21,12 @@ for variable in ("TIEDEXP_RUNS", "TFDS_DATA_DIR"):
     os.environ.pop(variable, None)
 # Choices by the estimate alone, so that they are the same on every machine; the tests of measuring ask for it.
 os.environ["TIEDEXP_MEASURE"] = "0"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled() -> None:
+    """The convolution is compiled before any test, once on a machine, and no test waits for it or hears of it."""
+    build_library()
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+
+from tiedexp.native import library
 
 
 def test_all_is_well_here(tiedexp_cli, tmp_path):
@@ -44,6 +47,36 @@ def test_another_backend_of_keras_is_a_problem():
     )
     assert (done.returncode, done.stderr) == (1, "")
     assert "wrong  tiedexp needs Keras's TensorFlow backend, but the environment variable KERAS_BACKEND" in done.stdout
+
+
+def test_compiled_code_that_does_not_load(tiedexp_cli, tmp_path, monkeypatch):
+    compiler = tmp_path / "c++"
+    compiler.write_text(
+        '#!/bin/sh\ncase " $* " in *" -E "*) exit;; esac\nwhile test "$1" != -o; do shift; done\necho junk > "$2"\n'
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(library, "load_library", library.load_library.__wrapped__)
+    answer = tiedexp_cli("doctor")
+    assert re.search(r"compiled   nothing: \S+/tiedexp/convolution-\w+\.so is compiled but does not load: ", answer.out)
+    assert answer.code == 0
+
+
+def test_another_distribution_of_tensorflow(tiedexp_cli, monkeypatch):
+    """As tensorflow-cpu, which is imported as tensorflow."""
+    real = importlib.metadata.version
+
+    def version(name):
+        if name == "tensorflow":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real("tensorflow" if name == "tensorflow-cpu" else name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: {"tensorflow": ["tensorflow-cpu"]})
+    answer = tiedexp_cli("doctor")
+    assert "is not installed" not in answer.out
+    assert "Nothing is wrong." in answer.out
 
 
 def test_a_wrong_version_and_a_missing_package(tiedexp_cli, monkeypatch):

@@ -13,7 +13,8 @@ from tiedexp.experiment.observer import Observer
 from tiedexp.experiment.plan import locate_run
 from tiedexp.experiment.run import run_experiment
 from tiedexp.layers import native
-from tiedexp.native.compiler import find_compiler, find_version
+from tiedexp.native import library
+from tiedexp.native.compiler import Built, find_compiler
 from tiedexp.patterns.choosing import EXPAND, NATIVE, Choice
 
 pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
@@ -76,9 +77,10 @@ def test_compiled_code_is_part_of_what_a_run_is_made_with(make_spec, tmp_path, m
         run_experiment(spec, root=tmp_path, observer=StopsInTheSecondEpoch())
     run = locate_run(spec, tmp_path)
     version = run.read_manifest().versions["compiled convolution"]
-    assert version == find_version()
-    monkeypatch.setattr(native, "_load", lambda: None)
-    monkeypatch.setattr(tiedexp.experiment.run, "find_version", lambda: None)
+    assert version == library.find_version()
+    monkeypatch.setattr(library, "build_library", lambda: Built(None, "it is gone"))
+    monkeypatch.setattr(library, "load_library", library.load_library.__wrapped__)
+    monkeypatch.setattr(native, "load_library", library.load_library)
     with pytest.raises(RunError, match=f"compiled convolution none in place of {version}"):
         run_experiment(spec, root=tmp_path)
     run_experiment(spec, root=tmp_path, allow_inexact=True)

@@ -201,13 +201,6 @@ def test_not_beside_a_visible_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert build(implementation="factored").choice.is_expanded
 
 
-def test_a_damaged_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "damaged.so"
-    path.write_bytes(b"\x7fELF and no more")
-    monkeypatch.setattr(native, "build_library", lambda: path)
-    assert native._load.__wrapped__() is None
-
-
 @pytest.mark.parametrize(
     ("weights", "other", "message"),
     [

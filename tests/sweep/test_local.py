@@ -8,6 +8,9 @@ import time
 
 import pytest
 
+from tiedexp import processor
+from tiedexp.experiment import limits
+from tiedexp.processor import count_cores
 from tiedexp.sweep import local
 from tiedexp.sweep.estimate import estimate_runs
 from tiedexp.sweep.loading import load_sweep
@@ -73,9 +76,7 @@ def test_all_runs_come_to_the_same_as_alone(make_plan, train_alone):
     results, seen = run_sweep(plan)
     assert sorted(results.finished) == sorted(run.path for run in plan.runs)
     assert not results.failed
-    assert seen.workers == f"2 at a time, {max(1, (os.cpu_count() or 1) // 2)} threads each".replace(
-        "1 threads", "1 thread"
-    )
+    assert seen.workers == f"2 at a time, {max(1, count_cores() // 2)} threads each".replace("1 threads", "1 thread")
     assert sorted(seen.of("finished")) == sorted(run.title for run in plan.runs)
     assert {run.directory.state for run in plan.runs} == {"finished"}
     run = plan.runs[0]
@@ -210,11 +211,34 @@ def test_gpus_as_the_driver_lists_them(monkeypatch, tmp_path):
     assert find_gpus() == ("0", "1")
 
 
-def test_no_more_runs_at_a_time_than_fit_into_memory(monkeypatch, tmp_path):
+def test_no_more_runs_at_a_time_than_fit_into_memory(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(local, "count_cores", lambda: 64)
-    monkeypatch.setattr(local, "MEMORY_FILE", tmp_path / "meminfo")
+    monkeypatch.setattr(local, "find_available_memory", lambda: None)
     assert choose_jobs(100) == 64
-    (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemFree: 1000 kB\nMemAvailable: 3500000 kB\n")
+    monkeypatch.setattr(local, "find_available_memory", lambda: 3_500_000 * 1024)
     assert choose_jobs(100) == 3
     assert choose_jobs(2) == 2
+    monkeypatch.setattr(local, "find_available_memory", lambda: 1024)
+    assert choose_jobs(2) == 1
+
+
+def test_a_container_has_fewer_runs_at_a_time(monkeypatch, tmp_path):
+    """As `limits` counts its memory, and with the cores of its quota."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)))
+    monkeypatch.setattr(processor, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(processor, "_OWN_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(processor, "_MEMORY", tmp_path / "meminfo")
+    (tmp_path / "meminfo").write_text("MemAvailable: 300000000 kB\n")
+    (tmp_path / "cgroup").write_text("0::/\n")
+    (tmp_path / "memory.max").write_text(f"{5 << 30}\n")
+    processor._find_quota.cache_clear()
+    try:
+        assert choose_jobs(100) == 5
+        assert limits._find_memory() == 5 << 30
+        (tmp_path / "cpu.max").write_text("250000 100000\n")
+        processor._find_quota.cache_clear()
+        assert choose_jobs(100) == 3
+    finally:
+        processor._find_quota.cache_clear()

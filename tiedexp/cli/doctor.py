@@ -45,10 +45,12 @@ def doctor(data_dir: DataDir = None, runs: RunsRoot = None) -> None:
 
 def _check_versions(console: Console) -> list[str]:
     import platform
-    from importlib.metadata import PackageNotFoundError, requires, version
+    from importlib.metadata import PackageNotFoundError, requires
 
     from packaging.requirements import Requirement
     from rich.table import Table
+
+    from tiedexp.installed import find_version_of
 
     table = Table.grid(padding=(0, 2))
     table.add_row("python", platform.python_version())
@@ -62,7 +64,7 @@ def _check_versions(console: Console) -> list[str]:
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
         try:
-            found = version(requirement.name)
+            found = find_version_of(requirement.name)
         except PackageNotFoundError:
             problems.append(f"{requirement.name} is not installed: pip install '{requirement}'")
             continue
@@ -101,7 +103,7 @@ def _check_layer(console: Console) -> list[str]:
     import numpy as np
 
     from tiedexp.layers.tied_conv import TiedConv2D
-    from tiedexp.native.compiler import find_obstacle
+    from tiedexp.native.library import find_obstacle
 
     obstacle = find_obstacle()
     console.print(

@@ -6,17 +6,15 @@ TensorFlow does not say that memory ran out on a CPU: its C++ aborts the process
 from __future__ import annotations
 
 import math
-import os
 import resource
-from contextlib import suppress
 from pathlib import Path
 
 from tiedexp.data.sources import Dataset, DatasetShape
 from tiedexp.errors import RunError
 from tiedexp.experiment.plan import Plan
+from tiedexp.processor import find_memory
 
 _FLOAT_BYTES = 4
-_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def check_fits(plan: Plan, data: DatasetShape, weights: Path, batch_size: int) -> None:
@@ -69,16 +67,6 @@ def _check_memory(needed: int, whose: str, advice: str = "") -> None:
 
 
 def _find_memory() -> int | None:
-    """Bytes of memory in this machine, or those that this process may have if they are fewer; None if unknown."""
-    limits = [resource.getrlimit(resource.RLIMIT_AS)[0]]
-    with suppress(ValueError, OSError):
-        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    with suppress(ValueError, OSError):  # the word "max" is no number
-        limits.append(int((_CGROUPS / _read_cgroup() / "memory.max").read_text()))
+    """Bytes of memory that this process may have; None if unknown."""
+    limits = [resource.getrlimit(resource.RLIMIT_AS)[0], find_memory() or 0]
     return min((limit for limit in limits if limit > 0), default=None)  # -1 is no limit
-
-
-def _read_cgroup() -> str:
-    """The control group of this process, in a container or of a cluster's job, without its leading slash."""
-    lines = Path("/proc/self/cgroup").read_text().splitlines()
-    return next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")

@@ -32,7 +32,7 @@ from tiedexp.experiment.log import log_end, log_epoch, log_head
 from tiedexp.experiment.observer import Observer
 from tiedexp.experiment.plan import locate_run, name_pattern, plan_model, resolve_data_dir, training_source
 from tiedexp.experiment.state import RunState, load_state
-from tiedexp.native.compiler import find_version
+from tiedexp.native.library import find_version
 from tiedexp.patterns.choosing import NATIVE
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.manifest import COMPILED, describe_environment, find_differences

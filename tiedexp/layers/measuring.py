@@ -26,7 +26,8 @@ from tiedexp.atomic import write_text
 from tiedexp.errors import PatternError
 from tiedexp.layers.convolution import TiedConvolution
 from tiedexp.layers.native import is_available
-from tiedexp.native.compiler import cache_directory, find_version
+from tiedexp.native.cache import cache_directory
+from tiedexp.native.library import find_version
 from tiedexp.patterns.choosing import EXPAND, FORWARD, NATIVE, PARTS, Choice, choose, compare_methods, estimate
 from tiedexp.patterns.costs import ConvSize
 from tiedexp.processor import find_processor

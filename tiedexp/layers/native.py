@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from types import FrameType
 from typing import Any
 
@@ -21,7 +20,7 @@ from tensorflow.python.ops import control_flow_util
 from tensorflow.python.saved_model import save_context
 
 from tiedexp.layers.expanded import ExpandedConvolution
-from tiedexp.native.compiler import build_library
+from tiedexp.native.library import load_library
 from tiedexp.patterns.factoring import Factoring, Tap, Term
 from tiedexp.processor import count_cores
 
@@ -132,16 +131,9 @@ def _mark(result: Any) -> Any:
     return result
 
 
-@cache
 def _load() -> Any:
-    """The operations; None where they cannot be."""
-    library = build_library()
-    if library is None:
-        return None
-    try:
-        return tf.load_op_library(str(library))
-    except (OSError, tf.errors.OpError):  # a damaged file
-        return None
+    """The operations; None where there are none."""
+    return load_library().operations
 
 
 # The gradients of the operations, for second-order gradients and forward-mode differentiation. Both operations are

@@ -7,10 +7,10 @@ import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tiedexp.installed import find_version_of
 from tiedexp.processor import find_processor
 from tiedexp.runs.records import Manifest
 
@@ -27,7 +27,7 @@ def describe_environment() -> dict[str, Any]:
         "format": MANIFEST_FORMAT,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: find_version_of(name) for name in PACKAGES}},
         "commit": find_commit(Path(__file__).parent),
         "host": platform.node(),
         "system": platform.platform(),

@@ -10,15 +10,14 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import connection, forkserver, get_context
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiedexp.errors import RunError
-from tiedexp.processor import count_cores
+from tiedexp.processor import count_cores, find_available_memory
 from tiedexp.sweep.plan import SweepPlan, SweepRun
 from tiedexp.sweep.watching import Ledger, Results, Watcher
 from tiedexp.sweep.worker import Outcome, Progress, Task, run_in_process, time_in_process
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from tiedexp.experiment.timing import StepTime
 
 LOOK_SECONDS = 0.25  # how often runs that another process is in are looked at, and the view is refreshed
-MEMORY_FILE = Path("/proc/meminfo")
 WORKER_BYTES = 1 << 30  # about what a worker with a small model takes
 
 
@@ -43,22 +41,13 @@ def find_gpus() -> tuple[str, ...]:
 
 
 def choose_jobs(num_runs: int) -> int:
-    """Runs at a time: one a GPU, or else one a core, so long as they fit into the memory that is free."""
+    """Runs at a time: one per GPU, or else one per core, as long as they fit into the memory that is free."""
     gpus = find_gpus()
     if gpus:
         return min(num_runs, len(gpus))
-    memory = _find_available_memory()
+    memory = find_available_memory()
     fitting = num_runs if memory is None else memory // WORKER_BYTES
     return max(1, min(num_runs, count_cores(), fitting))
-
-
-def _find_available_memory() -> int | None:
-    """Bytes that processes may take without swapping, caches included; None where the system does not say."""
-    with suppress(OSError):
-        for line in MEMORY_FILE.read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return None
 
 
 def deal_gpus(gpus: Sequence[str], jobs: int) -> list[tuple[str, ...] | None]:

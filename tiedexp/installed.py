@@ -1,0 +1,20 @@
+"""Versions of installed packages."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+
+def find_version_of(name: str) -> str:
+    """The version of a package, or of another one that takes its place, as tensorflow-cpu does for tensorflow.
+
+    Raises:
+        PackageNotFoundError: neither is installed.
+    """
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        providers = metadata.packages_distributions().get(name)
+        if not providers:
+            raise
+        return metadata.version(providers[0])
