@@ -279,13 +279,13 @@ def find_preset(name: str) -> Preset:
     if isinstance(name, str) and name in PRESETS:
         return PRESETS[name]
     close = close_names(str(name))
-    hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(PRESETS)}"
+    hint = f"did you mean {' or '.join(close)}?" if close else f"the presets are {', '.join(PRESETS)}"
     raise PatternError(f"unknown pattern '{name}'; {hint}")
 
 
 def close_names(name: str) -> list[str]:
-    """The presets whose names are nearly `name`, nearest first."""
-    return get_close_matches(name, PRESETS, n=3, cutoff=0.6)
+    """The presets whose names are nearly `name`, nearest first; capitals do not matter."""
+    return get_close_matches(name.lower(), PRESETS, n=3, cutoff=0.6)
 
 
 def _is_whole(value: Any) -> bool:
