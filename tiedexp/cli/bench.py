@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def bench(
     patterns: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PATTERN]...", help="Presets, as block or hashed:groups=9, or grids (default: block)"),
+        typer.Argument(metavar="PATTERN", help="Presets such as block or hashed:groups=9, or grids (default: block)"),
     ] = None,
     kernel_size: Annotated[int, typer.Option(help="Kernel size of presets.")] = 5,
     shape: Annotated[
@@ -32,7 +32,10 @@ def bench(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Time a tied convolution: each implementation, dense convolutions, layers written by hand."""
+    """Time a tied convolution against dense and handwritten ones.
+
+    Each implementation of the layer is timed in turn with them, forward and in a training step.
+    """
     from tiedexp.errors import SpecError
     from tiedexp.process import quiet_tensorflow
 
@@ -74,6 +77,7 @@ def _parse_pattern(text: str, kernel_size: int) -> tuple[str, Pattern]:
     from tiedexp.patterns.grid import Pattern
     from tiedexp.patterns.presets import PRESETS
 
+    text = text.strip()
     name, colon, options = text.partition(":")
     if colon:
         value = {"preset": name, **parse_options(options.split(","))}
@@ -88,7 +92,7 @@ def _parse_shape(text: str) -> tuple[int, ...]:
 
     numbers = text.split(",")
     if len(numbers) != 5 or not all(number.strip().isdecimal() and int(number) for number in numbers):
-        raise SpecError(f"--shape is BATCH,ROWS,COLS,CHANNELS,FILTERS, as 64,16,16,64,64. Received: '{text}'")
+        raise SpecError(f"--shape is BATCH,ROWS,COLS,CHANNELS,FILTERS, for example 64,16,16,64,64. Received: '{text}'")
     return tuple(map(int, numbers))
 
 

@@ -67,10 +67,11 @@ def compare(
     plots: Annotated[Path | None, typer.Option(help="Write the pictures as PNG files into this directory.")] = None,
     json: Json = False,
 ) -> None:
-    """Compare variants over their seeds: means, paired differences to a baseline, cost, and who beats whom.
+    """Compare variants over their seeds.
 
-    Reads run directories alone, which may come from anywhere. A row is a variant, the runs that differ only in their
-    seed; the variants are ordered by validation, and the test is reported. Variants of a sweep have its labels.
+    Shows means, paired differences to a baseline, cost, and which variants beat others. Reads run directories alone,
+    which may come from anywhere. A row is a variant, the runs that differ only in their seed; the variants are ordered
+    by validation, and the test is reported. Variants of a sweep have its labels.
 
     \b
     tiedexp compare runs/my-sweep                                 a sweep, as it was planned
