@@ -50,9 +50,10 @@ def evaluate(
     confusion: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
     json: Json = False,
 ) -> None:
-    """Test a run's model, on its own images or others. The run may come from anywhere: no file that it names is opened.
+    """Test a run's model, on its own images or others.
 
-    Prints loss, accuracy with its interval, top-5, each class, the confusion matrix and the calibration error.
+    Prints loss, accuracy with its interval, top-5, each class, the confusion matrix and the calibration error. The run
+    may come from anywhere: unless you trained it yourself, where it is now, no data file that it names is opened.
     """
     from tiedexp.experiment.plan import evaluation_source
     from tiedexp.process import quiet_tensorflow
