@@ -36,6 +36,7 @@ def bench(
 
     Each implementation of the layer is timed in turn with them, forward and in a training step.
     """
+    from tiedexp.cli.pictures import check_picture
     from tiedexp.errors import SpecError
     from tiedexp.process import quiet_tensorflow
 
@@ -44,6 +45,8 @@ def bench(
     named = dict(_parse_pattern(text, kernel_size) for text in patterns or ["block"])
     shapes = [_parse_shape(text) for text in shape or ["64,16,16,64,64"]]
     plan = None if model is None else _plan(model, data_dir)
+    if plot is not None:
+        check_picture(plot)
     with quiet_tensorflow():
         from tiedexp.bench.layers import LayerShape, bench_layers
         from tiedexp.bench.models import bench_model
@@ -110,15 +113,20 @@ def _show(rows: list[Row], threads: int, rounds: int) -> None:
         table = Table(box=None)
         for column in ("method", "computed by", "ms", "times as fast", "quartiles"):
             table.add_column(column, justify="left" if column in ("method", "computed by") else "right")
-        for row in sorted(these, key=lambda row: row.milliseconds):
+        for row in sorted(these, key=lambda row: -row.ratio):
             spread = f"{row.ratio_low:.2f} to {row.ratio_high:.2f}"
             table.add_row(row.method, row.computed, f"{row.milliseconds:.2f}", f"{row.ratio:.2f}", spread)
         console.print(table, "")
-    console.print(f"Medians of {rounds} rounds in turns, {threads} threads. Times as fast: as {rows[0].reference} is.")
+    console.print(
+        f"ms: the median of {rounds} rounds, in which all take turns, on {threads} threads. Times as fast: as "
+        f"{rows[0].reference} in the same round; the median of the rounds and their quartiles. On a busy machine this "
+        "differs from the ratio of the medians, and is the one to trust."
+    )
 
 
 def _draw(rows: list[Row], path: Path) -> None:
+    from tiedexp.cli.pictures import write_picture
     from tiedexp.drawing import draw_speed
 
     points = [(row.method, row.free, row.milliseconds, row.shape) for row in rows if row.part == "step"]
-    path.write_bytes(draw_speed(points))
+    write_picture(path, draw_speed(points))

@@ -92,10 +92,13 @@ def show(
     json: Json = False,
 ) -> None:
     """Show sizes, images of each class, and a contact sheet."""
+    from tiedexp.cli.pictures import check_picture
     from tiedexp.data.pipeline import normalisation
     from tiedexp.data.sources import check_prepared, load_dataset, parse_source
     from tiedexp.process import quiet_tensorflow
 
+    if output is not None:
+        check_picture(output)
     source, path = parse_source(name)
     check_prepared(source, path=path, data_dir=data_dir)
     if source in ("digits", "folder", "npz"):
@@ -195,10 +198,7 @@ def _count_table(dataset: Dataset) -> Table:
 
 
 def _draw(dataset: Dataset, path: Path) -> None:
+    from tiedexp.cli.pictures import write_picture
     from tiedexp.data.contact_sheet import draw_contact_sheet
-    from tiedexp.errors import SpecError
 
-    try:
-        path.write_bytes(draw_contact_sheet(dataset.train, dataset.class_names))
-    except OSError as error:
-        raise SpecError(f"the picture cannot be written to {path}: {error.strerror}") from error
+    write_picture(path, draw_contact_sheet(dataset.train, dataset.class_names))

@@ -55,11 +55,14 @@ def evaluate(
     Prints loss, accuracy with its interval, top-5, each class, the confusion matrix and the calibration error. The run
     may come from anywhere: unless you trained it yourself, where it is now, no data file that it names is opened.
     """
+    from tiedexp.cli.pictures import check_picture
     from tiedexp.experiment.plan import evaluation_source
     from tiedexp.process import quiet_tensorflow
     from tiedexp.runs.directory import RunDirectory
     from tiedexp.spec.loading import load_spec
 
+    if confusion is not None:
+        check_picture(confusion)
     directory = RunDirectory.open(run)
     spec = load_spec(directory.spec, allow_extends=False)
     evaluation_source(directory, spec, data=data, data_dir=data_dir).check()
@@ -90,14 +93,11 @@ def evaluate(
 def _draw(evaluation: Evaluation, path: Path) -> None:
     import numpy as np
 
+    from tiedexp.cli.pictures import write_picture
     from tiedexp.drawing import draw_confusion
-    from tiedexp.errors import SpecError
 
-    try:
-        names = [result.name for result in evaluation.classes]
-        path.write_bytes(draw_confusion(np.array(evaluation.confusion), names))
-    except OSError as error:
-        raise SpecError(f"the picture cannot be written to {path}: {error.strerror}") from error
+    names = [result.name for result in evaluation.classes]
+    write_picture(path, draw_confusion(np.array(evaluation.confusion), names))
 
 
 def _show(evaluation: Evaluation, title: str) -> None:

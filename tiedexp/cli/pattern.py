@@ -180,10 +180,7 @@ def _count(sizes: tuple[int, ...]) -> str:
 
 
 def _draw(pattern: Pattern, path: Path) -> None:
+    from tiedexp.cli.pictures import write_picture
     from tiedexp.drawing import draw_pattern
-    from tiedexp.errors import SpecError
 
-    try:
-        path.write_bytes(draw_pattern(pattern))
-    except OSError as error:
-        raise SpecError(f"the picture cannot be written to {path}: {error.strerror}") from error
+    write_picture(path, draw_pattern(pattern))
