@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tiedexp.cli.options import DataDir, Json
+from tiedexp.cli.options import DataDir, Json, warn
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -102,7 +102,7 @@ def show(
     source, path = parse_source(name)
     check_prepared(source, path=path, data_dir=data_dir)
     if source in ("digits", "folder", "npz"):
-        dataset = load_dataset(source, path=path, image_size=image_size)
+        dataset = load_dataset(source, path=path, image_size=image_size, warn=warn)
     else:
         with quiet_tensorflow():
             dataset = load_dataset(source, data_dir=data_dir, image_size=image_size)

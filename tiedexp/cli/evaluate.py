@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tiedexp.cli.options import DataDir, Json, RunPath
+from tiedexp.cli.options import DataDir, Json, RunPath, warn
 
 if TYPE_CHECKING:
     from tiedexp.evaluation import Evaluation
@@ -76,7 +75,7 @@ def evaluate(
             transform=transform,
             data=data,
             data_dir=data_dir,
-            warn=lambda text: print(f"warning: {text}", file=sys.stderr),
+            warn=warn,
         )
     if confusion is not None:
         _draw(evaluation, confusion)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,3 +64,8 @@ class RunCommand(typer.core.TyperCommand):
                 f"{command} takes {wanted}. Received {len(received)}: {', '.join(received[:_MAX_SHOWN])}{more}"
             )
         return extra
+
+
+def warn(text: str) -> None:
+    """Print a warning on stderr, which keeps stdout for the result."""
+    print(f"warning: {text}", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,14 +43,23 @@ def locate_run(spec: ExperimentSpec, root: Path) -> RunDirectory:
     return RunDirectory.locate(root, name=spec.name, digest=spec.digest, seed=spec.seed)
 
 
-def plan_experiment(spec: ExperimentSpec, *, data_dir: Path | None = None) -> Plan:
+def plan_experiment(
+    spec: ExperimentSpec, *, data_dir: Path | None = None, warn: Callable[[str], None] = lambda text: None
+) -> Plan:
     """Work out the model and its cost.
+
+    Args:
+        spec: the experiment.
+        data_dir: TFDS data directory; None for $TFDS_DATA_DIR or the default of TFDS.
+        warn: as in `load_dataset`.
 
     Raises:
         DatasetError: a dataset about which nothing is known.
     """
     source = training_source(spec, data_dir)
-    shape = describe_dataset(source.name, path=source.path, data_dir=data_dir, image_size=spec.dataset.image_size)
+    shape = describe_dataset(
+        source.name, path=source.path, data_dir=data_dir, image_size=spec.dataset.image_size, warn=warn
+    )
     return plan_model(spec, shape.image_shape, shape.num_classes)
 
 

@@ -131,7 +131,7 @@ class ExperimentRun:
         self.data_dir = resolve_data_dir(spec, data_dir)
         training = spec.training
         self.threads = set_up_process(threads=training.threads or threads, deterministic=training.deterministic)
-        self.dataset, self.train, self.validation = load_splits(spec, self.data_dir)
+        self.dataset, self.train, self.validation = load_splits(spec, self.data_dir, observer.warned)
         self.plan = plan_model(spec, self.dataset.image_shape, self.dataset.num_classes)
         if not uses_gpus():  # on which running out of memory is an error of TensorFlow's
             check_step_fits(self.plan, self.dataset)
