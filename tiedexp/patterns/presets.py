@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Protocol
 
@@ -283,9 +284,10 @@ def find_preset(name: str) -> Preset:
     raise PatternError(f"unknown pattern '{name}'; {hint}")
 
 
-def close_names(name: str) -> list[str]:
+@lru_cache(maxsize=256)  # a spec may have one wrong name thousands of times
+def close_names(name: str) -> tuple[str, ...]:
     """The presets whose names are nearly `name`, nearest first; capitals do not matter."""
-    return get_close_matches(name.lower(), PRESETS, n=3, cutoff=0.6)
+    return tuple(get_close_matches(name.lower(), PRESETS, n=3, cutoff=0.6))
 
 
 def _is_whole(value: Any) -> bool:
