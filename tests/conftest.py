@@ -38,6 +38,12 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The key that tells a user's own runs is not that of whoever runs the tests."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
 @pytest.fixture(autouse=True)
 def _no_determinism_left_behind() -> Iterator[None]:
     """A whole run asks TensorFlow for deterministic operations; tests after it in this process must not get them."""

@@ -9,7 +9,7 @@ import pytest
 from matplotlib import colormaps
 from PIL import Image
 
-from tiedexp.drawing import draw_confusion, draw_kernel_change, draw_kernels, draw_pattern
+from tiedexp.drawing import draw_confusion, draw_kernel_change, draw_kernels, draw_pattern, draw_speed
 from tiedexp.patterns.grid import Pattern
 
 BLOCK = Pattern.preset("block", 5)
@@ -225,3 +225,16 @@ def test_a_class_without_images_is_an_empty_row():
 def test_a_matrix_of_another_size_is_refused():
     with pytest.raises(ValueError, match=r"3 classes is square. Received: shape \(2, 2\)"):
         draw_confusion(np.eye(2), ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("shapes", [1, 2, 3])
+@pytest.mark.parametrize("methods", [2, 8])
+def test_the_legend_of_a_picture_of_speed_is_within_it(shapes, methods):
+    points = [
+        (f"a method no. {method}", 9, 10.0 + method, f"shape {at}") for at in range(shapes) for method in range(methods)
+    ]
+    pixels = pixels_of(draw_speed(points))
+    below = pixels[-80:]
+    assert (below[:, [0, 1, -2, -1]] == 255).all()
+    assert (below[-2:] == 255).all()
+    assert len({tuple(pixel) for pixel in below.reshape(-1, 3).tolist()}) > methods

@@ -317,12 +317,14 @@ def draw_speed(points: Sequence[tuple[str, int, float, str]]) -> bytes:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     shapes = list(dict.fromkeys(shape for *_, shape in points))
     methods = list(dict.fromkeys(method for method, *_ in points))
-    figure = Figure(figsize=(4.2 * min(len(shapes), 2), 3.6 * -(-len(shapes) // 2)), layout="constrained")
+    rows, cols = -(-len(shapes) // 2), min(len(shapes), 2)
+    figure = Figure(figsize=(4.6 * cols, 3.6 * rows + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(-(-len(shapes) // 2), min(len(shapes), 2), squeeze=False).ravel()
+    panels = figure.subplots(rows, cols, squeeze=False).ravel()
     for shape, axes in zip(shapes, panels, strict=False):
         for number, method in enumerate(methods):
             here = sorted((free, time) for name, free, time, place in points if (name, place) == (method, shape))
@@ -333,12 +335,22 @@ def draw_speed(points: Sequence[tuple[str, int, float, str]]) -> bytes:
         axes.set_xlabel("free weights of a kernel", fontsize=9)
         axes.set_ylabel("step, milliseconds", fontsize=9)
         axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(color="#dddddd", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(shapes) :]:
         axes.set_visible(False)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    _add_legend(figure, panels[0])
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110)
     return file.getvalue()
+
+
+def _add_legend(figure: Figure, axes: Axes) -> None:
+    """A legend below all panels, in as many columns as the width of the figure holds."""
+    handles, labels = axes.get_legend_handles_labels()
+    for ncols in range(len(labels), 0, -1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=ncols, fontsize=8, frameon=False)
+        if legend.get_window_extent().width <= figure.bbox.width or ncols == 1:
+            return
+        legend.remove()

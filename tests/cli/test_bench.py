@@ -6,6 +6,11 @@ import json
 
 import pytest
 
+from tiedexp.bench.rows import build_rows
+from tiedexp.bench.timing import Timing
+from tiedexp.cli.bench import _show
+from tiedexp.patterns.grid import Pattern
+
 
 def test_prints_a_table(tiedexp_cli):
     done = tiedexp_cli("bench", "row", "AAB/CCB", "--kernel-size", "3", "--shape", "2,8,8,4,4", "--rounds", "2")
@@ -13,7 +18,26 @@ def test_prints_a_table(tiedexp_cli):
     assert done.err == ""
     assert "row, 3 of 9 weights free, 2x8x8x4->4, forward" in done.out
     assert "AAB/CCB, 3 of 6 weights free, 2x8x8x4->4, step" in done.out
-    assert "Medians of 2 rounds in turns" in done.out
+    assert "ms: the median of 2 rounds" in done.out
+
+
+def test_the_table_says_what_its_ratios_are(monkeypatch, capsys):
+    """They are medians of ratios, so they may differ from those of the medians beside them."""
+    monkeypatch.setenv("COLUMNS", "80")
+    timings = {"Conv2D": Timing((10.0, 100.0, 20.0)), "auto": Timing((5.0, 25.0, 20.0)), "expand": Timing((5.0,) * 3)}
+    computed = {"Conv2D": "5x5", "auto": "native | expand | native", "expand": "expand"}
+    pattern = Pattern.preset("block", 5)
+    rows = list(build_rows("block", pattern, "128x112x112x128->128", "step", timings, computed, reference="Conv2D"))
+    _show(rows, 2, 3)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:5]] == ["expand", "auto", "Conv2D"]
+    assert lines[3].split()[-5:] == ["20.00", "2.00", "1.50", "to", "3.00"]
+    text = " ".join(" ".join(lines[-4:]).split())
+    assert text.startswith(
+        "ms: the median of 3 rounds, in which all take turns, on 2 threads. Times as fast: as Conv2D in"
+    )
+    assert "this differs from the ratio of the medians" in text
+    assert all(len(line) <= 80 for line in lines)
 
 
 def test_json_and_plot(tiedexp_cli, tmp_path):
@@ -38,13 +62,19 @@ def test_model(tiedexp_cli, small_spec):
     [
         (["blok"], "blok"),
         (["hashed:groups=99"], "groups"),
-        (["block", "--shape", "1,2,3"], "--shape is BATCH,ROWS,COLS,CHANNELS,FILTERS, as 64,16,16,64,64."),
+        (["block", "--shape", "1,2,3"], "--shape is BATCH,ROWS,COLS,CHANNELS,FILTERS, for example 64,16,16,64,64."),
         (["block", "--shape", "1,0,3,4,5"], "--shape is"),
         (["block", "--model", "x.yaml"], "--model times the model of a spec: it takes no PATTERN"),
         (["--model", "missing.yaml"], "missing.yaml"),
+        (["foo"], "unknown pattern 'foo'; the presets are full, block,"),
+        (["blok:blocks=2"], "unknown pattern 'blok'; did you mean block?"),
+        (["--plot", "no/such.png"], "the picture cannot be written to no/such.png: there is no directory no"),
+        (["--plot", "."], "the picture cannot be written to .: it is a directory"),
     ],
 )
-def test_bad_input(tiedexp_cli, arguments, message):
+def test_bad_input(tiedexp_cli, monkeypatch, arguments, message):
+    """All of it is noticed before anything is measured, even before TensorFlow is loaded."""
+    monkeypatch.setattr("tiedexp.process.quiet_tensorflow", lambda: pytest.fail("TensorFlow is loaded"))
     done = tiedexp_cli("bench", *arguments)
     assert done.code == 2
     assert message in done.err

@@ -50,6 +50,27 @@ def test_commands_and_their_parameters_have_help(name):
             assert parameter.help, f"{name}: {parameter.name}"
 
 
+@pytest.mark.parametrize("group", ["", *(name for name in COMMANDS if hasattr(COMMANDS[name], "commands"))])
+def test_no_line_of_help_is_cut_off_at_80_columns(tiedexp_cli, monkeypatch, group):
+    monkeypatch.setenv("COLUMNS", "80")
+    answer = tiedexp_cli(*group.split(), "--help")
+    _, heading, listed = answer.out.partition("\nCommands:\n")
+    assert heading
+    assert "..." not in listed
+    assert len(listed.splitlines()) == sum(name.rpartition(" ")[0] == group for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", ["eval", "extend", "reproduce", "diff", "runs show"])
+def test_a_command_that_takes_one_run_says_so_where_a_wildcard_gave_it_more(tiedexp_cli, name):
+    options = ["--epochs", "3"] if name == "extend" else []
+    answer = tiedexp_cli(*name.split(), *options, "runs/a/seed-0", "runs/b/seed-0", "runs/c/seed-0", "runs/d/seed-0")
+    wanted = "2 runs" if name == "diff" else "one run"
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == (
+        f"error: {name} takes {wanted}. Received 4: runs/a/seed-0, runs/b/seed-0, runs/c/seed-0 and 1 more\n"
+    )
+
+
 def test_the_version(tiedexp_cli):
     answer = tiedexp_cli("--version")
     assert (answer.code, answer.out.strip()) == (0, tiedexp.__version__)

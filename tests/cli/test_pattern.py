@@ -34,9 +34,9 @@ def test_show_draws_the_grid_and_says_what_it_saves(tiedexp_cli):
         ["B", ".", "-B"],
         ["C", ".", "-C"],
     ]
-    assert "3 free weights of 9 cells, 3.00 times fewer" in answer.out
+    assert "3 free of 9 weights, 3.00 times fewer" in answer.out
     assert "symmetries    none" in answer.out
-    assert "turned to its negative by flip_h" in answer.out
+    assert "negated by    flip_h" in answer.out
 
 
 def test_show_of_a_grid_and_of_options(tiedexp_cli):
@@ -48,10 +48,24 @@ def test_show_of_a_grid_and_of_options(tiedexp_cli):
     assert content["digest"] == Pattern.tile((1, 5), (5, 1)).digest
 
 
+@pytest.mark.parametrize("grid", ["-A .", "-A-B/BA", "-AA", "-a b/b a", "-left right"])
+def test_a_grid_that_begins_with_a_minus_is_no_option(tiedexp_cli, grid):
+    answer = tiedexp_cli("pattern", "show", grid, "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["digest"] == Pattern.parse(grid).digest
+
+
+@pytest.mark.parametrize("option", ["--sise", "-s"])
+def test_a_misspelt_option_is_not_a_grid(tiedexp_cli, option):
+    answer = tiedexp_cli("pattern", "show", "block", option)
+    assert answer.code == 2
+    assert f"No such option: {option}" in answer.err
+
+
 def test_names_of_many_letters_stay_apart(tiedexp_cli):
     answer = tiedexp_cli("pattern", "show", "full", "--size", "8")
     assert answer.code == 0
-    assert "64 free weights of 64 cells" in answer.out
+    assert "64 free of 64 weights" in answer.out
     assert " A1 " in answer.out
 
 
@@ -64,6 +78,7 @@ def test_a_picture(tiedexp_cli):
     ("arguments", "message"),
     [
         (["show", "blok"], "block"),
+        (["show", "foo"], "unknown pattern 'foo'; the presets are full, block,"),
         (["show", "AB/C"], "row 2"),
         (["show", "block", "--size", "5x"], "a size is a number or ROWSxCOLS"),
         (["show", "block", "blocks"], "an option of a preset is NAME=VALUE"),

@@ -81,7 +81,7 @@ def test_a_spec_that_extends_another(tiedexp_cli, run, tmp_path, base):
 @pytest.mark.parametrize("path", ["/etc/passwd", "../outside.npz", "inside.npz"])
 def test_a_spec_that_names_images(tiedexp_cli, run, name, path):
     change(run / "spec.yaml", "name: digits", f"name: {name}\n  path: {path}")
-    refused(tiedexp_cli, run, "files that it names are read only if you name them too: --data ")
+    refused(tiedexp_cli, run, "so they are read only if you name them too: --data ")
 
 
 def test_a_dataset_whose_name_is_a_path(tiedexp_cli, run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,12 +159,34 @@ def test_eval_notices_that_the_data_has_changed(tiedexp_cli, small_spec):
     np.savez("mine.npz", x_train=images, y_train=digits.target[:300])
     small_spec.write_text(small_spec.read_text().replace("name: digits", "name: npz, path: mine.npz"))
     run = json.loads(tiedexp_cli("train", small_spec, "--json").out)["run"]
+    assert tiedexp_cli("eval", run).code == 0
     np.savez("mine.npz", x_train=255 - images, y_train=digits.target[:300])
-    answer = tiedexp_cli("eval", run, "--data", "mine.npz")
+    answer = tiedexp_cli("eval", run)
     assert answer.code == 1
     assert "the data has changed since the run was trained" in answer.err
     Path("mine.npz").rename("other.npz")
     assert tiedexp_cli("eval", run, "--data", "other.npz").code == 0
+
+
+def test_eval_knows_ones_own_images_as_long_as_the_run_stays_where_it_is(tiedexp_cli, small_spec):
+    digits = load_digits()
+    np.savez("mine.npz", x_train=digits.images[:300].astype("uint8") * 15, y_train=digits.target[:300])
+    small_spec.write_text(small_spec.read_text().replace("name: digits", "name: npz, path: mine.npz"))
+    answer = tiedexp_cli("train", small_spec, "training.epochs=1")
+    (next_step,) = re.findall(r"^details    tiedexp (.*)$", answer.out, re.MULTILINE)
+    answer = tiedexp_cli(*next_step.split())
+    assert (answer.code, answer.err) == (0, "")
+    shutil.copytree(next_step.split()[1], "copy")
+    answer = tiedexp_cli("eval", "copy")
+    assert answer.code == 1
+    assert f"so they are read only if you name them too: --data {Path('mine.npz').resolve()}" in answer.err
+    (extended,) = re.findall(
+        r"^details    tiedexp eval (.*)$",
+        tiedexp_cli(*next_step.replace("eval", "extend").split(), "--epochs", 2).out,
+        re.M,
+    )
+    assert extended != next_step.split()[1]
+    assert tiedexp_cli("eval", extended).code == 0
 
 
 def test_names_and_paths_are_printed_as_they_are(tiedexp_cli, small_spec, tmp_path):
@@ -178,7 +201,7 @@ def test_names_and_paths_are_printed_as_they_are(tiedexp_cli, small_spec, tmp_pa
     assert answer.code == 0, answer.err
     (run,) = Path("[bold]runs").glob("*/seed-0")
     assert f"run        '{run}'" in answer.out
-    out = tiedexp_cli("eval", run, "--data", "images").out
+    out = tiedexp_cli("eval", run).out
     assert out.startswith(f"{run}, epoch 1, test")
     for text in ("[red]zero", "[one]", "[red]z"):
         assert text in out

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from PIL import Image
+
 
 def test_the_table(tiedexp_cli, small_spec):
     answer = tiedexp_cli("validate", small_spec)
@@ -37,6 +39,18 @@ def test_data_that_is_not_prepared_does_not_matter(tiedexp_cli, small_spec):
     answer = tiedexp_cli("validate", small_spec, "dataset.name=cifar100", "--data-dir", "empty")
     assert answer.code == 0, answer.err
     assert "cifar100 (32x32x3)" in answer.out
+
+
+def test_images_that_are_not_all_grey_are_told_of(tiedexp_cli, small_spec):
+    for name in ("cat", "dog"):
+        Path("images", name).mkdir(parents=True)
+        for number in range(5):
+            Image.new("L", (8, 8), number).save(Path("images", name, f"{number}.png"))
+    Image.new("RGBA", (8, 8)).save(Path("images", "dog", "0.png"))
+    answer = tiedexp_cli("validate", small_spec, "dataset={name: folder, path: images}", "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["layers"]
+    assert answer.err.startswith("warning: the images are mixed, 9 grey and 1 in colour (")
 
 
 def test_all_errors_at_once(tiedexp_cli, small_spec):

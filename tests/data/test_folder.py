@@ -64,6 +64,51 @@ def test_one_image_in_colour_makes_all_of_them_rgb(divided):
     assert dataset.train.images[0, 0, 0].tolist() == [10, 10, 10]
 
 
+@pytest.mark.parametrize("read", [load_dataset, describe_dataset])
+def test_images_of_which_some_are_grey_are_told_of(divided, read):
+    told = []
+    read("folder", path=divided, warn=told.append)
+    assert told == []
+    odd = save(divided / "test" / "dog" / "1.png", (1, 1, 1, 255), mode="RGBA")
+    read("folder", path=divided, warn=told.append)
+    assert told == [
+        f"the images are mixed, 7 grey and 1 in colour ({odd} is in colour or has transparency): all are read in "
+        "colour, with 3 channels"
+    ]
+    for number in range(3):
+        for name in ("cat", "dog"):
+            save(divided / "train" / name / f"{number}.png", (1, 2, 3), mode="RGB")
+    read("folder", path=divided, warn=told.append)
+    grey = divided / "test" / "dog" / "0.png"
+    assert told[1:] == [
+        f"the images are mixed, 1 grey and 7 in colour ({grey} is grey): all are read in colour, with 3 channels"
+    ]
+    grey.unlink()
+    read("folder", path=divided, warn=told.append)
+    assert len(told) == 2
+
+
+def test_a_class_of_too_few_images_is_named(tmp_path):
+    for number in range(20):
+        save(tmp_path / "cat" / f"{number}.png", number)
+    save(tmp_path / "dog" / "0.png")
+    with pytest.raises(DatasetError, match=r"class 'dog' has 1 image, so it cannot be both .* in test; .* at least 2"):
+        load_dataset("folder", path=tmp_path)
+    save(tmp_path / "dog" / "1.png")
+    save(tmp_path / "ant" / "0.png")
+    save(tmp_path / "ant" / "1.png")
+    dataset = load_dataset("folder", path=tmp_path)
+    rest = np.bincount(dataset.train.labels)
+    assert 1 in rest
+    name = dataset.class_names[rest.argmin()]
+    with pytest.raises(
+        DatasetError,
+        match=rf"class '{name}' has 1 image left, after 1 of its 2 were set aside for the test, so it cannot be both "
+        r"trained on and in validation; every class needs at least 3",
+    ):
+        dataset.split_validation(0.25, 0)
+
+
 def test_image_size_scales_the_middle_square(divided):
     wide = Image.new("L", (12, 4), 0)
     wide.paste(200, (4, 0, 8, 4))

@@ -79,6 +79,12 @@ def test_image_size_and_limit(save):
         ({"x_train": IMAGES.astype(np.int64)}, "x_train must be uint8, or floats from 0 to 1; it is int64"),
         ({"x_train": IMAGES * 1.0}, r"from 0 to 1; they go from 0\.0 to 255\.0"),
         ({"x_train": IMAGES / 255 * np.nan}, "from 0 to 1; they go from nan to nan"),
+        (
+            {"x_train": np.zeros((30, 3, 28, 28), np.uint8)},
+            r"x_train is \(30, 3, 28, 28\), which would be images of 3x28 with 28 channels, since channels come last; "
+            r"if the 3 are the channels, write np\.moveaxis\(x_train, 1, -1\)",
+        ),
+        ({"x_test": np.zeros((6, 1, 28, 28), np.uint8)}, r"x_test is \(6, 1, 28, 28\), which would be images of 1x28"),
         ({"x_train": IMAGES.reshape(30, 20)}, r"must be \(images, rows, cols\) .* it is \(30, 20\)"),
         ({"x_test": IMAGES[:6, :3]}, r"images \(4, 5, 1\), but x_test has \(3, 5, 1\)"),
         ({"y_train": LABELS / 1.0}, "y_train must be class numbers.*float64"),
@@ -93,6 +99,12 @@ def test_image_size_and_limit(save):
 def test_arrays_that_do_not_fit(save, changes, message):
     with pytest.raises(DatasetError, match=message):
         load_dataset("npz", path=save(**changes))
+
+
+@pytest.mark.parametrize("shape", [(3, 28, 3), (4, 4, 16), (1, 256, 64), (3, 28, 1), (28, 28, 28), (32, 3, 32)])
+def test_few_rows_are_no_channels_where_channels_come_last(save, shape):
+    path = save(x_train=np.zeros((30, *shape), np.uint8), x_test=np.zeros((6, *shape), np.uint8))
+    assert describe_dataset("npz", path=path).image_shape == shape
 
 
 def test_files_that_are_none(tmp_path):

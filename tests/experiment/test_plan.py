@@ -9,6 +9,7 @@ import pytest
 from tiedexp.errors import DatasetError, RunError
 from tiedexp.experiment.plan import evaluation_source, locate_run, name_pattern, plan_experiment, training_source
 from tiedexp.runs.directory import RunDirectory
+from tiedexp.runs.seal import write_seal
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,20 @@ def test_the_data_directory_that_a_run_names_is_told_not_read(make_spec, tmp_pat
         source.check()
     monkeypatch.setenv("TFDS_DATA_DIR", "/trained/from")
     assert evaluation_source(run, make_spec(dataset={"name": "mnist"})).advice == ""
+
+
+def test_ones_own_run_is_tested_on_the_data_it_names(make_spec, tmp_path):
+    tfds, images = make_spec(dataset={"name": "mnist"}), make_spec(dataset={"name": "folder", "path": "/my/images"})
+    run = make_run(tmp_path / "tfds", data_dir="/trained/from")
+    write_seal(run, "mnist", None, Path("/trained/from"))
+    assert evaluation_source(run, tfds).data_dir == Path("/trained/from")
+    assert evaluation_source(run, tfds, data_dir=Path("/other")).data_dir == Path("/other")
+    assert evaluation_source(run, tfds, data="digits").name == "digits"
+    run = make_run(tmp_path / "folder")
+    write_seal(run, "folder", Path("/my/images"), None)
+    assert evaluation_source(run, images).path == Path("/my/images")
+    with pytest.raises(RunError, match="/somebody/else"):
+        evaluation_source(run, make_spec(dataset={"name": "folder", "path": "/somebody/else"}))
 
 
 @pytest.mark.parametrize("name", ["folder", "npz"])

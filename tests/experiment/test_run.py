@@ -22,7 +22,7 @@ from tiedexp.experiment.evaluate import evaluate_run
 from tiedexp.experiment.observer import Observer
 from tiedexp.experiment.plan import locate_run, plan_model
 from tiedexp.experiment.run import run_experiment
-from tiedexp.runs.directory import _OWN
+from tiedexp.runs.directory import _OWN, RunDirectory
 from tiedexp.spec.loading import load_spec
 from tiedexp.training.checkpoint import CheckpointStore, _checksum
 from tiedexp.training.selection import BestEpoch
@@ -596,9 +596,11 @@ def test_the_directory_of_prepared_data_is_in_the_manifest(make_spec, tmp_path, 
     assert run.read_manifest().data.data_dir == str((shared_data / "tfds").resolve())
     monkeypatch.delenv("TFDS_DATA_DIR")
     monkeypatch.setenv("HOME", str(tmp_path))
+    assert evaluate_run(run)[0].images == 300
+    moved = RunDirectory(run.path.rename(tmp_path / "moved"))
     with pytest.raises(DatasetError, match=r"trained on data in .*tfds; --data-dir reads it"):
-        evaluate_run(run)  # a run's directory is told, not opened
-    assert evaluate_run(run, data_dir=shared_data / "tfds")[0].images == 300
+        evaluate_run(moved)  # a stranger's directory is told, not opened
+    assert evaluate_run(moved, data_dir=shared_data / "tfds")[0].images == 300
 
 
 def test_embedded_data_comes_from_no_directory(make_spec, tmp_path):

@@ -341,6 +341,14 @@ class TestOf:
     def test_a_grid_that_resembles_a_name_is_a_grid(self, text: str) -> None:
         assert Pattern.of(text) == Pattern.parse(text)
 
+    @pytest.mark.parametrize("text", ["ABA", "FOO", "Aab", "A1B1", "A", "a"])
+    def test_a_grid_of_one_row(self, text: str) -> None:
+        assert Pattern.of(text) == Pattern.parse(text)
+
+    def test_a_lower_case_word_is_a_grid_where_the_kernel_is_a_row_of_as_many_cells(self) -> None:
+        assert Pattern.of("aba", (1, 3)) == Pattern.parse("ABA")
+        assert Pattern.of("a1b", (1, 2)) == Pattern.parse("AB")
+
     def test_leaves_the_mapping_alone(self) -> None:
         options = {"preset": "random_like", "of": {"preset": "hashed", "groups": 3}, "seed": 1}
         before = copy.deepcopy(options)
@@ -352,9 +360,17 @@ class TestOf:
         [
             ("block", None, "the preset 'block' needs a kernel size"),
             ({"preset": "block"}, None, "the preset 'block' needs a kernel size"),
+            ({"preset": "blok", "blocks": 3}, None, "unknown pattern 'blok'; did you mean block"),
             ({"blocks": 3}, 5, "needs the key 'preset'"),
             ("blok", 5, "unknown pattern 'blok'; did you mean block"),
             ("mirrorh", None, r"did you mean mirror_h or"),
+            ("Block", 5, r"unknown pattern 'Block'; did you mean block"),
+            ("D4", 5, r"unknown pattern 'D4'; did you mean d4"),
+            ("foo", None, r"unknown pattern 'foo'; the presets are full, block,.* in capitals: FOO"),
+            ("foo", 3, r"unknown pattern 'foo'; the presets are full"),
+            ("foo", (1, 4), r"unknown pattern 'foo'; the presets are full"),
+            ("my_pattern", None, r"unknown pattern 'my_pattern'; the presets are"),
+            ({"preset": "random_like", "of": "foo"}, 3, r"unknown pattern 'foo'"),
             (QUESTION, 3, "the pattern is 5x5, but the kernel size is 3x3"),
             (QUESTION, (5, 3), "the pattern is 5x5, but the kernel size is 5x3"),
             (Pattern.parse("AB"), 2, "the pattern is 1x2, but the kernel size is 2x2"),

@@ -253,8 +253,8 @@ class TestRefusals:
         [
             ("blok", 5, {}, r"unknown pattern 'blok'; did you mean block\?"),
             ("mirror", 5, {}, "did you mean mirror_"),
-            ("ROT90", 5, {}, "unknown pattern 'ROT90'; there are full, block, tile"),
-            ("", 5, {}, "unknown pattern ''; there are full"),
+            ("ROT90", 5, {}, "unknown pattern 'ROT90'; did you mean rot90?"),
+            ("", 5, {}, "unknown pattern ''; the presets are full, block, tile"),
             ("block", 5, {"block": 3}, "the preset 'block' has no option 'block'; it takes blocks"),
             ("full", 5, {"seed": 3}, "the preset 'full' has no option 'seed'; it takes none"),
             ("hashed", 5, {"of": "block"}, "the preset 'hashed' has no option 'of'; it takes groups, seed"),

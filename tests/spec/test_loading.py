@@ -118,6 +118,17 @@ def test_a_base_that_is_no_file(value: str) -> None:
     assert problem.startswith("leaf.yaml:1:10: extends: there is no file ")
 
 
+@pytest.mark.parametrize("text", ["name: a\nbase: other.yaml\n", "grid: {model.depth: [2, 3]}\nseeds: 2\n"])
+@pytest.mark.parametrize("extends", [False, True])
+def test_a_sweep_is_no_spec(text: str, extends: bool) -> None:
+    Path("sweep.yaml").write_text(text)
+    Path("leaf.yaml").write_text("extends: sweep.yaml\nname: b\n")
+    assert problems_of("leaf.yaml" if extends else "sweep.yaml") == [
+        "sweep.yaml:1:1: this is a sweep, not the spec of one experiment; run it with `tiedexp sweep sweep.yaml` "
+        "(--plan only checks it)"
+    ]
+
+
 def test_extends_can_be_forbidden() -> None:
     write("leaf.yaml", "extends: spec.yaml\n")
     assert problems_of("leaf.yaml", allow_extends=False) == [

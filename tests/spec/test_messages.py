@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tiedexp.errors import SpecError
+from tiedexp.patterns.presets import PRESETS
 from tiedexp.spec.loading import load_spec
 
 HEAD = "name: a\ndataset: {name: digits}\n"  # so that the first line of the cases below is line 3
@@ -194,6 +195,15 @@ IN_A_SPEC: list[tuple[str, str, list[str]]] = [
         "misspelt preset",
         "model:\n  tying: {pattern: blok}\n",
         ["4:20: model.tying.pattern: unknown pattern 'blok'; did you mean block?"],
+    ),
+    (
+        "word that is no preset",
+        "model:\n  tying: {pattern: foo}\n",
+        [
+            "4:20: model.tying.pattern: unknown pattern 'foo'; the presets are "
+            + ", ".join(PRESETS)
+            + ". A grid of a single row is written in capitals: FOO"
+        ],
     ),
     (
         "misspelt option of a preset",

@@ -34,6 +34,15 @@ def test_grid_and_list(write_sweep):
     assert [variant.spec.name for variant in sweep.variants] == names(sweep)
 
 
+@pytest.mark.parametrize("text", ["name: a\ndataset: {name: digits}\n", "extends: b.yaml\nseed: 3\n"])
+def test_the_spec_of_one_experiment_is_no_sweep(tmp_path, text):
+    path = tmp_path / "my spec.yaml"
+    path.write_text(text)
+    assert problems_of(path) == [
+        f"1:1: this is the spec of one experiment, not a sweep; `tiedexp train '{path}'` runs it"
+    ]
+
+
 def test_every_combination_of_grid_and_rows_of_zip(write_sweep):
     path = write_sweep(
         (GRID, GRID + "  model.depth: [2, 3]\nzip:\n  model.width: [4, 8]\n  training.batch_size: [50, 25]\n")

@@ -26,6 +26,7 @@ from tiedexp.cli import (
     train,
     validate,
 )
+from tiedexp.cli.options import GridCommand, RunCommand
 from tiedexp.errors import TiedexpError
 
 app = typer.Typer(
@@ -40,16 +41,16 @@ app.command("init")(init.init)
 app.command("validate")(validate.validate)
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)
-app.command("eval")(evaluate.evaluate)
-app.command("extend")(extend.extend)
-app.command("reproduce")(reproduce.reproduce)
+app.command("eval", cls=RunCommand)(evaluate.evaluate)
+app.command("extend", cls=RunCommand)(extend.extend)
+app.command("reproduce", cls=RunCommand)(reproduce.reproduce)
 app.command("compare")(compare.compare)
-app.command("diff")(diff.diff)
+app.command("diff", cls=RunCommand)(diff.diff)
 app.add_typer(runs.app, name="runs")
 app.command("board")(board.board)
 app.add_typer(pattern.app, name="pattern")
 app.add_typer(data.app, name="data")
-app.command("bench")(bench.bench)
+app.command("bench", cls=GridCommand)(bench.bench)
 app.command("schema")(schema.schema)
 app.command("doctor")(doctor.doctor)
 

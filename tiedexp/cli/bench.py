@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def bench(
     patterns: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PATTERN]...", help="Presets, as block or hashed:groups=9, or grids (default: block)"),
+        typer.Argument(metavar="PATTERN", help="Presets such as block or hashed:groups=9, or grids (default: block)"),
     ] = None,
     kernel_size: Annotated[int, typer.Option(help="Kernel size of presets.")] = 5,
     shape: Annotated[
@@ -32,7 +32,11 @@ def bench(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Time a tied convolution: each implementation, dense convolutions, layers written by hand."""
+    """Time a tied convolution against dense and handwritten ones.
+
+    Each implementation of the layer is timed in turn with them, forward and in a training step.
+    """
+    from tiedexp.cli.pictures import check_picture
     from tiedexp.errors import SpecError
     from tiedexp.process import quiet_tensorflow
 
@@ -41,6 +45,8 @@ def bench(
     named = dict(_parse_pattern(text, kernel_size) for text in patterns or ["block"])
     shapes = [_parse_shape(text) for text in shape or ["64,16,16,64,64"]]
     plan = None if model is None else _plan(model, data_dir)
+    if plot is not None:
+        check_picture(plot)
     with quiet_tensorflow():
         from tiedexp.bench.layers import LayerShape, bench_layers
         from tiedexp.bench.models import bench_model
@@ -74,6 +80,7 @@ def _parse_pattern(text: str, kernel_size: int) -> tuple[str, Pattern]:
     from tiedexp.patterns.grid import Pattern
     from tiedexp.patterns.presets import PRESETS
 
+    text = text.strip()
     name, colon, options = text.partition(":")
     if colon:
         value = {"preset": name, **parse_options(options.split(","))}
@@ -88,7 +95,7 @@ def _parse_shape(text: str) -> tuple[int, ...]:
 
     numbers = text.split(",")
     if len(numbers) != 5 or not all(number.strip().isdecimal() and int(number) for number in numbers):
-        raise SpecError(f"--shape is BATCH,ROWS,COLS,CHANNELS,FILTERS, as 64,16,16,64,64. Received: '{text}'")
+        raise SpecError(f"--shape is BATCH,ROWS,COLS,CHANNELS,FILTERS, for example 64,16,16,64,64. Received: '{text}'")
     return tuple(map(int, numbers))
 
 
@@ -106,15 +113,20 @@ def _show(rows: list[Row], threads: int, rounds: int) -> None:
         table = Table(box=None)
         for column in ("method", "computed by", "ms", "times as fast", "quartiles"):
             table.add_column(column, justify="left" if column in ("method", "computed by") else "right")
-        for row in sorted(these, key=lambda row: row.milliseconds):
+        for row in sorted(these, key=lambda row: -row.ratio):
             spread = f"{row.ratio_low:.2f} to {row.ratio_high:.2f}"
             table.add_row(row.method, row.computed, f"{row.milliseconds:.2f}", f"{row.ratio:.2f}", spread)
         console.print(table, "")
-    console.print(f"Medians of {rounds} rounds in turns, {threads} threads. Times as fast: as {rows[0].reference} is.")
+    console.print(
+        f"ms: the median of {rounds} rounds, in which all take turns, on {threads} threads. Times as fast: as "
+        f"{rows[0].reference} in the same round; the median of the rounds and their quartiles. On a busy machine this "
+        "differs from the ratio of the medians, and is the one to trust."
+    )
 
 
 def _draw(rows: list[Row], path: Path) -> None:
+    from tiedexp.cli.pictures import write_picture
     from tiedexp.drawing import draw_speed
 
     points = [(row.method, row.free, row.milliseconds, row.shape) for row in rows if row.part == "step"]
-    path.write_bytes(draw_speed(points))
+    write_picture(path, draw_speed(points))

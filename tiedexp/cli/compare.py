@@ -68,11 +68,12 @@ def compare(
     plots: Annotated[Path | None, typer.Option(help="Write the pictures as PNG files into this directory.")] = None,
     json: Json = False,
 ) -> None:
-    """Compare variants over their seeds: means, paired differences to a baseline, cost, and which variant beats which.
+    """Compare variants over their seeds.
 
-    Only run directories are read, which may come from anywhere. A row is a variant, i.e. the runs that differ only in
-    their seed; rows are sorted by validation, and the test is reported. Variants of a sweep have its labels. Runs that
-    `tiedexp reproduce` made are compared only if their directory (`reproduced`) is named.
+    Shows means, paired differences to a baseline, cost, and which variant beats which. Only run directories are read,
+    which may come from anywhere. A row is a variant, i.e. the runs that differ only in their seed; rows are sorted by
+    validation, and the test is reported. Variants of a sweep have its labels. Runs that `tiedexp reproduce` made are
+    compared only if their directory (`reproduced`) is named.
 
     \b
     tiedexp compare runs/my-sweep                                 a sweep, as it was planned

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tiedexp.cli.options import DataDir, Json
+from tiedexp.cli.options import DataDir, Json, warn
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from tiedexp.data.prepared import PreparedDataset
     from tiedexp.data.sources import Dataset
 
-app = typer.Typer(help="List datasets, make them ready, look at them.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List, prepare and show datasets.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
 def list_datasets(data_dir: DataDir = None, json: Json = False) -> None:
-    """The datasets that are prepared here, and common ones that can be."""
+    """List the datasets that are prepared here, and common ones."""
     from tiedexp.data.sources import find_data_dir
 
     directory = find_data_dir(data_dir)
@@ -44,16 +44,19 @@ def list_datasets(data_dir: DataDir = None, json: Json = False) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print(f"\nTFDS data directory: {directory}", markup=False, soft_wrap=True)
-    console.print("Make one ready with `tiedexp data prepare NAME`; any image-classification set of TFDS will do.")
+    console.print("Prepare one with `tiedexp data prepare NAME`; any image-classification set of TFDS will do.")
     console.print("Your own images: `dataset: {name: folder, path: DIR}` or `{name: npz, path: FILE.npz}` in a spec.")
 
 
 @app.command("prepare")
 def prepare(
-    name: Annotated[str, typer.Argument(help="A dataset of TFDS, as mnist or emnist/letters.")],
+    name: Annotated[str, typer.Argument(help="A dataset of TFDS, such as mnist or emnist/letters.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Download a dataset and make it ready. The one command that needs the network."""
+    """Download a dataset and prepare it.
+
+    This is the one command that needs the network.
+    """
     from tiedexp.data.archives import prepare_dataset
     from tiedexp.process import quiet_tensorflow
 
@@ -64,11 +67,14 @@ def prepare(
 
 @app.command("import")
 def import_(
-    name: Annotated[str, typer.Argument(help="A dataset of TFDS, as mnist or emnist/letters.")],
+    name: Annotated[str, typer.Argument(help="A dataset of TFDS, such as mnist or emnist/letters.")],
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory with its original archives.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Make a dataset ready from its original archives, checksums verified, without a network."""
+    """Prepare a dataset from its original archives.
+
+    Their checksums are verified. It needs no network.
+    """
     from tiedexp.data.archives import import_archives
     from tiedexp.process import quiet_tensorflow
 
@@ -85,15 +91,18 @@ def show(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Sizes, images of each class, and a contact sheet."""
+    """Show sizes, images of each class, and a contact sheet."""
+    from tiedexp.cli.pictures import check_picture
     from tiedexp.data.pipeline import normalisation
     from tiedexp.data.sources import check_prepared, load_dataset, parse_source
     from tiedexp.process import quiet_tensorflow
 
+    if output is not None:
+        check_picture(output)
     source, path = parse_source(name)
     check_prepared(source, path=path, data_dir=data_dir)
     if source in ("digits", "folder", "npz"):
-        dataset = load_dataset(source, path=path, image_size=image_size)
+        dataset = load_dataset(source, path=path, image_size=image_size, warn=warn)
     else:
         with quiet_tensorflow():
             dataset = load_dataset(source, data_dir=data_dir, image_size=image_size)
@@ -189,10 +198,7 @@ def _count_table(dataset: Dataset) -> Table:
 
 
 def _draw(dataset: Dataset, path: Path) -> None:
+    from tiedexp.cli.pictures import write_picture
     from tiedexp.data.contact_sheet import draw_contact_sheet
-    from tiedexp.errors import SpecError
 
-    try:
-        path.write_bytes(draw_contact_sheet(dataset.train, dataset.class_names))
-    except OSError as error:
-        raise SpecError(f"the picture cannot be written to {path}: {error.strerror}") from error
+    write_picture(path, draw_contact_sheet(dataset.train, dataset.class_names))

@@ -22,7 +22,10 @@ def diff(
     right: Annotated[Path, typer.Argument(metavar="RUN", help="Another.")],
     json: Json = False,
 ) -> None:
-    """Show what differs between two runs: in the spec, in what they were made with, in the metrics."""
+    """Show what differs between two runs.
+
+    Compares their specs, their manifests (versions, machine, data) and their metrics.
+    """
     from tiedexp.compare.differing import diff_runs
     from tiedexp.runs.directory import RunDirectory
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tiedexp.cli.options import DataDir, Json, RunPath
+from tiedexp.cli.options import DataDir, Json, RunPath, warn
 
 if TYPE_CHECKING:
     from tiedexp.evaluation import Evaluation
@@ -50,15 +49,19 @@ def evaluate(
     confusion: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
     json: Json = False,
 ) -> None:
-    """Test a run's model, on its own images or others. The run may come from anywhere: no file that it names is opened.
+    """Test a run's model, on its own images or others.
 
-    Prints loss, accuracy with its interval, top-5, each class, the confusion matrix and the calibration error.
+    Prints loss, accuracy with its interval, top-5, each class, the confusion matrix and the calibration error. The run
+    may come from anywhere: unless you trained it yourself, where it is now, no data file that it names is opened.
     """
+    from tiedexp.cli.pictures import check_picture
     from tiedexp.experiment.plan import evaluation_source
     from tiedexp.process import quiet_tensorflow
     from tiedexp.runs.directory import RunDirectory
     from tiedexp.spec.loading import load_spec
 
+    if confusion is not None:
+        check_picture(confusion)
     directory = RunDirectory.open(run)
     spec = load_spec(directory.spec, allow_extends=False)
     evaluation_source(directory, spec, data=data, data_dir=data_dir).check()
@@ -72,7 +75,7 @@ def evaluate(
             transform=transform,
             data=data,
             data_dir=data_dir,
-            warn=lambda text: print(f"warning: {text}", file=sys.stderr),
+            warn=warn,
         )
     if confusion is not None:
         _draw(evaluation, confusion)
@@ -89,14 +92,11 @@ def evaluate(
 def _draw(evaluation: Evaluation, path: Path) -> None:
     import numpy as np
 
+    from tiedexp.cli.pictures import write_picture
     from tiedexp.drawing import draw_confusion
-    from tiedexp.errors import SpecError
 
-    try:
-        names = [result.name for result in evaluation.classes]
-        path.write_bytes(draw_confusion(np.array(evaluation.confusion), names))
-    except OSError as error:
-        raise SpecError(f"the picture cannot be written to {path}: {error.strerror}") from error
+    names = [result.name for result in evaluation.classes]
+    write_picture(path, draw_confusion(np.array(evaluation.confusion), names))
 
 
 def _show(evaluation: Evaluation, title: str) -> None:

@@ -19,10 +19,11 @@ def extend(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Train a finished run for more epochs, as a new run that names it as its parent.
+    """Train a finished run for more epochs, as a new run.
 
-    With a constant, step or exponential schedule the new run is, to the bit, the one that asked for so many epochs at
-    first. A cosine depends on the number of epochs, so then it is not, and has another name.
+    The new run names the finished one as its parent. With a constant, step or exponential schedule it is, to the bit,
+    the one that asked for so many epochs at first. A cosine depends on the number of epochs, so then it is not, and has
+    another name.
     """
     from tiedexp.cli.train_view import JsonView, ResultView, TrainView
     from tiedexp.process import quiet_tensorflow, stop_on_signals

@@ -97,7 +97,10 @@ def init(
     ] = "digits",
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
-    """Write a commented spec to start from, and beside it the JSON schema that editors complete and check it by."""
+    """Write a commented spec to start from.
+
+    Beside it goes its JSON schema, with which editors complete and check the spec.
+    """
     import json
 
     from tiedexp.errors import SpecError

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tiedexp.cli.options import GridCommand, Json
+
 if TYPE_CHECKING:
     from rich.text import Text
 
     from tiedexp.patterns.grid import Pattern
 
-app = typer.Typer(help="List the presets, draw a pattern.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List the presets, show a pattern.", no_args_is_help=True, rich_markup_mode=None)
 
 # Okabe & Ito's colours, which colour-blind people tell apart, then lighter ones of the same hues.
 COLOURS = (
@@ -23,10 +25,13 @@ COLOURS = (
 
 @app.command("list")
 def list_presets(
-    size: Annotated[str, typer.Option(help="Kernel size, as 5 or 3x7.")] = "5",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
+    size: Annotated[str, typer.Option(help="Kernel size, such as 5 or 3x7.")] = "5",
+    json: Json = False,
 ) -> None:
-    """All presets: how many weights are free at a size, options, meaning. `show` tells the source of one."""
+    """List the presets: free weights at a size, options, meaning.
+
+    `pattern show` names the source of one.
+    """
     from tiedexp.errors import PatternError
     from tiedexp.patterns.grid import Pattern
     from tiedexp.patterns.presets import PRESETS
@@ -57,15 +62,15 @@ def list_presets(
     Console(highlight=False).print(table)
 
 
-@app.command("show")
+@app.command("show", cls=GridCommand)
 def show(
-    pattern: Annotated[str, typer.Argument(help="A preset's name, or a grid such as AAB/AAB/CCD.")],
+    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="A preset's name, or a grid such as AAB/AAB/CCD.")],
     options: Annotated[
-        list[str] | None, typer.Argument(metavar="[OPTION=VALUE]...", help="Options of the preset, as groups=9 seed=1.")
+        list[str] | None, typer.Argument(metavar="OPTION=VALUE", help="Options of the preset, such as groups=9 seed=1.")
     ] = None,
-    size: Annotated[str | None, typer.Option(help="Kernel size of a preset, as 5 or 3x7 (default: 5)")] = None,
+    size: Annotated[str | None, typer.Option(help="Kernel size of a preset, such as 5 or 3x7 (default: 5)")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw it into this PNG file, too.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
+    json: Json = False,
 ) -> None:
     """Draw a pattern with its groups, symmetries and savings."""
     from tiedexp.patterns.grid import Pattern
@@ -96,7 +101,7 @@ def _parse_size(text: str) -> tuple[int, int]:
 
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        raise SpecError(f"a size is a number or ROWSxCOLS, as 5 or 3x7. Received: '{text}'")
+        raise SpecError(f"a size is a number or ROWSxCOLS, for example 5 or 3x7. Received: '{text}'")
     return int(sides[0]), int(sides[-1])
 
 
@@ -108,7 +113,7 @@ def parse_options(options: list[str]) -> dict[str, Any]:
     for option in options:
         name, equals, value = option.partition("=")
         if not equals:
-            raise SpecError(f"an option of a preset is NAME=VALUE, as groups=9. Received: '{option}'")
+            raise SpecError(f"an option of a preset is NAME=VALUE, for example groups=9. Received: '{option}'")
         truths = {"true": True, "false": False}
         parsed[name] = truths.get(value, int(value) if value.isdecimal() else value)
         if name == "tile" and "x" in value:
@@ -157,14 +162,14 @@ def _split_cells(pattern: Pattern) -> list[list[str]]:
 def _describe(pattern: Pattern) -> str:
     cells = pattern.index.size
     lines = [
-        f"{pattern.shape[0]}x{pattern.shape[1]}: {pattern.num_groups} free weights of {cells} cells, "
+        f"{pattern.shape[0]}x{pattern.shape[1]}: {pattern.num_groups} free of {cells} weights, "
         f"{cells / pattern.num_groups:.2f} times fewer weights and multiplications",
         f"group sizes   {_count(pattern.group_sizes)}",
         f"fixed zeros   {cells - pattern.num_cells}",
         f"symmetries    {', '.join(sorted(pattern.symmetries)) or 'none'}",
     ]
     if pattern.antisymmetries:
-        lines.append(f"turned to its negative by {', '.join(sorted(pattern.antisymmetries))}")
+        lines.append(f"negated by    {', '.join(sorted(pattern.antisymmetries))}")
     lines += [f"digest        {pattern.digest}", f"grid          {pattern}"]
     return "\n".join(lines)
 
@@ -175,10 +180,7 @@ def _count(sizes: tuple[int, ...]) -> str:
 
 
 def _draw(pattern: Pattern, path: Path) -> None:
+    from tiedexp.cli.pictures import write_picture
     from tiedexp.drawing import draw_pattern
-    from tiedexp.errors import SpecError
 
-    try:
-        path.write_bytes(draw_pattern(pattern))
-    except OSError as error:
-        raise SpecError(f"the picture cannot be written to {path}: {error.strerror}") from error
+    write_picture(path, draw_pattern(pattern))

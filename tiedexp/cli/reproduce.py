@@ -22,10 +22,10 @@ def reproduce(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Do a finished run again, beside it, and compare every metric and weight to the bit.
+    """Repeat a finished run and compare the two to the bit.
 
-    The new run is in `reproduced` in the directory of all runs. Exit code 1 if anything differs; then what differs in
-    versions and machine is named too.
+    Every metric and weight is compared. The new run is in `reproduced` in the directory of all runs. Exit code 1 if
+    anything differs; then what differs in versions and machine is named too.
     """
     from tiedexp.cli.train_view import TrainView, View
     from tiedexp.process import quiet_tensorflow, stop_on_signals

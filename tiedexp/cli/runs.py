@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tiedexp.cli.options import Json, RunPath, RunsRoot
+from tiedexp.cli.options import Json, RunCommand, RunPath, RunsRoot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,9 +55,10 @@ def list_(
     runs: RunsRoot = None,
     json: Json = False,
 ) -> None:
-    """List runs: state, name, seed, pattern, test accuracy, tags, and directory.
+    """List runs.
 
-    Runs that `tiedexp reproduce` made are listed only if their directory (`reproduced`) is named.
+    Shows their state, name, seed, pattern, test accuracy, tags and directory. Runs that `tiedexp reproduce` made are
+    listed only if their directory (`reproduced`) is named.
     """
     found = _select(paths, runs, state, name, tag, where)
     if json:
@@ -70,9 +71,12 @@ def list_(
     _show_list(found, shutil.get_terminal_size().columns if has_window else sys.maxsize)
 
 
-@app.command()
+@app.command(cls=RunCommand)
 def show(run: RunPath, json: Json = False) -> None:
-    """Show one run: its state, tags, metrics, cost and spec, and why it failed if it did."""
+    """Show one run.
+
+    Prints its state, tags, metrics, cost and spec, and why it failed if it did.
+    """
     from tiedexp.compare.listing import describe_run
     from tiedexp.runs.directory import RunDirectory
 
@@ -134,7 +138,10 @@ def tag(
     name: Names = None,
     where: Where = None,
 ) -> None:
-    """Put tags on runs, which `runs list --tag` finds again; they are kept in the runs' tags.json."""
+    """Put tags on runs, or take them off.
+
+    `runs list --tag` finds the runs again. The tags are kept in the runs' tags.json.
+    """
     from tiedexp.errors import SpecError
     from tiedexp.runs.tags import check_tag, write_tags
 

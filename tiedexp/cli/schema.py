@@ -10,7 +10,10 @@ import typer
 def schema(
     sweep: Annotated[bool, typer.Option("--sweep", help="The schema of a sweep's file instead of a spec's.")] = False,
 ) -> None:
-    """Print the JSON schema of specs: completion and checks while you type, in any editor that knows YAML."""
+    """Print the JSON schema of specs, for editors.
+
+    An editor that knows YAML completes and checks a spec with it while you type.
+    """
     from json import dumps
 
     from tiedexp.spec.loading import build_json_schema

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiedexp.cli.options import DataDir, Json, Overrides, RunsRoot, SpecPath
+from tiedexp.cli.options import DataDir, Json, Overrides, RunsRoot, SpecPath, warn
 
 if TYPE_CHECKING:
     from tiedexp.experiment.plan import Plan
@@ -24,7 +24,7 @@ def validate(
     from tiedexp.runs.directory import find_runs_root
     from tiedexp.spec.loading import load_spec
 
-    plan = plan_experiment(load_spec(spec, overrides or []), data_dir=data_dir)
+    plan = plan_experiment(load_spec(spec, overrides or []), data_dir=data_dir, warn=warn)
     run = locate_run(plan.spec, find_runs_root(runs)).path
     if json:
         from json import dumps

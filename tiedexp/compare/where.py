@@ -21,7 +21,7 @@ Condition = Callable[[Facts], bool]
 
 _MAX_LENGTH = 2000  # characters
 _MAX_DEPTH = 50  # parentheses and nots within each other
-_TOKEN = re.compile(r"""\s*(?:(==|!=|<=|>=|<|>)|([()])|("[^"]*"|'[^']*')|([^\s()<>=!"']+))""")
+_TOKEN = re.compile(r"""\s*(?:(==|!=|<=|>=|<|>|=)|([()])|("[^"]*"|'[^']*')|([^\s()<>=!"']+))""")
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -120,10 +120,12 @@ class _Parser:
             close = difflib.get_close_matches(key, self.keys, n=1)
             hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(sorted(self.keys))}"
             raise SpecError(f"--where: no run has '{key}'{hint}")
+        if self.next is not None and self.next[0] == "=":
+            raise SpecError(f"--where: expected '==' instead of '=' (character {self.next[1] + 1}) in: {self.text}")
         if self.next is None or self.next[0] not in _COMPARE:
             raise self.error("one of == != < <= > >=")
         compare = _COMPARE[self.advance("an operator")]
-        if self.next is not None and self.next[0] in {*_COMPARE, "(", ")"}:
+        if self.next is not None and self.next[0] in {*_COMPARE, "=", "(", ")"}:
             raise self.error("a value")
         value = _read_value(self.advance("a value"))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -61,10 +61,17 @@ def find_images(root: Path) -> ImageFolder:
     return ImageFolder(names, _list_images(train_root, names), tuple(test))
 
 
-def describe_folder(root: Path, image_size: int | None) -> tuple[tuple[int, int, int], ImageFolder]:
+def describe_folder(
+    root: Path, image_size: int | None, warn: Callable[[str], None] = lambda text: None
+) -> tuple[tuple[int, int, int], ImageFolder]:
     """((rows, cols, channels) of the images, the files); reads all headers and decodes nothing.
 
     One image in colour makes all of them RGB; only if all are grey there is one channel.
+
+    Args:
+        root: the directory.
+        image_size: the side that images of different sizes are brought to.
+        warn: told if some images are grey and some are not.
 
     Raises:
         DatasetError: as `find_images`; an unreadable file; different sizes and no `image_size`.
@@ -73,7 +80,7 @@ def describe_folder(root: Path, image_size: int | None) -> tuple[tuple[int, int,
     files = [path for path, _ in folder.train + (folder.test or ())]
     with ThreadPoolExecutor(THREADS) as pool:
         headers = list(pool.map(read_image_header, files))
-    channels = max(channels for _, channels in headers)
+    channels = _find_channels([channels for _, channels in headers], files, warn)
     if image_size is not None:
         return (image_size, image_size, channels), folder
     (rows, cols), _ = headers[0]
@@ -86,16 +93,32 @@ def describe_folder(root: Path, image_size: int | None) -> tuple[tuple[int, int,
     return (rows, cols, channels), folder
 
 
-def load_folder(root: Path, image_size: int | None) -> tuple[Split, Split | None, tuple[str, ...]]:
-    """(training images, test images if there are any, class names).
+def load_folder(
+    root: Path, image_size: int | None, warn: Callable[[str], None] = lambda text: None
+) -> tuple[Split, Split | None, tuple[str, ...]]:
+    """(training images, test images if there are any, class names); arguments as `describe_folder`.
 
     Raises:
         DatasetError: as `describe_folder`, or a damaged file, by name.
     """
-    shape, folder = describe_folder(root, image_size)
+    shape, folder = describe_folder(root, image_size, warn)
     train = _load_split(folder.train, shape, image_size)
     test = None if folder.test is None else _load_split(folder.test, shape, image_size)
     return train, test, folder.class_names
+
+
+def _find_channels(channels: Sequence[int], files: Sequence[Path], warn: Callable[[str], None]) -> int:
+    """3 if any image is in colour, else 1."""
+    colour = [path for path, number in zip(files, channels, strict=True) if number > 1]
+    if 0 < len(colour) < len(files):
+        grey = len(files) - len(colour)
+        rare = colour[0] if len(colour) <= grey else files[channels.index(1)]
+        kind = "is in colour or has transparency" if rare is colour[0] else "is grey"
+        warn(
+            f"the images are mixed, {grey:,} grey and {len(colour):,} in colour ({rare} {kind}): "
+            "all are read in colour, with 3 channels"
+        )
+    return 3 if colour else 1
 
 
 def _load_split(files: Sequence[tuple[Path, int]], shape: tuple[int, int, int], image_size: int | None) -> Split:

@@ -143,7 +143,21 @@ def _as_image_shape(path: Path, name: str, shape: tuple[int, ...]) -> tuple[int,
             f"{path}: {name} must be (images, rows, cols) or (images, rows, cols, channels), none of them 0; "
             f"it is {shape}"
         )
+    if len(shape) == 4 and _seems_channels_first(shape[1:]):
+        raise DatasetError(
+            f"{path}: {name} is {shape}, which would be images of {shape[1]}x{shape[2]} with {shape[3]} channels, "
+            f"since channels come last; if the {shape[1]} are the channels, write np.moveaxis({name}, 1, -1)"
+        )
     return shape[1], shape[2], shape[3] if len(shape) == 4 else 1
+
+
+def _seems_channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether what should be (rows, cols, channels) is rather (channels, rows, cols), as PyTorch has it.
+
+    One row of many channels may be a signal over time, unless it is as long as there are channels.
+    """
+    first, second, third = shape
+    return min(second, third) > 4 and (first in (3, 4) or (first == 1 and second == third))
 
 
 def _as_images(path: Path, name: str, array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -7,6 +7,7 @@ does), and only `load_dataset` of a TFDS name imports TensorFlow.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +28,8 @@ from tiedexp.data.splits import (
     count_test_split,
     limit_split,
     split_test,
-    split_validation,
 )
+from tiedexp.data.splits import split_validation as _split_validation
 from tiedexp.errors import DatasetError
 
 __all__ = [
@@ -42,7 +43,6 @@ __all__ = [
     "list_prepared",
     "load_dataset",
     "parse_source",
-    "split_validation",
 ]
 
 
@@ -63,6 +63,7 @@ class Dataset:
         image_shape: (rows, cols, channels).
         num_classes: number of classes.
         fingerprint: sixteen hexadecimal digits of SHA-256 of the arrays: the same data, the same digits.
+        test_is_set_aside: whether the test images were training images, of a dataset without any for the test.
     """
 
     name: str
@@ -72,6 +73,17 @@ class Dataset:
     image_shape: tuple[int, int, int]
     num_classes: int
     fingerprint: str
+    test_is_set_aside: bool = False
+
+    def split_validation(self, size: int | float, seed: int) -> tuple[Split, Split]:
+        """The training images in two: those to train on, and those for validation; see `splits.split_validation`.
+
+        Raises:
+            DatasetError: too few images, or too few of a class, to have every class on both sides.
+        """
+        return _split_validation(
+            self.train, size, seed, self.class_names, self.test if self.test_is_set_aside else None
+        )
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,7 @@ def load_dataset(
     image_size: int | None = None,
     limit: int | None = None,
     hold_out_test: bool = True,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> Dataset:
     """Load a dataset into memory.
 
@@ -105,13 +118,15 @@ def load_dataset(
         image_size: bring the images to this side, in pixels: the middle square, scaled.
         limit: at most this many images of each split; which ones is fixed, the classes taking turns.
         hold_out_test: divide a dataset that has neither; False takes all its images for both training and test.
+        warn: told what the user may not expect, such as grey images that are read in colour.
 
     Raises:
         DatasetError: the data is missing, damaged or not fit for classification.
     """
-    train, test, class_names = _load_arrays(name, path, data_dir, image_size)
+    train, test, class_names = _load_arrays(name, path, data_dir, image_size, warn)
+    test_is_set_aside = test is None and hold_out_test
     if test is None:
-        train, test = split_test(train) if hold_out_test else (train, train)
+        train, test = split_test(train, class_names) if hold_out_test else (train, train)
     if limit is not None:
         train, test = limit_split(train, limit), limit_split(test, limit)
     if image_size is not None:
@@ -125,11 +140,17 @@ def load_dataset(
         image_shape=(rows, cols, channels),
         num_classes=len(class_names),
         fingerprint=compute_fingerprint((train, test)),
+        test_is_set_aside=test_is_set_aside,
     )
 
 
 def describe_dataset(
-    name: str, *, path: Path | None = None, data_dir: Path | None = None, image_size: int | None = None
+    name: str,
+    *,
+    path: Path | None = None,
+    data_dir: Path | None = None,
+    image_size: int | None = None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> DatasetShape:
     """Shapes and counts, from headers and descriptions alone and without TensorFlow; arguments as `load_dataset`.
 
@@ -138,7 +159,7 @@ def describe_dataset(
     Raises:
         DatasetError: nothing is known about the dataset.
     """
-    shape, num_classes, train, test = _describe(name, path, find_data_dir(data_dir), image_size)
+    shape, num_classes, train, test = _describe(name, path, find_data_dir(data_dir), image_size, warn)
     if image_size is not None:
         shape = (image_size, image_size, shape[2])
     return DatasetShape(shape, num_classes, *(count_test_split(train) if test is None else (train, test)))
@@ -171,13 +192,13 @@ def check_prepared(name: str, *, path: Path | None = None, data_dir: Path | None
 
 
 def _load_arrays(
-    name: str, path: Path | None, data_dir: Path | None, image_size: int | None
+    name: str, path: Path | None, data_dir: Path | None, image_size: int | None, warn: Callable[[str], None]
 ) -> tuple[Split, Split | None, tuple[str, ...]]:
     """(training images, test images if there are any, class names)."""
     if name == "digits":
         return _load_digits(), None, tuple("0123456789")
     if name == "folder":
-        return folder.load_folder(_own_path(name, path), image_size)
+        return folder.load_folder(_own_path(name, path), image_size, warn)
     if name == "npz":
         return npz.load_npz(_own_path(name, path))
     prepared = find_prepared(name, find_data_dir(data_dir))
@@ -187,13 +208,13 @@ def _load_arrays(
 
 
 def _describe(
-    name: str, path: Path | None, data_dir: Path, image_size: int | None
+    name: str, path: Path | None, data_dir: Path, image_size: int | None, warn: Callable[[str], None]
 ) -> tuple[tuple[int, int, int], int, int, int | None]:
     """(image shape, classes, training images, test images if there are any)."""
     if name == "digits":
         return (_DIGITS_SIDE, _DIGITS_SIDE, 1), 10, _DIGITS_IMAGES, None
     if name == "folder":
-        shape, files = folder.describe_folder(_own_path(name, path), image_size)
+        shape, files = folder.describe_folder(_own_path(name, path), image_size, warn)
         return shape, len(files.class_names), len(files.train), None if files.test is None else len(files.test)
     if name == "npz":
         return npz.describe_npz(_own_path(name, path))

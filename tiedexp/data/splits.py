@@ -43,13 +43,17 @@ class Split:
         return Split(self.images[indices], self.labels[indices])
 
 
-def split_validation(train: Split, size: int | float, seed: int) -> tuple[Split, Split]:
+def split_validation(
+    train: Split, size: int | float, seed: int, class_names: Sequence[str] = (), set_aside: Split | None = None
+) -> tuple[Split, Split]:
     """Hold images out of a training split, each class in proportion.
 
     Args:
         train: what is divided.
         size: an int is a number of images, a float a share below 1 (rounded to whole images); 0 holds none out.
         seed: the same seed holds out the same images.
+        class_names: for messages; the classes are called by their numbers where it is left out.
+        set_aside: the images that `split_test` took before, for messages.
 
     Returns:
         the images left to train on, and the validation images: exactly `size`.
@@ -59,14 +63,22 @@ def split_validation(train: Split, size: int | float, seed: int) -> tuple[Split,
     """
     if size == 0:
         return train, train.take(np.arange(0))
-    return split_stratified(train, size, seed, "validation")
+    return split_stratified(train, size, seed, "validation", class_names, set_aside)
 
 
-def split_stratified(split: Split, size: int | float, seed: int, what: str) -> tuple[Split, Split]:
+def split_stratified(
+    split: Split,
+    size: int | float,
+    seed: int,
+    what: str,
+    class_names: Sequence[str] = (),
+    set_aside: Split | None = None,
+) -> tuple[Split, Split]:
     """The rest, and `size` images (or that share) of it, each class in proportion; both in the original order.
 
     Raises:
-        DatasetError: it cannot be done; `what` names the part that was asked for.
+        DatasetError: it cannot be done; `what` names the part that was asked for, the other arguments are as in
+            `split_validation`.
     """
     from sklearn.model_selection import train_test_split
 
@@ -76,9 +88,13 @@ def split_stratified(split: Split, size: int | float, seed: int, what: str) -> t
     if not 0 < held < images:
         raise DatasetError(f"{held} {what} images cannot be held out of {images}; some must remain on both sides")
     if counts.min() < 2:
+        label = int(labels[counts.argmin()])
+        taken = 0 if set_aside is None else np.count_nonzero(set_aside.labels == label)
+        name = f"'{class_names[label]}'" if class_names else str(label)
+        one = f"1 image left, after {taken} of its {taken + 1} were set aside for the test" if taken else "1 image"
         raise DatasetError(
-            f"class {labels[counts.argmin()]} has 1 image, so it cannot be both trained on and in {what}; "
-            "every class needs at least 2"
+            f"class {name} has {one}, so it cannot be both trained on and in {what}; "
+            f"every class needs at least {3 if taken else 2}"
         )
     if min(held, images - held) < len(labels):
         raise DatasetError(
@@ -89,9 +105,9 @@ def split_stratified(split: Split, size: int | float, seed: int, what: str) -> t
     return split.take(np.sort(rest)), split.take(np.sort(chosen))
 
 
-def split_test(images: Split) -> tuple[Split, Split]:
+def split_test(images: Split, class_names: Sequence[str] = ()) -> tuple[Split, Split]:
     """The fixed, stratified division into 80% training and 20% test images, for a dataset that comes without one."""
-    return split_stratified(images, TEST_SHARE, _FIXED_SEED, "test")
+    return split_stratified(images, TEST_SHARE, _FIXED_SEED, "test", class_names)
 
 
 def count_test_split(images: int) -> tuple[int, int]:

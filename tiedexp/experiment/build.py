@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import keras
 import numpy.typing as npt
 
 from tiedexp.data.pipeline import Augmentation, Batches
-from tiedexp.data.sources import Dataset, Split, load_dataset, split_validation
+from tiedexp.data.sources import Dataset, Split, load_dataset
 from tiedexp.experiment.plan import Plan, training_source
 from tiedexp.layers.tied_conv import TiedConv2D
 from tiedexp.models.plain import build_plain
@@ -124,11 +124,17 @@ def build_trainer(spec: ExperimentSpec, model: keras.Model, batches: Batches, st
     )
 
 
-def load_splits(spec: ExperimentSpec, data_dir: Path | None) -> tuple[Dataset, Split, Split]:
-    """The dataset, and its training images split in those to train on and those for validation."""
+def load_splits(
+    spec: ExperimentSpec, data_dir: Path | None, warn: Callable[[str], None] = lambda text: None
+) -> tuple[Dataset, Split, Split]:
+    """The dataset, and its training images split in those to train on and those for validation; see `load_dataset`."""
     data = spec.dataset
     dataset = load_dataset(
-        data.name, path=training_source(spec).path, data_dir=data_dir, image_size=data.image_size, limit=data.limit
+        data.name,
+        path=training_source(spec).path,
+        data_dir=data_dir,
+        image_size=data.image_size,
+        limit=data.limit,
+        warn=warn,
     )
-    train, validation = split_validation(dataset.train, data.validation, spec.seed)
-    return dataset, train, validation
+    return dataset, *dataset.split_validation(data.validation, spec.seed)

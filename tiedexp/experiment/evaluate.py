@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tiedexp.data.pipeline import evaluation_batches
-from tiedexp.data.sources import Dataset, Split, describe_dataset, load_dataset, split_validation
+from tiedexp.data.sources import Dataset, Split, describe_dataset, load_dataset
 from tiedexp.data.transforms import apply_transform
 from tiedexp.errors import DatasetError, RunError
 from tiedexp.evaluation import Evaluation, Predictor, compute_evaluation
@@ -42,7 +42,7 @@ def evaluate_run(
         data: another dataset: a name, a folder of images or an .npz file; its classes must be as many. All its test
             images count, or all its images if it has no test images of its own.
         data_dir: TFDS data directory; None for $TFDS_DATA_DIR or the default of TFDS.
-        warn: told of checkpoints that are damaged and not used.
+        warn: told of checkpoints that are damaged and not used, and of what the images are read as.
 
     Returns:
         the results, and the epoch of the checkpoint.
@@ -69,11 +69,12 @@ def evaluate_run(
         image_size=spec.dataset.image_size,
         limit=spec.dataset.limit if own else None,
         hold_out_test=own,
+        warn=warn,
     )
     _check_data(dataset, trained, own=own)
     images = dataset.test
     if split != "test":
-        train, validation = split_validation(dataset.train, spec.dataset.validation, spec.seed)
+        train, validation = dataset.split_validation(spec.dataset.validation, spec.seed)
         images = train if split == "train" else validation
     if not len(images.labels):
         raise DatasetError(f"the {split} split of {dataset.name} has no images")

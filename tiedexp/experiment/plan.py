@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from tiedexp.models.cost import ModelCost, compute_cost
 from tiedexp.models.plan import ConvPlan, plan_plain, plan_resnet
 from tiedexp.native.compiler import find_compiler
 from tiedexp.runs.directory import RunDirectory
+from tiedexp.runs.seal import has_seal
 from tiedexp.spec.schema import ExperimentSpec, ModelSpec, PatternOptions, PatternValue
 
 
@@ -42,14 +43,23 @@ def locate_run(spec: ExperimentSpec, root: Path) -> RunDirectory:
     return RunDirectory.locate(root, name=spec.name, digest=spec.digest, seed=spec.seed)
 
 
-def plan_experiment(spec: ExperimentSpec, *, data_dir: Path | None = None) -> Plan:
+def plan_experiment(
+    spec: ExperimentSpec, *, data_dir: Path | None = None, warn: Callable[[str], None] = lambda text: None
+) -> Plan:
     """Work out the model and its cost.
+
+    Args:
+        spec: the experiment.
+        data_dir: TFDS data directory; None for $TFDS_DATA_DIR or the default of TFDS.
+        warn: as in `load_dataset`.
 
     Raises:
         DatasetError: a dataset about which nothing is known.
     """
     source = training_source(spec, data_dir)
-    shape = describe_dataset(source.name, path=source.path, data_dir=data_dir, image_size=spec.dataset.image_size)
+    shape = describe_dataset(
+        source.name, path=source.path, data_dir=data_dir, image_size=spec.dataset.image_size, warn=warn
+    )
     return plan_model(spec, shape.image_shape, shape.num_classes)
 
 
@@ -133,8 +143,9 @@ def evaluation_source(
 ) -> DataSource:
     """The images to test a run on: its own, or others.
 
-    A run may come from anywhere, so what it says is not enough to open files: its own images are read where they are
-    built in or in the user's TFDS data directory.
+    A run may come from anywhere, so what it says is not enough to open files. Where this user trained it, in the place
+    where it is, its own images are read from where they were; otherwise only if they are built in, or in the user's
+    TFDS data directory.
 
     Args:
         run: the run.
@@ -143,15 +154,18 @@ def evaluation_source(
         data_dir: TFDS data directory; None for $TFDS_DATA_DIR or the default of TFDS.
 
     Raises:
-        RunError: the run's own images are files, which only the user may name.
+        RunError: the run is not known to be this user's, and its own images are files, which only the user may name.
     """
     if data is not None:
         return DataSource(*parse_source(data), data_dir)
+    trained_on = rerun_source(run, spec)
+    if has_seal(run, trained_on.name, trained_on.path, trained_on.data_dir):
+        return trained_on if data_dir is None else replace(trained_on, data_dir=data_dir)
     source = training_source(spec, data_dir)
     if source.path is not None:
         raise RunError(
-            f"{run.path} names its images: {source.path}. A run may come from anywhere, so files that it names are "
-            f"read only if you name them too: --data {shlex.quote(str(source.path))}"
+            f"{run.path} names its images: {source.path}. It is not known to be a run that you trained in this place, "
+            f"so they are read only if you name them too: --data {shlex.quote(str(source.path))}"
         )
     trained_from = run.read_manifest().data.data_dir
     if data_dir is not None or trained_from in (None, str(find_data_dir().resolve())):

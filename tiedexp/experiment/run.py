@@ -37,6 +37,7 @@ from tiedexp.patterns.choosing import NATIVE
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.manifest import COMPILED, describe_environment, find_differences
 from tiedexp.runs.records import Manifest, average_epoch_seconds, check_record
+from tiedexp.runs.seal import write_seal
 from tiedexp.runs.tensorboard import TensorBoardLog
 from tiedexp.spec.loading import dump_spec
 from tiedexp.spec.schema import ExperimentSpec
@@ -130,7 +131,7 @@ class ExperimentRun:
         self.data_dir = resolve_data_dir(spec, data_dir)
         training = spec.training
         self.threads = set_up_process(threads=training.threads or threads, deterministic=training.deterministic)
-        self.dataset, self.train, self.validation = load_splits(spec, self.data_dir)
+        self.dataset, self.train, self.validation = load_splits(spec, self.data_dir, observer.warned)
         self.plan = plan_model(spec, self.dataset.image_shape, self.dataset.num_classes)
         if not uses_gpus():  # on which running out of memory is an error of TensorFlow's
             check_step_fits(self.plan, self.dataset)
@@ -182,6 +183,9 @@ class ExperimentRun:
             self.saved = state = self._restore(checkpoint, state)
             self.observer.resumed(state.epoch, state.sums.steps)
         self.run.write_spec(dump_spec(self.spec))
+        source = training_source(self.spec, self.data_dir)
+        if source.path is not None or source.data_dir is not None:
+            write_seal(self.run, source.name, source.path, source.data_dir)
         splits = {"train": self.train, "validation": self.validation, "test": self.dataset.test}
         sizes = {name: len(split.labels) for name, split in splits.items()}
         self.observer.planned(self.plan, self.run, self.device, self.dataset, sizes)

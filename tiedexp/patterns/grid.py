@@ -38,6 +38,7 @@ TRANSFORMS: dict[str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
 
 _COMPACT_CELL = re.compile(r"\.|-?[A-Za-z][0-9]*")
 _SPACED_CELL = re.compile(r"\.|-?[A-Za-z_][A-Za-z0-9_]*")
+_LOWER_WORD = re.compile(r"[a-z][a-z0-9_]+")
 _LETTERS = ascii_uppercase + ascii_letters[:26]
 
 
@@ -143,7 +144,9 @@ class Pattern:
         """What a user may write for a pattern: a Pattern, a preset's name, `{"preset": name, ...}`, or a grid's text.
 
         Args:
-            value: the pattern. Text that is the name of a preset means the preset, any other text is a grid.
+            value: the pattern. Text that is the name of a preset means the preset, other text is a grid. A single word
+                in lower case, or one that is nearly a preset's name, is a misspelt name and not a grid of one row,
+                unless `size` is a row of as many cells.
             size: the kernel's size. A preset needs it; a grid must agree with it.
 
         Raises:
@@ -154,13 +157,14 @@ class Pattern:
             name = options.pop("preset", None)
             if name is None:
                 raise PatternError(f"a pattern given as a mapping needs the key 'preset'. Received: {value!r}")
+            presets.find_preset(name)
             if size is None:
                 raise PatternError(f"the preset '{name}' needs a kernel size, for example kernel_size=5")
             return cls.preset(name, size, **options)
         if not isinstance(value, Pattern | str):
             raise PatternError(f"a pattern is a Pattern, a preset's name, a mapping or a grid. Received: {value!r}")
-        if isinstance(value, str) and value.isidentifier() and presets.close_names(value):
-            presets.find_preset(value)  # a misspelt name, rather than a grid of one row
+        if isinstance(value, str) and value.isidentifier():
+            _refuse_misspelt_name(value, None if size is None else _as_size(size))
         pattern = cls.parse(value) if isinstance(value, str) else value
         if size is not None and pattern.shape != _as_size(size):
             raise PatternError(
@@ -291,6 +295,17 @@ class Pattern:
 
     def __reduce__(self) -> tuple[type[Pattern], tuple[Any, Any]]:
         return Pattern, (self.index, self.sign)
+
+
+def _refuse_misspelt_name(word: str, size: tuple[int, int] | None) -> None:
+    """PatternError if one word is more likely a misspelt preset than a grid of one row, such as ABA."""
+    if presets.close_names(word):
+        presets.find_preset(word)
+    if _LOWER_WORD.fullmatch(word) and size != (1, len(_COMPACT_CELL.findall(word))):
+        raise PatternError(
+            f"unknown pattern '{word}'; the presets are {', '.join(presets.PRESETS)}. A grid of a single row is "
+            f"written in capitals: {word.upper()}"
+        )
 
 
 def _parse_row(line: str, number: int, spaced: bool) -> list[str]:

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Protocol
 
@@ -279,13 +280,14 @@ def find_preset(name: str) -> Preset:
     if isinstance(name, str) and name in PRESETS:
         return PRESETS[name]
     close = close_names(str(name))
-    hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(PRESETS)}"
+    hint = f"did you mean {' or '.join(close)}?" if close else f"the presets are {', '.join(PRESETS)}"
     raise PatternError(f"unknown pattern '{name}'; {hint}")
 
 
-def close_names(name: str) -> list[str]:
-    """The presets whose names are nearly `name`, nearest first."""
-    return get_close_matches(name, PRESETS, n=3, cutoff=0.6)
+@lru_cache(maxsize=256)  # a spec may have one wrong name thousands of times
+def close_names(name: str) -> tuple[str, ...]:
+    """The presets whose names are nearly `name`, nearest first; capitals do not matter."""
+    return tuple(get_close_matches(name.lower(), PRESETS, n=3, cutoff=0.6))
 
 
 def _is_whole(value: Any) -> bool:

@@ -2,10 +2,11 @@
 
     <root>/<name>-<digest>/seed-<n>/
       spec.yaml  manifest.json  initial_kernel.h5  metrics.jsonl  checkpoints/  result.json  tensorboard/
-      log.txt  failure.json
+      log.txt  failure.json  .seal
 
 `result.json` is there if and only if the run finished; `failure.json` if it failed the last time; `log.txt` has what a
-run of a sweep printed; `initial_kernel.h5` has the kernel of one convolution before the first step. Whatever is read
+run of a sweep printed; `initial_kernel.h5` has the kernel of one convolution before the first step; `.seal` lets the
+user who trained the run evaluate it without naming its data again (see `tiedexp.runs.seal`). Whatever is read
 from a run directory stays inside it: a name that leads out, through a link, is refused, since run directories are
 passed around.
 """
@@ -33,6 +34,7 @@ from tiedexp.runs.records import EpochLine, Manifest, Result, check_record
 
 RunStateName = Literal["finished", "running", "failed", "unfinished", "missing"]
 
+SEAL = ".seal"  # see tiedexp.runs.seal
 MAX_JSON_BYTES = 16 * 2**20
 MAX_LINE_BYTES = 2**16
 MAX_METRICS_BYTES = 64 * 2**20  # a line an epoch, of which there may be 100,000
@@ -207,7 +209,7 @@ class RunDirectory:
         with self.lock():
             self.clear()
             self.remove_unfinished()
-            for name in ("tags.json", "log.txt", ".lock"):
+            for name in ("tags.json", "log.txt", SEAL, ".lock"):
                 (self.path / name).unlink(missing_ok=True)
         for directory in (self.path, self.path.parent):
             with suppress(OSError):  # something else is in it

@@ -6,6 +6,7 @@ Every problem of a spec is reported at once, a line each: `file:line:column: key
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from tiedexp.spec.schema import ExperimentSpec
 
 MAX_EXTENDS = 16
 _MAX_PATH = 1000  # characters that a message shows
+_SWEEP_KEYS = ("base", "grid", "zip")
 
 _EXPLAINER = Explainer(ExperimentSpec, extra_keys=("extends",))
 
@@ -151,6 +153,7 @@ def load_tree(path: Path, problems: list[Problem], allow_extends: bool = True, h
     root, found = read_document(path)
     problems += found
     assert isinstance(root.value, Mapping)
+    _refuse_sweep(root.value, path)
     base = root.value.get("extends")
     root = with_absolute_path(
         replace(root, value={key: node for key, node in root.value.items() if key != "extends"}), path.parent
@@ -163,6 +166,15 @@ def load_tree(path: Path, problems: list[Problem], allow_extends: bool = True, h
         problems.append(Problem(base.place, f"extends: {refusal}"))
         raise as_error(problems)
     return merge(load_tree(path.parent / str(base.value), problems, True, heirs), root)
+
+
+def _refuse_sweep(entries: Mapping[str, Node], path: Path) -> None:
+    """SpecError if a file is that of a sweep: every key of it would be an error otherwise."""
+    if entries.keys().isdisjoint(_SWEEP_KEYS) or not entries.keys().isdisjoint(("dataset", "extends")):
+        return
+    command = f"tiedexp sweep {shlex.quote(str(path))}"
+    text = f"this is a sweep, not the spec of one experiment; run it with `{command}` (--plan only checks it)"
+    raise as_error([Problem(Place(str(path), 1, 1), text)])
 
 
 def _refused_base(base: Node, heirs: tuple[Path, ...]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -81,6 +82,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         SpecError: all that is wrong with the sweep and with each of its variants, a line a problem.
     """
     root, problems = read_document(path, needed="`name` and `base`")
+    _refuse_experiment(_mapping(root), path)
     own = [text for text in overrides if re.split(r"[.=]", text)[0].strip() in SweepSpec.model_fields]
     root = with_overrides(root, own, problems)
     try:
@@ -107,6 +109,14 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         axes=tuple(dict.fromkeys(key for _, settings in named for key in settings)),
         variants=tuple(variants),
     )
+
+
+def _refuse_experiment(entries: Settings, path: Path) -> None:
+    """SpecError if a file is the spec of one experiment: every key of it would be an error otherwise."""
+    if entries.keys().isdisjoint(("dataset", "extends")) or not entries.keys().isdisjoint(("base", "grid", "zip")):
+        return
+    text = f"this is the spec of one experiment, not a sweep; `tiedexp train {shlex.quote(str(path))}` runs it"
+    raise as_error([Problem(Place(str(path), 1, 1), text)])
 
 
 def _load_base(root: Node, path: Path, problems: list[Problem]) -> Node:
