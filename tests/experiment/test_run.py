@@ -102,7 +102,7 @@ def assert_same_run(ours, theirs):
 def read_series(run):
     """(directory, tag, step, value) of all that TensorBoard shows, in the order of the files, but for times."""
     found = []
-    for directory in ("train", "validation", "test"):
+    for directory in (".", "train", "validation", "test"):
         for path in sorted((run.tensorboard / directory).glob("events*")):
             for event in EventFileLoader(str(path)).Load():
                 for value in event.summary.value:

@@ -30,11 +30,21 @@ def test_threads_and_determinism_are_set():
     assert answer.splitlines() == ["3 3", "True"]
 
 
+def test_preferred_threads_are_those_where_none_are_demanded():
+    answer = run(
+        "from tiedexp.training.devices import set_up_process\n"
+        "print(set_up_process(threads=3, deterministic=False, preferred_threads=4))\n"
+        "print(set_up_process(threads=None, deterministic=False, preferred_threads=4))"
+    )
+    assert answer.split() == ["3", "4"]
+
+
 def test_threads_cannot_change_once_tensorflow_runs():
     import tensorflow as tf
 
     tf.constant(0.0)
     assert set_up_process(threads=None, deterministic=False) == count_cores()
+    assert set_up_process(threads=None, deterministic=False, preferred_threads=count_cores() + 5) == count_cores()
     with pytest.raises(RunError, match=f"another number of threads than {count_cores() + 5}"):
         set_up_process(threads=count_cores() + 5, deterministic=False)
 
