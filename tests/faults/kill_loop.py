@@ -122,17 +122,27 @@ def _kill_config(folder: Path, name: str, kills: int, moments: random.Random) ->
     print(f"{name}: a run takes {first:.2f} s to its first checkpoint and {whole - first:.2f} s from there", flush=True)
     for number in range(1, kills + 1):
         root = folder / name / f"killed-{number}"
-        told = []
-        for _ in range(moments.choice([1, 1, 2])):
-            # Three in four after its first checkpoint: compiling takes longer than everything else.
-            training, share = moments.random() < 0.75, moments.random()
-            ended = _run(command, root, kill_after=share * (whole - first if training else first), training=training)
-            moment = f"{share:.4f} of its {'training' if training else 'start'}"
-            told.append(f"{moment} ({'it had ended' if ended else _describe(root)})")
+        told: list[str] = []
+        while not told:
+            shutil.rmtree(root, ignore_errors=True)  # one that ended before its moment
+            told = _kill_randomly(command, root, moments, first, whole)
         _run(command, root)
         splits = ("test", "validation") if number == 1 else ("test",)
         yield _compare(f"{name}: kill {number} at {' and '.join(told)}", root, expected, splits)
         shutil.rmtree(root)
+
+
+def _kill_randomly(
+    command: Callable[[Path], list[str]], root: Path, moments: random.Random, first: float, whole: float
+) -> list[str]:
+    """Kill a command once or twice; the moments, none if it ended before all of them."""
+    told = []
+    for _ in range(moments.choice([1, 1, 2])):
+        # Three in four after its first checkpoint: compiling takes longer than everything else.
+        training, share = moments.random() < 0.75, moments.random()
+        if not _run(command, root, kill_after=share * (whole - first if training else first), training=training):
+            told.append(f"{share:.4f} of its {'training' if training else 'start'} ({_describe(root)})")
+    return told
 
 
 def _build_command(folder: Path, config: Config) -> Callable[[Path], list[str]]:
