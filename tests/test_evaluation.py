@@ -10,6 +10,7 @@ import pytest
 
 from tiedexp.errors import RunError
 from tiedexp.evaluation import Predictor, compute_evaluation, compute_loss_and_accuracy
+from tiedexp.models.resnet import build_resnet
 
 PROBABILITIES = np.array(
     [
@@ -103,3 +104,17 @@ def test_outputs_that_are_no_numbers_are_refused(bad):
     for compute in (lambda: compute_loss_and_accuracy(logits, LABELS), lambda: evaluate(logits)):
         with pytest.raises(RunError, match="the model's outputs are not finite numbers for 1 of 5 images"):
             compute()
+
+
+def test_the_order_in_which_batch_sizes_come_changes_no_bit():
+    model = build_resnet((8, 8, 1), 10, width=8, widen=1, kernel_size=3, patterns=[None] * 7)
+    generator = np.random.default_rng(0)
+    for variable in model.variables:  # batch normalisation as it is after training, not 0 and 1
+        variable.assign(variable + generator.uniform(0.0, 0.3, size=variable.shape))
+    batches = [
+        (generator.normal(size=(size, 8, 8, 1)).astype("float32"), np.arange(size) % 10) for size in (144, 359, 30)
+    ]
+    forwards, backwards = Predictor(model), Predictor(model)
+    expected = [forwards([batch])[0] for batch in batches]
+    for batch, logits in list(zip(batches, expected, strict=True))[::-1]:
+        np.testing.assert_array_equal(backwards([batch])[0], logits)

@@ -59,17 +59,23 @@ class Evaluation:
 
 
 class Predictor:
-    """Runs a model over batches; compiled once.
+    """Runs a model over batches of any size, by one graph whatever the sizes.
+
+    A graph for a known size may round in another way, so if each size had a graph of its own, the logits would depend
+    on which sizes this process saw before.
 
     Args:
-        model: images to logits.
+        model: images to logits; its input shape must be known apart from the batch.
     """
 
     def __init__(self, model: Any):
         import tensorflow as tf
 
+        (images,) = model.inputs
         self._predict = tf.function(
-            lambda images: model(images, training=False), reduce_retracing=True, autograph=False
+            lambda images: model(images, training=False),
+            input_signature=[tf.TensorSpec((None, *images.shape[1:]), images.dtype)],
+            autograph=False,
         )
 
     def __call__(self, batches: Iterable[tuple[Any, Any]]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

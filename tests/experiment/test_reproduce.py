@@ -8,6 +8,7 @@ import shutil
 import h5py
 import pytest
 
+import tiedexp.experiment.reproduce
 from tiedexp.errors import RunError
 from tiedexp.experiment.extend import extend_run
 from tiedexp.experiment.reproduce import compare_runs, reproduce_run
@@ -35,6 +36,21 @@ def test_a_run_is_reproduced_to_the_bit_beside_it(run, tmp_path):
     assert again.run.path == found.run.path
     assert again.run.read_json("manifest.json")["started"] >= run.read_json("manifest.json")["started"]
     assert again.differences == ()
+
+
+def test_it_has_as_many_threads_as_the_run(run, monkeypatch):
+    """A run of a sweep had its share of the cores; with all of them, sums differ in their last bits."""
+    manifest = run.read_json("manifest.json")
+    run.write_json("manifest.json", {**manifest, "threads": manifest["threads"] + 3})
+    asked = []
+
+    def run_again(spec, **options):
+        asked.append(options["threads"])
+        return run
+
+    monkeypatch.setattr(tiedexp.experiment.reproduce, "run_experiment", run_again)
+    reproduce_run(run)
+    assert asked == [manifest["threads"] + 3]
 
 
 def test_each_metric_and_weight_that_differs_is_named(run, make_spec, tmp_path):

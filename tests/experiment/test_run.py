@@ -101,13 +101,16 @@ def assert_same_run(ours, theirs):
 
 
 def read_series(run):
-    """(directory, tag, step, value) of all that TensorBoard shows, in the order of the files, but for times."""
+    """(directory, tag, step, value) of all that TensorBoard shows, in the order of the files.
+
+    Values are None where runs may differ: times, and the text of the spec, which says when checkpoints are written.
+    """
     found = []
-    for directory in ("train", "validation", "test"):
+    for directory in (".", "train", "validation", "test"):
         for path in sorted((run.tensorboard / directory).glob("events*")):
             for event in EventFileLoader(str(path)).Load():
                 for value in event.summary.value:
-                    content = None if value.tag == "images_per_second" else value.tensor.SerializeToString()
+                    content = None if value.tag in ("images_per_second", "spec") else value.tensor.SerializeToString()
                     found.append((directory, value.tag, event.step, content))
     return found
 

@@ -23,11 +23,13 @@ def run(code):
 def test_threads_and_determinism_are_set():
     answer = run(
         "from tiedexp.training.devices import set_up_process; import tensorflow as tf\n"
+        "print(set_up_process(threads=None, deterministic=False, preferred_threads=4))\n"
+        "print(set_up_process(threads=2, deterministic=False, preferred_threads=4))\n"
         "print(set_up_process(threads=3, deterministic=True), tf.config.threading.get_intra_op_parallelism_threads())\n"
         "try: tf.random.uniform([1])\n"
         "except RuntimeError as error: print('seed' in str(error))"  # unseeded chance is refused
     )
-    assert answer.splitlines() == ["3 3", "True"]
+    assert answer.splitlines() == ["4", "2", "3 3", "True"]
 
 
 def test_threads_cannot_change_once_tensorflow_runs():
@@ -35,6 +37,7 @@ def test_threads_cannot_change_once_tensorflow_runs():
 
     tf.constant(0.0)
     assert set_up_process(threads=None, deterministic=False) == count_cores()
+    assert set_up_process(threads=None, deterministic=False, preferred_threads=count_cores() + 5) == count_cores()
     with pytest.raises(RunError, match=f"another number of threads than {count_cores() + 5}"):
         set_up_process(threads=count_cores() + 5, deterministic=False)
 

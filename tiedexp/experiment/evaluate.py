@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import keras
 
 from tiedexp.data.pipeline import evaluation_batches
 from tiedexp.data.sources import Dataset, Split, describe_dataset, load_dataset
 from tiedexp.data.transforms import apply_transform
-from tiedexp.errors import DatasetError, RunError
+from tiedexp.errors import DatasetError, PatternError, RunError
 from tiedexp.evaluation import Evaluation, Predictor, compute_evaluation
 from tiedexp.experiment.build import EVALUATION_BATCH, build_model
 from tiedexp.experiment.limits import check_fits
-from tiedexp.experiment.plan import evaluation_source, plan_model, training_source
+from tiedexp.experiment.plan import Plan, evaluation_source, plan_model, training_source
 from tiedexp.experiment.state import load_state
 from tiedexp.runs.directory import RunDirectory
-from tiedexp.runs.records import DataRecord
+from tiedexp.runs.records import DataRecord, Manifest
 from tiedexp.spec.loading import load_spec
+from tiedexp.spec.schema import ExperimentSpec
 from tiedexp.training.checkpoint import Checkpoint, CheckpointStore, load_weights
 from tiedexp.training.devices import device_failures, set_up_process
+
+ROUNDING = "the results may differ from those in result.json in their last digits"
 
 
 @device_failures()
@@ -42,7 +47,8 @@ def evaluate_run(
         data: another dataset: a name, a folder of images or an .npz file; its classes must be as many. All its test
             images count, or all its images if it has no test images of its own.
         data_dir: TFDS data directory; None for $TFDS_DATA_DIR or the default of TFDS.
-        warn: told of checkpoints that are damaged and not used, and of what the images are read as.
+        warn: told of damaged checkpoints, which are not used, of what the images are read as, and of what may make the
+            results differ from those of training.
 
     Returns:
         the results, and the epoch of the checkpoint.
@@ -51,9 +57,10 @@ def evaluate_run(
         RunError, DatasetError, SpecError: what is missing or does not fit.
     """
     spec = load_spec(run.spec, allow_extends=False)
-    trained = run.read_manifest().data
+    manifest = run.read_manifest()
+    trained = manifest.data
     kept = _find_checkpoint(CheckpointStore(run.checkpoints), checkpoint, warn)
-    set_up_process(threads=spec.training.threads, deterministic=spec.training.deterministic)
+    _set_up_as_trained(spec, manifest, warn)
     source = evaluation_source(run, spec, data=data, data_dir=data_dir)
     source.check()
     shape = describe_dataset(
@@ -72,18 +79,44 @@ def evaluate_run(
         warn=warn,
     )
     _check_data(dataset, trained, own=own)
+    images = _choose_images(dataset, spec, split)
+    if transform is not None:
+        images = Split(apply_transform(images.images, transform), images.labels)
+    plan = plan_model(spec, dataset.image_shape, dataset.num_classes)
+    model = _build_as_trained(plan, manifest.implementations, warn)
+    load_weights(kept, model)
+    batches = evaluation_batches(images, batch_size=EVALUATION_BATCH, mean=trained.mean, std=trained.std)
+    return compute_evaluation(*Predictor(model)(batches), dataset.class_names), kept.epoch
+
+
+def _set_up_as_trained(spec: ExperimentSpec, manifest: Manifest, warn: Callable[[str], None]) -> None:
+    training, trained_with = spec.training, manifest.threads
+    threads = set_up_process(
+        threads=training.threads, deterministic=training.deterministic, preferred_threads=trained_with
+    )
+    if threads != trained_with:
+        warn(f"the run was trained with {trained_with} threads, but this process has {threads}: {ROUNDING}")
+
+
+def _choose_images(dataset: Dataset, spec: ExperimentSpec, split: str) -> Split:
     images = dataset.test
     if split != "test":
         train, validation = dataset.split_validation(spec.dataset.validation, spec.seed)
         images = train if split == "train" else validation
     if not len(images.labels):
         raise DatasetError(f"the {split} split of {dataset.name} has no images")
-    if transform is not None:
-        images = Split(apply_transform(images.images, transform), images.labels)
-    model = build_model(plan_model(spec, dataset.image_shape, dataset.num_classes))
-    load_weights(kept, model)
-    batches = evaluation_batches(images, batch_size=EVALUATION_BATCH, mean=trained.mean, std=trained.std)
-    return compute_evaluation(*Predictor(model)(batches), dataset.class_names), kept.epoch
+    return images
+
+
+def _build_as_trained(
+    plan: Plan, implementations: Mapping[str, Mapping[str, str]], warn: Callable[[str], None]
+) -> keras.Model:
+    """The model of a run, which computes as it did while it was trained, if this version still can."""
+    try:
+        return build_model(plan, implementations)
+    except PatternError as error:
+        warn(f"the run computed its convolutions in a way that this version does not know ({error}): {ROUNDING}")
+        return build_model(plan)
 
 
 def _check_data(dataset: Dataset, trained: DataRecord, *, own: bool) -> None:

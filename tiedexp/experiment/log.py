@@ -58,7 +58,7 @@ def log_epoch(
     log.scalars("train", epoch, {**line["train"], **rate})
     if line["validation"] is not None:
         log.scalars("validation", epoch, {**line["validation"], **rate})
-        log.hparams_metrics(epoch, {"validation accuracy": line["validation"]["accuracy"]})
+    log_hparams_metrics(log, line)
     if plan.spec.tensorboard.kernels:
         for conv in plan.convs:
             if conv.pattern is not None:
@@ -70,6 +70,12 @@ def log_epoch(
             if result.gradient_norms is not None:
                 log.histogram("train", f"gradient_norms/{variable.path}", epoch, result.gradient_norms[:, at])
     log.flush()
+
+
+def log_hparams_metrics(log: TensorBoardLog, line: Mapping[str, Any]) -> None:
+    """What the HParams tab shows of an epoch, which no log keeps from an earlier process."""
+    if line["validation"] is not None:
+        log.hparams_metrics(line["epoch"], {"validation accuracy": line["validation"]["accuracy"]})
 
 
 def log_end(

@@ -85,7 +85,8 @@ def reproduce_run(
     spec = load_spec(run.spec, allow_extends=False)
     if not run.finished:
         raise RunError(f"{run.path} is not finished; train it to its end first")
-    parent = run.read_manifest().parent
+    manifest = run.read_manifest()
+    parent = manifest.parent
     if parent is not None and not parent.same_as_from_start:
         raise RunError(f"{run.path} extends {parent.run} with another schedule: its spec alone does not make it")
     root = root or run.path.resolve().parent.parent / REPRODUCED
@@ -100,6 +101,7 @@ def reproduce_run(
         data_dir=source.data_dir,
         fresh=locate_run(spec, root).finished,
         allow_inexact=True,
+        threads=manifest.threads,
         should_stop=should_stop,
         observer=observer,
     )

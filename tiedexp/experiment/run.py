@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from tiedexp.experiment.build import (
     read_implementations,
 )
 from tiedexp.experiment.limits import check_step_fits
-from tiedexp.experiment.log import log_end, log_epoch, log_head
+from tiedexp.experiment.log import log_end, log_epoch, log_head, log_hparams_metrics
 from tiedexp.experiment.observer import Observer
 from tiedexp.experiment.plan import locate_run, name_pattern, plan_model, resolve_data_dir, training_source
 from tiedexp.experiment.state import RunState, load_state
@@ -81,7 +81,8 @@ def run_experiment(
         data_dir: TFDS data directory; None for $TFDS_DATA_DIR or the default of TFDS.
         fresh: begin again even so.
         allow_inexact: go on with a run that was begun on another machine or with other versions.
-        threads: CPU threads within an operation where the spec leaves them open; None for all cores.
+        threads: CPU threads within an operation where the spec leaves them open; None for all cores. A run that goes
+            on keeps those it was begun with.
         should_stop: asked several times a second; once it says yes, a checkpoint is written and the run ends.
         observer: is told what happens.
 
@@ -98,10 +99,9 @@ def run_experiment(
             # What is there already is locked at once; what is not is made when all is ready, for that may fail.
             exists = run.path.is_dir()
             left = stack.enter_context(run.lock()) if exists else None
-            # The same choices as before: a measurement, or another version's estimate, might make others.
             begun = run.inside("manifest.json").is_file() and not fresh
-            implementations = run.read_manifest().implementations if begun else None
-            parts = ExperimentRun(spec, run, data_dir, threads, observer, should_stop, implementations)
+            manifest = run.read_manifest() if begun else None
+            parts = ExperimentRun(spec, run, data_dir, threads, observer, should_stop, manifest)
             if not exists:
                 stack.enter_context(run.lock())
             if fresh:
@@ -125,12 +125,17 @@ class ExperimentRun:
         threads: int | None,
         observer: Observer,
         should_stop: Callable[[], bool],
-        implementations: Mapping[str, Mapping[str, str]] | None = None,
+        begun: Manifest | None = None,
     ):
         self.spec, self.run, self.observer, self.should_stop = spec, run, observer, should_stop
         self.data_dir = resolve_data_dir(spec, data_dir)
         training = spec.training
-        self.threads = set_up_process(threads=training.threads or threads, deterministic=training.deterministic)
+        # With other threads, or another choice of how to compute, a run that goes on would not end with the same bits.
+        self.threads = set_up_process(
+            threads=training.threads,
+            deterministic=training.deterministic,
+            preferred_threads=threads if begun is None else begun.threads,
+        )
         self.dataset, self.train, self.validation = load_splits(spec, self.data_dir, observer.warned)
         self.plan = plan_model(spec, self.dataset.image_shape, self.dataset.num_classes)
         if not uses_gpus():  # on which running out of memory is an error of TensorFlow's
@@ -148,7 +153,7 @@ class ExperimentRun:
         self.schedule = build_schedule(spec, self.steps_per_epoch)
         keras.utils.set_random_seed(spec.seed)
         with strategy.scope():
-            self.model = build_model(self.plan, implementations)
+            self.model = build_model(self.plan, None if begun is None else begun.implementations)
             optimizer = build_optimizer(spec, self.schedule)
             optimizer.build(self.model.trainable_variables)
             self.model.compile(optimizer=optimizer)  # so that `save_weights` takes the optimizer's state along
@@ -191,6 +196,8 @@ class ExperimentRun:
         self.observer.planned(self.plan, self.run, self.device, self.dataset, sizes)
         with TensorBoardLog(self.run.tensorboard, resume_step=state.epoch + 1 if state.epoch else None) as log:
             log_head(log, self.plan, self.dataset.name)
+            for line in self.run.read_metrics():  # of earlier processes
+                log_hparams_metrics(log, line)
             state = self._train(state, log)
             try:
                 self._test(state, log)

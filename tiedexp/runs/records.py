@@ -28,6 +28,7 @@ from tiedexp.errors import RunError
 Number = Annotated[FiniteFloat, Strict()]
 Count = Annotated[PositiveInt, Strict(), Field(lt=2**63)]
 Epoch = Annotated[PositiveInt, Strict(), Field(lt=2**31)]
+Threads = Annotated[int, Field(ge=1, le=4096)]
 Cost = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -93,7 +94,7 @@ class Manifest(_Record):
     processor: str
     device: str
     replicas: int
-    threads: int
+    threads: Threads
     deterministic: bool
     data: DataRecord
     spec: dict[str, Any]

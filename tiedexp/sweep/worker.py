@@ -37,7 +37,7 @@ class Task:
         data_dir: TFDS data directory.
         fresh: begin again.
         allow_inexact: go on even on another machine.
-        threads: CPU threads within an operation, unless spec or the run's beginning say otherwise.
+        threads: CPU threads within an operation, unless the spec or the run so far says otherwise.
         gpus: the GPUs it may use, by their numbers; None for all.
     """
 
@@ -119,17 +119,14 @@ def execute(
     """Do the run, from wherever it stands; what tiedexp raises on purpose becomes the outcome."""
     from tiedexp.experiment.run import run_experiment
 
-    run = locate_run(task.spec, task.root)
     try:
-        # As many threads as the run was begun with: with more or fewer it would not end with the same bits.
-        begun = run.inside("manifest.json").is_file() and not task.fresh
         done = run_experiment(
             task.spec,
             root=task.root,
             data_dir=task.data_dir,
             fresh=task.fresh,
             allow_inexact=task.allow_inexact,
-            threads=run.read_manifest().threads if begun else task.threads,
+            threads=task.threads,
             should_stop=should_stop,
             observer=_Reporter(task.spec.training.epochs, report),
         )

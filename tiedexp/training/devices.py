@@ -12,28 +12,36 @@ from tiedexp.errors import RunError
 from tiedexp.processor import count_cores
 
 
-def set_up_process(*, threads: int | None, deterministic: bool) -> int:
+def set_up_process(*, threads: int | None, deterministic: bool, preferred_threads: int | None = None) -> int:
     """Fix the number of threads within an operation, and ask for deterministic operations.
 
     Call it before TensorFlow has run anything: the thread count cannot be changed later. On a GPU memory is taken as
     it is needed.
 
+    Args:
+        threads: the number of threads, which sums may depend on in their last bits; None leaves it open.
+        deterministic: whether operations must give the same bits every time.
+        preferred_threads: the number where `threads` leaves it open; None for all cores. If TensorFlow already runs in
+            this process with another number, that one stays.
+
     Returns:
         the number of threads.
 
     Raises:
-        RunError: TensorFlow already runs with another number of threads.
+        RunError: TensorFlow already runs with another number than `threads`.
     """
-    count = threads or count_cores()
+    count = threads or preferred_threads or count_cores()
+    # 0 is TensorFlow's own choice: all cores.
     current = tf.config.threading.get_intra_op_parallelism_threads()
     if current != count:
         try:
             tf.config.threading.set_intra_op_parallelism_threads(count)
         except RuntimeError:
-            # 0 is TensorFlow's own choice: all cores.
-            if (current or count_cores()) != count:
-                text = f"TensorFlow already runs in this process, with another number of threads than {count}"
+            running = current or count_cores()
+            if threads not in (None, running):
+                text = f"TensorFlow already runs in this process, with another number of threads than {threads}"
                 raise RunError(text) from None
+            count = running
     for gpu in tf.config.list_physical_devices("GPU"):
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
