@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -130,8 +131,8 @@ struct ConvolveTile {
   }
 };
 
-// Pixels whose products are added up before they are added to a gradient.
-constexpr int64_t kStretch = 512;
+// Pixels whose products are added up before they are added to a gradient, and blocks, at least.
+constexpr int64_t kStretch = 256, kBlocks = 16;
 
 template <typename T>
 struct CorrelateTile {
@@ -257,8 +258,51 @@ void convolve(const Program& program, const Size& size, const T* input, const T*
   });
 }
 
-// The gradient of the weights: what each thread adds up, in copies of the gradient of which there is one for each slice
-// of the blocks.
+// Copies of a gradient, one for each slice of the blocks. Where there are many blocks, another one holds what was added
+// up before, so that few numbers of very different size are added.
+template <typename T>
+class Copies {
+ public:
+  Copies(size_t count, const Division<T>& work)
+      : count_(count),
+        slices_(work.slices),
+        interval_(std::max(kBlocks, static_cast<int64_t>(std::sqrt(work.blocks.count() / work.slices)))),
+        copies_(work.blocks.count() / work.slices > interval_ ? 2 * work.slices : work.slices),
+        memory_(count * copies_) {}
+
+  size_t size() const { return memory_.size(); }
+  T* at(int64_t slice) { return memory_.data() + slice * count_; }
+
+  // Sets some elements to zero.
+  void clear(int64_t slice, size_t first, size_t length) {
+    for (; slice < copies_; slice += slices_) std::fill_n(at(slice) + first, length, T(0));
+  }
+
+  // Whether so many blocks were added since the elements of a slice were put aside.
+  bool is_due(int64_t blocks) const { return copies_ > slices_ && blocks > 0 && blocks % interval_ == 0; }
+
+  void put_aside(int64_t slice, size_t first, size_t length) {
+    T *from = at(slice) + first, *to = at(slice + slices_) + first;
+    for (size_t i = 0; i < length; ++i) to[i] += from[i];
+    std::fill_n(from, length, T(0));
+  }
+
+  // The sum of all copies.
+  void add_up(size_t first, size_t length, T* to) {
+    std::copy_n(at(0) + first, length, to);
+    for (int64_t copy = 1; copy < copies_; ++copy) {
+      const T* from = at(copy) + first;
+      for (size_t i = 0; i < length; ++i) to[i] += from[i];
+    }
+  }
+
+ private:
+  const size_t count_;
+  const int64_t slices_, interval_, copies_;
+  Buffer<T> memory_;
+};
+
+// The gradient of the weights.
 template <typename T>
 class Correlation {
  public:
@@ -271,12 +315,12 @@ class Correlation {
         parts_(split_filters<T>(program, size, work_.filters)),
         padded_(static_cast<int>(divide_up(size.filters, Vector<T>::kLanes)) * Vector<T>::kLanes),
         count_(count_weights<T>(program, size)),
-        copies_(count_ * size.groups * work_.slices) {}
+        copies_(count_ * size.groups, work_) {}
 
   void run(T* gradient) {
     Threads::shared().run(work_.threads, [&](int item) { run_item(item); });
     share(count_lines(program_, size_), static_cast<double>(copies_.size()), program_.threads,
-          [&](int64_t begin, int64_t end) { add_copies(begin, end, gradient); });
+          [&](int64_t begin, int64_t end) { add_lines(begin, end, gradient); });
   }
 
  private:
@@ -289,25 +333,27 @@ class Correlation {
     const Range numbers = find_part(block.count(), work_.slices, slice);
     const Range inputs = find_part(size_.groups * portions, work_.inputs, item / work_.filters % work_.inputs);
     const Range filters = find_part(parts_.size(), work_.filters, item % work_.filters);
-    const auto visit = [&](int64_t input, auto run_part) {
-      const int64_t group = input / portions, portion = input % portions;
-      for (int64_t part = filters.begin; part < filters.end; ++part) {
-        const ptrdiff_t lines = portion * block.channels() * program_.taps.size();
-        run_part(parts_[part], copies_.data() + (slice * size_.groups + group) * count_ + parts_[part].weights +
-                                   lines * count_lanes<T>(parts_[part]));
+    // Calls use(part of the filters, where its gradient begins in a copy, its length).
+    const auto visit = [&](int64_t input, auto use) {
+      const size_t lines = block.channels() * program_.taps.size();
+      for (int64_t number = filters.begin; number < filters.end; ++number) {
+        const Filters& part = parts_[number];
+        use(part, input / portions * count_ + part.weights + input % portions * lines * count_lanes<T>(part),
+            lines * count_lanes<T>(part));
       }
     };
-    for (int64_t input = inputs.begin; input < inputs.end; ++input) {
-      visit(input, [&](const Filters& part, T* sums) {
-        std::fill_n(sums, program_.taps.size() * block.channels() * count_lanes<T>(part), T(0));
-      });
-    }
     for (int64_t number = numbers.begin; number < numbers.end; ++number) {
       for (int64_t input = inputs.begin; input < inputs.end; ++input) {
-        const int64_t group = input / portions;
-        if (input == inputs.begin || input % portions == 0) pad_upstream(block, number, group, copy);
-        block.fill(input_, number, group * size_.channels + input % portions * block.channels(), buffer);
-        visit(input, [&](const Filters& part, T* sums) { add_block(block, number, group, part, copy, sums); });
+        const int64_t group = input / portions, portion = input % portions;
+        visit(input, [&](const Filters&, size_t first, size_t length) {
+          if (number == numbers.begin) copies_.clear(slice, first, length);
+          if (copies_.is_due(number - numbers.begin)) copies_.put_aside(slice, first, length);
+        });
+        if (input == inputs.begin || portion == 0) pad_upstream(block, number, group, copy);
+        block.fill(input_, number, group * size_.channels + portion * block.channels(), buffer);
+        visit(input, [&](const Filters& part, size_t first, size_t) {
+          add_block(block, number, group, part, copy, copies_.at(slice) + first);
+        });
       }
     }
   }
@@ -342,17 +388,11 @@ class Correlation {
     }
   }
 
-  // Adds the copies of some lines.
-  void add_copies(int64_t begin, int64_t end, T* gradient) const {
+  void add_lines(int64_t begin, int64_t end, T* gradient) {
     visit_lines(program_, size_, work_.blocks.channels(), begin, end, [&](int64_t group, int64_t line, int64_t kept) {
       for (const Filters& part : parts_) {
-        T* to = gradient + line * size_.all_filters() + group * size_.filters + part.first;
-        const T* from = copies_.data() + group * count_ + part.weights + kept * count_lanes<T>(part);
-        std::copy_n(from, part.count, to);
-        for (int64_t slice = 1; slice < work_.slices; ++slice) {
-          from += size_.groups * count_;
-          for (int filter = 0; filter < part.count; ++filter) to[filter] += from[filter];
-        }
+        copies_.add_up(group * count_ + part.weights + kept * count_lanes<T>(part), part.count,
+                       gradient + line * size_.all_filters() + group * size_.filters + part.first);
       }
     });
   }
@@ -364,7 +404,7 @@ class Correlation {
   const std::vector<Filters> parts_;
   const int padded_;  // filters of a group in whole vectors
   const size_t count_;
-  Buffer<T> copies_;
+  Copies<T> copies_;
 };
 
 // Input and the output's gradient to that of the weights. Which thread adds up what depends on the sizes and the number

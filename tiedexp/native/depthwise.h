@@ -156,30 +156,30 @@ void correlate_depthwise(const Program& program, const Size& groups, const T* in
   const Blocks<T> whole(program, size);
   const Axes axes = find_depthwise_axes(program, size, whole);
   const Division<T> work = divide_gradient(whole, axes, program.threads);
-  Buffer<T> copies(count * work.slices);
+  Copies<T> copies(count, work);
   Threads::shared().run(work.threads, [&](int item) {
     Block<T> block(work.blocks);
     T* buffer = get_buffer<T>(block.elements());
-    T* copy = copies.data() + item / work.inputs * count;
-    const Range numbers = find_part(block.count(), work.slices, item / work.inputs);
+    const int64_t slice = item / work.inputs;
+    const Range numbers = find_part(block.count(), work.slices, slice);
     const Range inputs = find_part(axes.inputs, work.inputs, item % work.inputs);
     const int64_t first = inputs.begin * block.channels(), end = inputs.end * block.channels();
-    for (int64_t tap = 0; tap < taps; ++tap) std::fill_n(copy + tap * size.channels + first, end - first, T(0));
     for (int64_t number = numbers.begin; number < numbers.end; ++number) {
+      for (int64_t at = first; at < count; at += size.channels) {  // for each tap
+        if (number == numbers.begin) copies.clear(slice, at, end - first);
+        if (copies.is_due(number - numbers.begin)) copies.put_aside(slice, at, end - first);
+      }
       const T* from = upstream + block.first_pixel(number) * size.channels;
       for (int64_t channel = first; channel < end; channel += block.channels()) {
         visit_depthwise<T>(block, program, size, input, number, static_cast<int>(channel), buffer,
                            [&](const DepthwiseTile<T>& tile, int channel) {
-                             return CorrelateDepthwise<T>{tile, from + channel, copy + channel};
+                             return CorrelateDepthwise<T>{tile, from + channel, copies.at(slice) + channel};
                            });
       }
     }
   });
   share(count, static_cast<double>(copies.size()), program.threads, [&](int64_t begin, int64_t end) {
-    std::copy(copies.data() + begin, copies.data() + end, gradient + begin);
-    for (int64_t slice = 1; slice < work.slices; ++slice) {
-      for (int64_t weight = begin; weight < end; ++weight) gradient[weight] += copies[slice * count + weight];
-    }
+    copies.add_up(begin, end - begin, gradient + begin);
   });
 }
 
