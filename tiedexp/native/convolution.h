@@ -154,7 +154,6 @@ struct CorrelateTile {
   template <int kChannels, int kVectors>
   void run_stretch(int64_t begin, int64_t end) const {
     using V = Vector<T>;
-    for (int v = 0; v < kChannels * kVectors; ++v) __builtin_prefetch(gradient + v * V::kLanes, 1);
     typename V::Value sums[kChannels][kVectors] = {};
     const T* right = upstream + begin * step;
     for (int64_t pixel = begin; pixel < end; ++pixel, right += step) {

@@ -27,19 +27,25 @@ using Tensor = std::unique_ptr<TF_Tensor, Deleter>;
 
 bool is_ok(const Status& status) { return TF_GetCode(status.get()) == TF_OK; }
 
+void set_invalid(const Status& status, const std::string& sentence) {
+  if (!sentence.empty()) TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, sentence.c_str());
+}
+
 std::vector<int32_t> read_list(TF_OpKernelConstruction* context, const char* name, const Status& status) {
   if (!is_ok(status)) return {};
   int32_t length = 0, bytes = 0;
   TF_OpKernelConstruction_GetAttrSize(context, name, &length, &bytes, status.get());
-  std::vector<int32_t> values(is_ok(status) ? length : 0);
+  std::vector<int64_t> values(is_ok(status) ? length : 0);
   if (!values.empty()) {
-    TF_OpKernelConstruction_GetAttrInt32List(context, name, values.data(), length, status.get());
+    TF_OpKernelConstruction_GetAttrInt64List(context, name, values.data(), length, status.get());
   }
-  return values;
-}
-
-void set_invalid(const Status& status, const std::string& sentence) {
-  if (!sentence.empty()) TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, sentence.c_str());
+  for (const int64_t value : values) {
+    if (value != static_cast<int32_t>(value)) {
+      set_invalid(status, std::string(name) + " has " + std::to_string(value) + ", which is out of the range of int32");
+      return {};
+    }
+  }
+  return {values.begin(), values.end()};
 }
 
 // Runs what may throw: TensorFlow calls these functions as C, through which no exception may pass.
