@@ -12,7 +12,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <new>
 #include <vector>
 
@@ -116,16 +115,24 @@ struct ConvolveTile {
         }
       }
     }
+    if (valid == kVectors * V::kLanes) {
+      for (int pixel = 0; pixel < kPixels; ++pixel) {
+        for (int v = 0; v < kVectors; ++v) {
+          T* to = output + pixel * filters + v * V::kLanes;
+          V::store(to, accumulate ? V::load(to) + sums[pixel][v] : sums[pixel][v]);
+        }
+      }
+      return;
+    }
+    // Through a copy: Clang keeps `sums` in registers only where all its indices are constants.
+    T lines[kPixels][kVectors * V::kLanes];
+    for (int pixel = 0; pixel < kPixels; ++pixel) {
+      for (int v = 0; v < kVectors; ++v) V::store(lines[pixel] + v * V::kLanes, sums[pixel][v]);
+    }
     for (int pixel = 0; pixel < kPixels; ++pixel) {
       T* to = output + pixel * filters;
-      if (valid == kVectors * V::kLanes) {
-        for (int v = 0; v < kVectors; ++v) {
-          V::store(to + v * V::kLanes, accumulate ? V::load(to + v * V::kLanes) + sums[pixel][v] : sums[pixel][v]);
-        }
-      } else {
-        T line[kVectors * V::kLanes];
-        std::memcpy(line, sums[pixel], sizeof line);
-        for (int filter = 0; filter < valid; ++filter) to[filter] = accumulate ? to[filter] + line[filter] : line[filter];
+      for (int filter = 0; filter < valid; ++filter) {
+        to[filter] = accumulate ? to[filter] + lines[pixel][filter] : lines[pixel][filter];
       }
     }
   }
