@@ -116,11 +116,13 @@ struct ConvolveTile {
       }
     }
     if (valid == kVectors * V::kLanes) {
-      for (int pixel = 0; pixel < kPixels; ++pixel) {
-        for (int v = 0; v < kVectors; ++v) {
-          T* to = output + pixel * filters + v * V::kLanes;
-          V::store(to, accumulate ? V::load(to) + sums[pixel][v] : sums[pixel][v]);
-        }
+      T* to = output;
+      for (int pixel = 0; accumulate && pixel < kPixels; ++pixel, to += filters) {
+        for (int v = 0; v < kVectors; ++v) sums[pixel][v] += V::load(to + v * V::kLanes);
+      }
+      to = output;
+      for (int pixel = 0; pixel < kPixels; ++pixel, to += filters) {
+        for (int v = 0; v < kVectors; ++v) V::store(to + v * V::kLanes, sums[pixel][v]);
       }
       return;
     }
