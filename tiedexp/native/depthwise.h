@@ -55,18 +55,19 @@ struct DepthwiseTile {
 
   template <int kTaps>
   void correlate(const T* upstream, T* gradient) const {
-    typename Vector<T>::Value sums[kTaps];
     const T* reads[kTaps];
-    for (int tap = 0; tap < kTaps; ++tap) {
-      sums[tap] = load_some(gradient + (first_tap + tap) * channels, valid);
-      reads[tap] = taps[first_tap + tap] + channel;
-    }
-    for (int64_t pixel = 0; pixel < pixels; ++pixel, upstream += channels) {
-      const typename Vector<T>::Value line = load_some(upstream, valid);
-      for (int tap = 0; tap < kTaps; ++tap) sums[tap] += Vector<T>::load(reads[tap] + offsets[pixel]) * line;
-    }
-    for (int tap = 0; tap < kTaps; ++tap) {
-      store_some(gradient + (first_tap + tap) * channels, sums[tap], valid);
+    for (int tap = 0; tap < kTaps; ++tap) reads[tap] = taps[first_tap + tap] + channel;
+    for (int64_t begin = 0; begin < pixels; begin += kStretch) {
+      typename Vector<T>::Value sums[kTaps] = {};
+      const int64_t end = std::min(pixels, begin + kStretch);
+      for (int64_t pixel = begin; pixel < end; ++pixel, upstream += channels) {
+        const typename Vector<T>::Value line = load_some(upstream, valid);
+        for (int tap = 0; tap < kTaps; ++tap) sums[tap] += Vector<T>::load(reads[tap] + offsets[pixel]) * line;
+      }
+      for (int tap = 0; tap < kTaps; ++tap) {
+        T* to = gradient + (first_tap + tap) * channels;
+        store_some(to, load_some(to, valid) + sums[tap], valid);
+      }
     }
   }
 };
@@ -112,21 +113,30 @@ void visit_depthwise(Block<T>& block, const Program& program, const Size& size, 
   }
 }
 
+// A multiply-add of it takes so many times as long as one of `convolve`, since it waits for memory.
+constexpr double kDepthwiseCost = 8;
+
+// What there is to divide: an input is a portion of the channels.
+template <typename T>
+Axes find_depthwise_axes(const Program& program, const Size& size, const Blocks<T>& blocks) {
+  return {size.channels / blocks.channels(), 1, 1, kDepthwiseCost * program.taps.size() * blocks.channels()};
+}
+
 // Input (batch, rows, cols, channels) and weights (taps, channels) to output (batch, rows, cols, channels).
 template <typename T>
 void convolve_depthwise(const Program& program, const Size& groups, const T* input, const T* weights, T* output) {
   if (is_empty(groups)) return;
   const Size size = join_groups(groups);
-  const Block<T> plan(program, size);
-  const int parts = size.channels / plan.channels();
+  const Blocks<T> whole(program, size);
+  const Division<T> work = divide_output(whole, find_depthwise_axes(program, size, whole), program.threads);
   std::atomic<int64_t> next{0};
-  Threads::shared().run(program.threads, [&](int) {
-    Block<T> block = plan;
+  Threads::shared().run(work.threads, [&](int) {
+    Block<T> block(work.blocks);
     T* buffer = get_buffer<T>(block.elements());
-    for (int64_t item; (item = next++) < block.count() * parts;) {
-      const int64_t number = item / parts;
+    for (int64_t item; (item = next++) < work.count();) {
+      const int64_t number = item / work.inputs;
       T* to = output + block.first_pixel(number) * size.channels;
-      visit_depthwise<T>(block, program, size, input, number, item % parts * block.channels(), buffer,
+      visit_depthwise<T>(block, program, size, input, number, item % work.inputs * block.channels(), buffer,
                          [&](const DepthwiseTile<T>& tile, int channel) {
                            return ConvolveDepthwise<T>{tile, weights + channel, to + channel};
                          });
@@ -134,36 +144,43 @@ void convolve_depthwise(const Program& program, const Size& groups, const T* inp
   });
 }
 
-// Input and the output's gradient to that of the weights; in each thread of the same part, as in `correlate`.
+// Input and the output's gradient to that of the weights; each thread adds up always the same part, as in `correlate`.
 template <typename T>
 void correlate_depthwise(const Program& program, const Size& groups, const T* input, const T* upstream, T* gradient) {
   const Size size = join_groups(groups);
-  const size_t count = program.taps.size() * size.channels;
+  const int64_t taps = static_cast<int64_t>(program.taps.size()), count = taps * size.channels;
   if (is_empty(size)) {
     std::fill_n(gradient, count, T(0));
     return;
   }
-  const Block<T> plan(program, size);
-  const int parts = size.channels / plan.channels();
-  Buffer<T> sums(count * program.threads);
-  Threads::shared().run(program.threads, [&](int thread) {
-    Block<T> block = plan;
+  const Blocks<T> whole(program, size);
+  const Axes axes = find_depthwise_axes(program, size, whole);
+  const Division<T> work = divide_gradient(whole, axes, program.threads);
+  Copies<T> copies(count, work);
+  Threads::shared().run(work.threads, [&](int item) {
+    Block<T> block(work.blocks);
     T* buffer = get_buffer<T>(block.elements());
-    const int64_t items = block.count() * parts;
-    for (int64_t item = items * thread / program.threads; item < items * (thread + 1) / program.threads; ++item) {
-      const int64_t number = item / parts;
+    const int64_t slice = item / work.inputs;
+    const Range numbers = find_part(block.count(), work.slices, slice);
+    const Range inputs = find_part(axes.inputs, work.inputs, item % work.inputs);
+    const int64_t first = inputs.begin * block.channels(), end = inputs.end * block.channels();
+    for (int64_t number = numbers.begin; number < numbers.end; ++number) {
+      for (int64_t at = first; at < count; at += size.channels) {  // for each tap
+        if (number == numbers.begin) copies.clear(slice, at, end - first);
+        if (copies.is_due(number - numbers.begin)) copies.put_aside(slice, at, end - first);
+      }
       const T* from = upstream + block.first_pixel(number) * size.channels;
-      visit_depthwise<T>(block, program, size, input, number, item % parts * block.channels(), buffer,
-                         [&](const DepthwiseTile<T>& tile, int channel) {
-                           return CorrelateDepthwise<T>{tile, from + channel, sums.data() + thread * count + channel};
-                         });
+      for (int64_t channel = first; channel < end; channel += block.channels()) {
+        visit_depthwise<T>(block, program, size, input, number, static_cast<int>(channel), buffer,
+                           [&](const DepthwiseTile<T>& tile, int channel) {
+                             return CorrelateDepthwise<T>{tile, from + channel, copies.at(slice) + channel};
+                           });
+      }
     }
   });
-  for (size_t weight = 0; weight < count; ++weight) {
-    T sum = 0;
-    for (int thread = 0; thread < program.threads; ++thread) sum += sums[thread * count + weight];
-    gradient[weight] = sum;
-  }
+  share(count, static_cast<double>(copies.size()), program.threads, [&](int64_t begin, int64_t end) {
+    copies.add_up(begin, end - begin, gradient + begin);
+  });
 }
 
 }  // namespace tiedexp

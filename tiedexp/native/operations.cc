@@ -1,8 +1,11 @@
 // The convolution as operations of TensorFlow, through its C interface, which stays the same between versions.
 #include <memory>
+#include <new>
 #include <string>
+#include <system_error>
 #include <vector>
 
+#include "checks.h"
 #include "convolution.h"
 #include "depthwise.h"
 #include "tensorflow/c/kernels.h"
@@ -24,44 +27,85 @@ using Tensor = std::unique_ptr<TF_Tensor, Deleter>;
 
 bool is_ok(const Status& status) { return TF_GetCode(status.get()) == TF_OK; }
 
-std::vector<int32_t> read_list(TF_OpKernelConstruction* context, const char* name, const Status& status) {
-  int32_t length = 0, bytes = 0;
-  TF_OpKernelConstruction_GetAttrSize(context, name, &length, &bytes, status.get());
-  std::vector<int32_t> values(is_ok(status) ? length : 0);
-  if (!values.empty()) {
-    TF_OpKernelConstruction_GetAttrInt32List(context, name, values.data(), length, status.get());
-  }
-  return values;
+void set_invalid(const Status& status, const std::string& sentence) {
+  if (!sentence.empty()) TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, sentence.c_str());
 }
 
-// Attributes, as `tiedexp.layers.native_sums` writes them.
+std::vector<int32_t> read_list(TF_OpKernelConstruction* context, const char* name, const Status& status) {
+  if (!is_ok(status)) return {};
+  int32_t length = 0, bytes = 0;
+  TF_OpKernelConstruction_GetAttrSize(context, name, &length, &bytes, status.get());
+  std::vector<int64_t> values(is_ok(status) ? length : 0);
+  if (!values.empty()) {
+    TF_OpKernelConstruction_GetAttrInt64List(context, name, values.data(), length, status.get());
+  }
+  for (const int64_t value : values) {
+    if (value != static_cast<int32_t>(value)) {
+      set_invalid(status, std::string(name) + " has " + std::to_string(value) + ", which is out of the range of int32");
+      return {};
+    }
+  }
+  return {values.begin(), values.end()};
+}
+
+// Runs what may throw: TensorFlow calls these functions as C, through which no exception may pass.
+template <typename Body>
+void guard(const Status& status, Body body) {
+  try {
+    body();
+  } catch (const std::bad_alloc&) {
+    TF_SetStatus(status.get(), TF_RESOURCE_EXHAUSTED, "there is not enough memory for a tied convolution");
+  } catch (const std::system_error& error) {
+    TF_SetStatus(status.get(), TF_RESOURCE_EXHAUSTED, error.what());
+  } catch (const std::exception& error) {
+    TF_SetStatus(status.get(), TF_INTERNAL, error.what());
+  }
+}
+
+// Images as (number of terms, then image, row, column and sign of each), one after the other. Returns what is wrong.
+std::string parse_images(const std::vector<int32_t>& numbers, Program& program) {
+  for (size_t i = 0; i < numbers.size();) {
+    const int32_t count = numbers[i++];
+    if (count < 1 || static_cast<size_t>(count) > (numbers.size() - i) / 4) {
+      return "sums must be a number of terms, and image, row, column and sign of each, again and again";
+    }
+    std::vector<tiedexp::Term>& terms = program.images.emplace_back();
+    for (int32_t term = 0; term < count; ++term, i += 4) {
+      terms.push_back({numbers[i], numbers[i + 1], numbers[i + 2], numbers[i + 3]});
+    }
+  }
+  return "";
+}
+
+// Attributes, as `tiedexp.layers.native_sums` writes them. Returns what is wrong.
+std::string parse_program(const std::vector<int32_t>& images, const std::vector<int32_t>& taps,
+                          const std::vector<int32_t>& sizes, Program& program) {
+  if (taps.size() % 3) return "taps must be image, row and column of each";
+  if (sizes.size() != 6) return "sizes must be rows, columns, strides down and across, groups and threads";
+  const std::string fault = parse_images(images, program);
+  if (!fault.empty()) return fault;
+  for (size_t i = 0; i < taps.size(); i += 3) program.taps.push_back({taps[i], taps[i + 1], taps[i + 2]});
+  program.rows = sizes[0];
+  program.cols = sizes[1];
+  program.stride_down = sizes[2];
+  program.stride_across = sizes[3];
+  program.groups = sizes[4];
+  program.threads = sizes[5];
+  return tiedexp::find_fault(program);
+}
+
 void* create(TF_OpKernelConstruction* context) {
   Status status(TF_NewStatus());
-  auto program = std::make_unique<Program>();
-  const std::vector<int32_t> images = read_list(context, "sums", status), taps = read_list(context, "taps", status),
-                             sizes = read_list(context, "sizes", status);
-  if (is_ok(status) && (sizes.size() != 6 || taps.size() % 3)) {
-    TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, "sizes or taps of a wrong length");
-  }
-  if (!is_ok(status)) {
-    TF_OpKernelConstruction_Failure(context, status.get());
-    return nullptr;
-  }
-  for (size_t i = 0; i < images.size();) {
-    std::vector<tiedexp::Term> terms;
-    for (int32_t left = images[i++]; left > 0 && i + 4 <= images.size(); --left, i += 4) {
-      terms.push_back({images[i], images[i + 1], images[i + 2], images[i + 3]});
-    }
-    program->images.push_back(terms);
-  }
-  for (size_t i = 0; i < taps.size(); i += 3) program->taps.push_back({taps[i], taps[i + 1], taps[i + 2]});
-  program->rows = sizes[0];
-  program->cols = sizes[1];
-  program->stride_down = sizes[2];
-  program->stride_across = sizes[3];
-  program->groups = sizes[4];
-  program->threads = sizes[5];
-  return program.release();
+  std::unique_ptr<Program> program;
+  guard(status, [&] {
+    program = std::make_unique<Program>();
+    const std::vector<int32_t> images = read_list(context, "sums", status), taps = read_list(context, "taps", status),
+                               sizes = read_list(context, "sizes", status);
+    if (is_ok(status)) set_invalid(status, parse_program(images, taps, sizes, *program));
+  });
+  if (is_ok(status)) return program.release();
+  TF_OpKernelConstruction_Failure(context, status.get());
+  return nullptr;
 }
 
 void destroy(void* program) { delete static_cast<Program*>(program); }
@@ -71,8 +115,7 @@ Tensor read_input(TF_OpKernelContext* context, int number, int rank, const Statu
   if (!is_ok(status)) return nullptr;
   TF_GetInput(context, number, &tensor, status.get());
   if (is_ok(status) && TF_NumDims(tensor) != rank) {
-    const std::string message = "input " + std::to_string(number) + " must have " + std::to_string(rank) + " axes";
-    TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, message.c_str());
+    set_invalid(status, "input " + std::to_string(number) + " must have " + std::to_string(rank) + " axes");
   }
   return Tensor(tensor);
 }
@@ -84,22 +127,37 @@ T* data(const Tensor& tensor) {
 
 Tensor allocate(TF_OpKernelContext* context, TF_DataType dtype, std::vector<int64_t> shape, size_t element,
                 const Status& status) {
-  size_t bytes = element;
-  for (int64_t length : shape) bytes *= length;
+  int64_t bytes = static_cast<int64_t>(element);
+  for (int64_t length : shape) {
+    if (__builtin_mul_overflow(bytes, length, &bytes)) {
+      set_invalid(status, "the result has more elements than a tensor can have");
+      return nullptr;
+    }
+  }
   return Tensor(TF_AllocateOutput(context, 0, dtype, shape.data(), static_cast<int>(shape.size()), bytes,
                                   status.get()));
 }
 
 // The window is (above, left, rows of the output, its columns).
-Size read_size(const Tensor& images, int64_t filters, const int32_t* window, int groups, const Status& status) {
-  const auto dim = [&](int axis) { return static_cast<int>(TF_Dim(images.get(), axis)); };
-  if (dim(3) % groups || filters % groups) {
-    TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, "channels and filters must be multiples of the groups");
+Size read_size(const Program& program, const Tensor& images, int64_t filters, const int32_t* window,
+               const Status& status) {
+  const auto dim = [&](int axis) { return TF_Dim(images.get(), axis); };
+  const tiedexp::Sides sides{dim(0), dim(1), dim(2), dim(3), window[2], window[3], filters, window[0], window[1]};
+  const std::string fault = tiedexp::find_fault(program, sides);
+  if (!fault.empty()) {
+    set_invalid(status, fault);
+    return {};
   }
-  return {TF_Dim(images.get(), 0), groups,
-          dim(1), dim(2), dim(3) / groups,
-          window[2], window[3], static_cast<int>(filters) / groups,
-          window[0], window[1]};
+  return {sides.batch,
+          program.groups,
+          static_cast<int>(sides.rows),
+          static_cast<int>(sides.cols),
+          static_cast<int>(sides.channels) / program.groups,
+          window[2],
+          window[3],
+          static_cast<int>(filters) / program.groups,
+          window[0],
+          window[1]};
 }
 
 bool is_depthwise(const Size& size) { return size.groups > 1 && size.channels == 1 && size.filters == 1; }
@@ -108,15 +166,13 @@ bool is_depthwise(const Size& size) { return size.groups > 1 && size.channels ==
 template <typename Compute>
 void run(TF_OpKernelContext* context, int rank_of_other, Compute compute) {
   Status status(TF_NewStatus());
-  const Tensor images = read_input(context, 0, 4, status), other = read_input(context, 1, rank_of_other, status),
-               window = read_input(context, 2, 1, status);
-  if (is_ok(status) && TF_Dim(window.get(), 0) != 4) {
-    TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, "the window has four numbers");
-  }
-  if (is_ok(status) && (data<const int32_t>(window)[2] < 0 || data<const int32_t>(window)[3] < 0)) {
-    TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, "the images are smaller than the kernel");
-  }
-  if (is_ok(status)) compute(images, other, data<const int32_t>(window), status);
+  guard(status, [&] {
+    const Tensor images = read_input(context, 0, 4, status), other = read_input(context, 1, rank_of_other, status),
+                 window = read_input(context, 2, 1, status);
+    if (!is_ok(status)) return;
+    if (TF_Dim(window.get(), 0) != 4) return set_invalid(status, "the window has four numbers");
+    compute(images, other, data<const int32_t>(window), status);
+  });
   if (!is_ok(status)) TF_OpKernelContext_Failure(context, status.get());
 }
 
@@ -124,11 +180,11 @@ template <typename T, TF_DataType dtype>
 void convolve(void* kernel, TF_OpKernelContext* context) {
   const Program& program = *static_cast<Program*>(kernel);
   run(context, 3, [&](const Tensor& images, const Tensor& weights, const int32_t* window, const Status& status) {
-    const Size size = read_size(images, TF_Dim(weights.get(), 2), window, program.groups, status);
+    const Size size = read_size(program, images, TF_Dim(weights.get(), 2), window, status);
     if (!is_ok(status)) return;
     if (TF_Dim(weights.get(), 0) != static_cast<int64_t>(program.taps.size()) ||
         TF_Dim(weights.get(), 1) != size.channels) {
-      return TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, "weights are (taps, channels // groups, filters)");
+      return set_invalid(status, "weights are (taps, channels // groups, filters)");
     }
     const Tensor output =
         allocate(context, dtype, {size.batch, size.out_rows, size.out_cols, size.all_filters()}, sizeof(T), status);
@@ -143,11 +199,11 @@ template <typename T, TF_DataType dtype>
 void correlate(void* kernel, TF_OpKernelContext* context) {
   const Program& program = *static_cast<Program*>(kernel);
   run(context, 4, [&](const Tensor& images, const Tensor& upstream, const int32_t* window, const Status& status) {
-    const Size size = read_size(images, TF_Dim(upstream.get(), 3), window, program.groups, status);
+    const Size size = read_size(program, images, TF_Dim(upstream.get(), 3), window, status);
     if (!is_ok(status)) return;
     if (TF_Dim(upstream.get(), 0) != size.batch || TF_Dim(upstream.get(), 1) != size.out_rows ||
         TF_Dim(upstream.get(), 2) != size.out_cols) {
-      return TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, "upstream is (batch, rows, cols, filters) of the output");
+      return set_invalid(status, "upstream is (batch, rows, cols, filters) of the output");
     }
     const int64_t taps = static_cast<int64_t>(program.taps.size());
     const Tensor output = allocate(context, dtype, {taps, size.channels, size.all_filters()}, sizeof(T), status);

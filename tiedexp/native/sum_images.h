@@ -52,6 +52,8 @@ struct Aligned {
     return static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t(kBytes)));
   }
   void deallocate(T* memory, size_t) { ::operator delete(memory, std::align_val_t(kBytes)); }
+  // Leaves new elements as they are: the threads that use them write them first.
+  void construct(T*) {}
   friend bool operator==(const Aligned&, const Aligned&) { return true; }
   friend bool operator!=(const Aligned&, const Aligned&) { return false; }
 };
@@ -91,6 +93,15 @@ struct Size {
 
 constexpr int64_t divide_up(int64_t number, int64_t by) { return (number + by - 1) / by; }
 
+struct Range {
+  int64_t begin, end;
+};
+
+// One of `parts` nearly equal parts of `count` things.
+constexpr Range find_part(int64_t count, int64_t parts, int64_t number) {
+  return {count * number / parts, count * (number + 1) / parts};
+}
+
 inline bool is_empty(const Size& size) { return size.batch == 0 || size.out_rows == 0 || size.out_cols == 0; }
 
 // How much of a convolution is computed at a time: some rows of an image, or several small images, and some channels.
@@ -98,53 +109,176 @@ struct Portion {
   int images, rows, channels;
 };
 
-// The sum images of one portion.
+// Rows of the kernel at which an image is read, first to last.
+struct Span {
+  int first = 0, last = 0;
+  bool is_read = false;
+  void include(int from, int to) {
+    first = is_read ? std::min(first, from) : from;
+    last = is_read ? std::max(last, to) : to;
+    is_read = true;
+  }
+};
+
+// The blocks in which a convolution is computed, a portion each.
 template <typename T>
-class Block {
+class Blocks {
  public:
-  Block(const Program& program, const Size& size) : program_(program), size_(size) {
+  Blocks(const Program& program, const Size& size) : program_(&program), size_(&size) {
     find_spans();
     choose_portion();
-    elements_ = count_elements(portion_.rows);
+  }
+
+  // The same in smaller blocks, so that there are at least `count` where rows and images can be divided so often.
+  // Channels stay together, so that sums over them are made in the same order.
+  Blocks divide(int64_t count) const {
+    Blocks smaller = *this;
+    if (smaller.count() >= count) return smaller;
+    smaller.portion_.images = static_cast<int>(std::max<int64_t>(1, size_->batch / count));
+    const int64_t wanted = divide_up(count, size_->batch);  // blocks of an image
+    smaller.portion_.rows = static_cast<int>(std::clamp<int64_t>(size_->out_rows / wanted, 1, portion_.rows));
+    return smaller;
+  }
+
+  // Makes portions of half as many channels, if they are enough then.
+  bool halve_channels() {
+    if (portion_.channels % 2 || portion_.channels / 2 < kMinChannels) return false;
+    portion_.channels /= 2;
+    return true;
+  }
+
+  const Portion& portion() const { return portion_; }
+  int channels() const { return portion_.channels; }
+  // Elements that the images of a portion take, for one image of the batch and for all.
+  size_t elements_of_image() const { return count_elements(portion_.rows); }
+  size_t elements() const { return elements_of_image() * portion_.images; }
+  int64_t pixels() const { return static_cast<int64_t>(portion_.images) * portion_.rows * size_->out_cols; }
+
+  // Blocks of the whole batch: each is a run of the output's rows, of one image if it has less than all of them.
+  int64_t count() const { return divide_up(size_->batch, portion_.images) * blocks_in_image(); }
+  int64_t first_image(int64_t block) const { return block / blocks_in_image() * portion_.images; }
+  int first_row(int64_t block) const { return static_cast<int>(block % blocks_in_image()) * portion_.rows; }
+  int count_images(int64_t block) const {
+    return static_cast<int>(std::min<int64_t>(portion_.images, size_->batch - first_image(block)));
+  }
+  int count_out_rows(int64_t block) const { return std::min(portion_.rows, size_->out_rows - first_row(block)); }
+  // Pixels of a block: the last ones have fewer.
+  int64_t count_pixels(int64_t block) const {
+    return static_cast<int64_t>(count_images(block)) * count_out_rows(block) * size_->out_cols;
+  }
+  // Where the first one is in a tensor like the output.
+  int64_t first_pixel(int64_t block) const {
+    return (first_image(block) * size_->out_rows + first_row(block)) * size_->out_cols;
+  }
+
+ protected:
+  // Elements of a row of an image.
+  ptrdiff_t line() const {
+    return ((size_->out_cols - 1) * program_->stride_across + program_->cols) * static_cast<ptrdiff_t>(portion_.channels);
+  }
+
+  int count_rows(size_t image, int out_rows) const {
+    const Span& span = spans_[image];
+    return span.is_read ? span.last - span.first + 1 + (out_rows - 1) * program_->stride_down : 0;
+  }
+
+  // Whole vectors, and one more, since the last sum may reach beyond the end of the image.
+  size_t count_room(size_t image, int out_rows) const {
+    const size_t lanes = Vector<T>::kLanes;
+    return (count_rows(image, out_rows) * line() + lanes - 1) / lanes * lanes + lanes;
+  }
+
+  const Program* program_;
+  const Size* size_;
+  Portion portion_;
+  std::vector<Span> spans_;  // of the input and the images
+
+ private:
+  int64_t blocks_in_image() const { return divide_up(size_->out_rows, portion_.rows); }
+
+  size_t count_elements(int out_rows) const {
+    size_t elements = 0;
+    for (size_t image = 0; image < spans_.size(); ++image) elements += count_room(image, out_rows);
+    return elements;
+  }
+
+  void find_spans() {
+    spans_.resize(program_->images.size() + 1);
+    spans_[0].include(0, 0);
+    for (const Tap& tap : program_->taps) spans_[tap.image + 1].include(tap.row, tap.row);
+    for (size_t image = program_->images.size(); image > 0; --image) {
+      const Span span = spans_[image];
+      if (!span.is_read) continue;
+      for (const Term& term : program_->images[image - 1]) {
+        spans_[term.image + 1].include(span.first + term.row, span.last + term.row);
+      }
+    }
+  }
+
+  // As few parts of the channels as leave room for enough pixels: weights are read once a block.
+  void choose_portion() {
+    for (int parts = 1; parts <= size_->channels; ++parts) {
+      if (size_->channels % parts) continue;
+      if (parts > 1 && size_->channels / parts < kMinChannels) break;
+      portion_ = {1, 1, size_->channels / parts};
+      portion_.rows = find_most_rows();
+      if (portion_.rows == size_->out_rows) {
+        const size_t bytes = count_elements(portion_.rows) * sizeof(T);
+        const int64_t pixels = static_cast<int64_t>(size_->out_rows) * size_->out_cols;
+        const int64_t wanted = std::min(size_->batch, divide_up(kPixels, pixels));
+        portion_.images = static_cast<int>(std::clamp<int64_t>(kBufferBytes / bytes, 1, std::max<int64_t>(1, wanted)));
+        if (portion_.images == wanted) break;
+      } else if (static_cast<int64_t>(portion_.rows) * size_->out_cols >= kPixels) {
+        break;
+      }
+    }
+    // Blocks of nearly equal size.
+    portion_.rows = static_cast<int>(divide_up(size_->out_rows, divide_up(size_->out_rows, portion_.rows)));
+  }
+
+  // Rows of the output whose images fit into the cache, at least one.
+  int find_most_rows() const {
+    int low = 1, high = size_->out_rows;
+    while (low < high) {
+      const int middle = low + (high - low + 1) / 2;
+      if (count_elements(middle) * sizeof(T) <= kBufferBytes) {
+        low = middle;
+      } else {
+        high = middle - 1;
+      }
+    }
+    return low;
+  }
+};
+
+// The sum images of one block at a time.
+template <typename T>
+class Block : public Blocks<T> {
+ public:
+  explicit Block(const Blocks<T>& blocks) : Blocks<T>(blocks), elements_(this->elements_of_image()) {
+    images_.resize(spans_.size());
+    offsets_.reserve(this->pixels());
     for (int64_t image = 0; image < portion_.images; ++image) {
       for (int row = 0; row < portion_.rows; ++row) {
-        for (int col = 0; col < size.out_cols; ++col) {
-          const ptrdiff_t pixel = col * static_cast<ptrdiff_t>(program.stride_across) * portion_.channels;
-          offsets_.push_back(image * elements_ + row * program.stride_down * line() + pixel);
+        const ptrdiff_t begin = image * elements_ + row * program_->stride_down * line();
+        for (int col = 0; col < size_->out_cols; ++col) {
+          offsets_.push_back(begin + col * static_cast<ptrdiff_t>(program_->stride_across) * portion_.channels);
         }
       }
     }
   }
 
-  // Elements of the buffer that `fill` needs.
-  size_t elements() const { return elements_ * portion_.images; }
-  int channels() const { return portion_.channels; }
-  size_t pixels() const { return offsets_.size(); }
   // Of each pixel of the output, row by row and image by image, from where a tap reads for the first one.
   const ptrdiff_t* offsets() const { return offsets_.data(); }
 
-  // Blocks of the whole batch: each is a run of the output's rows, of one image if it has less than all of them.
-  int64_t count() const { return divide_up(size_.batch, portion_.images) * blocks_in_image(); }
-  int64_t first_image(int64_t block) const { return block / blocks_in_image() * portion_.images; }
-  int first_row(int64_t block) const { return static_cast<int>(block % blocks_in_image()) * portion_.rows; }
-  // Pixels of a block: the last ones have fewer.
-  int64_t count_pixels(int64_t block) const {
-    const int64_t images = std::min<int64_t>(portion_.images, size_.batch - first_image(block));
-    return images * std::min(portion_.rows, size_.out_rows - first_row(block)) * size_.out_cols;
-  }
-  // Where the first one is in a tensor like the output.
-  int64_t first_pixel(int64_t block) const {
-    return (first_image(block) * size_.out_rows + first_row(block)) * size_.out_cols;
-  }
-
   // Makes the images of a block, of some channels from `first_channel` on, in a buffer.
   void fill(const T* input, int64_t block, int first_channel, T* buffer) {
-    const int64_t first = first_image(block), end = std::min(size_.batch, first + portion_.images);
-    const int out_rows = std::min(portion_.rows, size_.out_rows - first_row(block));
-    for (int64_t number = end - 1; number >= first; --number) {  // `at` is for the first
-      place(buffer + (number - first) * elements_);
-      copy_input(input + number * size_.rows * size_.cols * size_.all_channels() + first_channel,
-                 first_row(block) * program_.stride_down - size_.above, count_rows(0, out_rows));
+    const int64_t first = this->first_image(block);
+    const int out_rows = this->count_out_rows(block);
+    for (int64_t number = this->count_images(block) - 1; number >= 0; --number) {  // `at` is for the first
+      place(buffer + number * elements_);
+      copy_input(input + (first + number) * size_->rows * size_->cols * size_->all_channels() + first_channel,
+                 this->first_row(block) * program_->stride_down - size_->above, count_rows(0, out_rows));
       for (size_t image = 1; image < spans_.size(); ++image) {
         if (count_rows(image, out_rows) > 0) add(image, count_rows(image, out_rows));
       }
@@ -157,102 +291,38 @@ class Block {
   }
 
  private:
-  // Rows of the kernel at which an image is read, first to last.
-  struct Span {
-    int first = 0, last = 0;
-    bool is_read = false;
-    void include(int from, int to) {
-      first = is_read ? std::min(first, from) : from;
-      last = is_read ? std::max(last, to) : to;
-      is_read = true;
-    }
-  };
-
-  int blocks_in_image() const { return divide_up(size_.out_rows, portion_.rows); }
-
-  // Elements of a row of an image.
-  ptrdiff_t line() const {
-    return ((size_.out_cols - 1) * program_.stride_across + program_.cols) * static_cast<ptrdiff_t>(portion_.channels);
-  }
-
-  void find_spans() {
-    spans_.resize(program_.images.size() + 1);
-    images_.resize(spans_.size());
-    spans_[0].include(0, 0);
-    for (const Tap& tap : program_.taps) spans_[tap.image + 1].include(tap.row, tap.row);
-    for (size_t image = program_.images.size(); image > 0; --image) {
-      const Span span = spans_[image];
-      if (!span.is_read) continue;
-      for (const Term& term : program_.images[image - 1]) {
-        spans_[term.image + 1].include(span.first + term.row, span.last + term.row);
-      }
-    }
-  }
-
-  // As few parts of the channels as leave room for enough pixels: weights are read once a block.
-  void choose_portion() {
-    for (int parts = 1; parts <= size_.channels; ++parts) {
-      if (size_.channels % parts) continue;
-      if (parts > 1 && size_.channels / parts < kMinChannels) break;
-      portion_ = {1, size_.out_rows, size_.channels / parts};
-      while (portion_.rows > 1 && count_elements(portion_.rows) * sizeof(T) > kBufferBytes) --portion_.rows;
-      if (portion_.rows == size_.out_rows) {
-        const size_t bytes = count_elements(portion_.rows) * sizeof(T);
-        const int64_t pixels = static_cast<int64_t>(size_.out_rows) * size_.out_cols;
-        const int64_t wanted = std::min(size_.batch, divide_up(kPixels, pixels));
-        portion_.images = static_cast<int>(std::clamp<int64_t>(kBufferBytes / bytes, 1, std::max<int64_t>(1, wanted)));
-        if (portion_.images == wanted) break;
-      } else if (portion_.rows * size_.out_cols >= kPixels) {
-        break;
-      }
-    }
-    // Blocks of nearly equal size.
-    portion_.rows = static_cast<int>(divide_up(size_.out_rows, divide_up(size_.out_rows, portion_.rows)));
-  }
-
-  int count_rows(size_t image, int out_rows) const {
-    const Span& span = spans_[image];
-    return span.is_read ? span.last - span.first + 1 + (out_rows - 1) * program_.stride_down : 0;
-  }
-
-  // Elements that the images of an output of so many rows take: whole vectors, and one more for each, since the last
-  // may reach beyond its end.
-  size_t count_elements(int out_rows) const {
-    size_t elements = 0;
-    for (size_t image = 0; image < spans_.size(); ++image) elements += count_room(image, out_rows);
-    return elements;
-  }
-
-  size_t count_room(size_t image, int out_rows) const {
-    const size_t lanes = Vector<T>::kLanes;
-    return (count_rows(image, out_rows) * line() + lanes - 1) / lanes * lanes + lanes;
-  }
+  using Blocks<T>::program_;
+  using Blocks<T>::size_;
+  using Blocks<T>::portion_;
+  using Blocks<T>::spans_;
+  using Blocks<T>::line;
+  using Blocks<T>::count_rows;
 
   void place(T* buffer) {
     for (size_t image = 0; image < spans_.size(); ++image) {
       images_[image] = buffer - spans_[image].first * line();
-      buffer += count_room(image, portion_.rows);
+      buffer += this->count_room(image, portion_.rows);
     }
   }
 
   // The input's rows from `first` on (of the input) with zeros around.
   void copy_input(const T* input, int first, int rows) {
     const ptrdiff_t channels = portion_.channels, cols = line() / channels;
-    const ptrdiff_t begin = std::clamp<ptrdiff_t>(size_.left, 0, cols);
-    const ptrdiff_t end = std::clamp<ptrdiff_t>(size_.left + size_.cols, begin, cols);
+    const ptrdiff_t begin = std::clamp<ptrdiff_t>(size_->left, 0, cols);
+    const ptrdiff_t end = std::clamp<ptrdiff_t>(size_->left + size_->cols, begin, cols);
     first += spans_[0].first;
     T* to = images_[0] + spans_[0].first * line();
     for (int row = first; row < first + rows; ++row, to += line()) {
-      if (row < 0 || row >= size_.rows || begin == end) {
+      if (row < 0 || row >= size_->rows || begin == end) {
         std::fill_n(to, line(), T(0));
         continue;
       }
-      const T* from = input + (row * static_cast<ptrdiff_t>(size_.cols) + begin - size_.left) * size_.all_channels();
+      const T* from = input + (row * static_cast<ptrdiff_t>(size_->cols) + begin - size_->left) * size_->all_channels();
       std::fill_n(to, begin * channels, T(0));
-      if (channels == size_.all_channels()) {
+      if (channels == size_->all_channels()) {
         std::copy_n(from, (end - begin) * channels, to + begin * channels);
       } else {
-        for (ptrdiff_t col = begin; col < end; ++col, from += size_.all_channels()) {
+        for (ptrdiff_t col = begin; col < end; ++col, from += size_->all_channels()) {
           std::copy_n(from, channels, to + col * channels);
         }
       }
@@ -262,7 +332,7 @@ class Block {
 
   // Sums up an image, where all that its terms read is there.
   void add(size_t image, int rows) {
-    const std::vector<Term>& terms = program_.images[image - 1];
+    const std::vector<Term>& terms = program_->images[image - 1];
     const ptrdiff_t channels = portion_.channels;
     int before = 0, after = 0;
     bool plain = true;
@@ -303,11 +373,7 @@ class Block {
     return i;
   }
 
-  const Program& program_;
-  const Size& size_;
-  Portion portion_;
-  std::vector<Span> spans_;  // of the input and the images
-  size_t elements_;          // of the images of one image of the batch
+  size_t elements_;  // of the images of one image of the batch
   std::vector<ptrdiff_t> offsets_;
   std::vector<T*> images_;  // where row 0 of each would be; the input first
   std::vector<const T*> from_;
