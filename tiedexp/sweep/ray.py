@@ -68,8 +68,10 @@ class RayExecutor:
             nodes = sum(node["Alive"] for node in ray.nodes())
             each = f"{self._num_cpus:g} CPUs and {self._num_gpus:g} GPUs each"
             self._watcher.begins(plan, runs, f"on {nodes} Ray node{'s' * (nodes > 1)}, {each}")
-            for run in runs:
-                self._submit(remote, run)
+            if not should_stop():
+                plan.begin()
+                for run in runs:
+                    self._submit(remote, run)
             while self._pending and not should_stop() and not (self._fail_fast and self._ledger.results.failed):
                 self._look(ray, remote)
             self._ledger.results.interrupted = should_stop()
