@@ -68,3 +68,8 @@ class RunInterruptedError(RunError):
     """A run that was asked to stop and did, with its last checkpoint kept."""
 
     exit_code = 130
+
+
+def explain_os_error(error: OSError) -> str:
+    """What the system refused, and of which file: `No space left on device: runs/a/metrics.jsonl`."""
+    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"

@@ -8,13 +8,15 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from tempfile import TemporaryFile
 from types import FrameType
+from typing import NoReturn
 
 from tiedexp.backend import require_tensorflow
 from tiedexp.errors import RunError
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SHOW_CURSOR = b"\x1b[?25h"  # the progress bar hides it
 
 
@@ -50,29 +52,60 @@ def quiet_tensorflow() -> Iterator[None]:
     yield
 
 
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM where nothing is to be finished first.
+
+    It is no `KeyboardInterrupt`, which Typer and click turn into endings of their own.
+    """
+
+
+@contextmanager
+def interrupt_on_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise `Interrupted` in the block."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Interrupted
+
+    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
     """Ctrl-C, or SIGTERM as cluster schedulers send it: the first asks the block to stop, the second ends the process.
 
+    Until the block first asks whether it is to stop, nothing is worth waiting for, so the first ends the process, too:
+    while TensorFlow loads, say.
+
     Yields:
         whether it was asked to.
     """
-    asked = False
+    asked = listening = False
 
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         asked = True
 
-    # Python runs a signal's handler only once C++ code comes back, which while TensorFlow compiles may take long. The
-    # number of each signal is written to this pipe at once, and a thread reads it.
+    def should_stop() -> bool:
+        nonlocal listening
+        listening = True
+        return asked
+
+    # Python runs a signal's handler only once C++ code comes back, which while TensorFlow loads or compiles may take
+    # long. The number of each signal is written to this pipe at once, and a thread reads it.
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    watcher = threading.Thread(target=_end_at_second_signal, args=(reader,), daemon=True)
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    stderr = os.dup(2)  # which may be redirected while TensorFlow is imported
+    watcher = threading.Thread(target=_watch_signals, args=(reader, stderr, lambda: listening), daemon=True)
+    before = {number: signal.signal(number, ask) for number in SIGNALS}
     before_descriptor = signal.set_wakeup_fd(writer)
     watcher.start()
     try:
-        yield lambda: asked
+        yield should_stop
     finally:
         signal.set_wakeup_fd(before_descriptor)
         for number, handler in before.items():
@@ -80,16 +113,25 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
         os.close(writer)
         watcher.join()
         os.close(reader)
+        os.close(stderr)
 
 
-def _end_at_second_signal(reader: int) -> None:
+def _watch_signals(reader: int, stderr: int, is_listening: Callable[[], bool]) -> None:
     count = 0
     while received := os.read(reader, 16):
-        count += sum(number in (signal.SIGINT, signal.SIGTERM) for number in received)
-        if count == 1 and sys.stderr.isatty():
-            os.write(2, b"\nstopping after this step, with a checkpoint; once more ends at once\n")
+        count += sum(number in SIGNALS for number in received)
+        if count and not is_listening():
+            _end(stderr, b"interrupted\n")
+        if count == 1 and os.isatty(stderr):
+            os.write(stderr, b"\nstopping after this step, with a checkpoint; once more ends at once\n")
         if count > 1:
-            if sys.stdout.isatty():
-                os.write(1, SHOW_CURSOR)
-            os.write(2, b"\nerror: interrupted at once; the same command goes on from the last checkpoint\n")
-            os._exit(130)
+            _end(stderr, b"\nerror: interrupted at once; the same command goes on from the last checkpoint\n")
+
+
+def _end(stderr: int, message: bytes) -> NoReturn:
+    """End the process, whatever its other threads are doing."""
+    with suppress(OSError):  # the terminal is gone
+        if os.isatty(1):
+            os.write(1, SHOW_CURSOR)
+        os.write(stderr, message)
+    os._exit(130)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from sklearn.datasets import load_digits
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from tiedexp.errors import DatasetError, RunError, RunInterruptedError, TiedexpError
+from tiedexp.errors import DatasetError, RunError, RunInterruptedError, RunLockedError, TiedexpError
 from tiedexp.experiment.build import build_model
 from tiedexp.experiment.evaluate import evaluate_run
 from tiedexp.experiment.observer import Observer
@@ -261,7 +261,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(make_spec, tmp_path, interr
 
 def stop_after(calls):
     """Says yes once the training was asked so often."""
-    remaining = iter(range(calls))
+    remaining = iter(range(1 + calls))  # once before anything is written
     return lambda: next(remaining, None) is None
 
 
@@ -516,6 +516,30 @@ def test_lost_metrics_are_told(cut_off, tmp_path):
     assert [line["epoch"] for line in run.read_metrics()] == [2, 3, 4]
 
 
+@pytest.mark.parametrize("calls", [-1, 0], ids=["before anything is written", "before the first step"])
+def test_a_stop_before_the_first_step_leaves_nothing(make_spec, tmp_path, calls):
+    with pytest.raises(RunInterruptedError):
+        run_experiment(make_spec(), root=tmp_path, should_stop=stop_after(calls))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_another_process_began_meanwhile_is_left_alone(cut_off, tmp_path):
+    """It may compute with other operations than the model that was built."""
+    spec, run = cut_off
+    manifest = run.path / "manifest.json"
+    before = manifest.read_text()
+    manifest.unlink()
+
+    def write():
+        manifest.write_text(before)
+        return False
+
+    with pytest.raises(RunLockedError, match=r"another process was in .* meanwhile; the same command goes on"):
+        run_experiment(spec, root=tmp_path, should_stop=write)
+    assert manifest.read_text() == before
+    assert not run.inside("failure.json").exists()
+
+
 def test_a_stop_in_an_evaluation(make_spec, tmp_path):
     """In the validation of an epoch all its steps are kept, in the test all of the training."""
     spec = make_spec(training={"epochs": 1})
@@ -641,7 +665,7 @@ def test_a_loss_that_is_no_number_fails_the_run_and_keeps_the_last_checkpoint(ma
     message = str(failed.value)
     assert message.startswith("epoch 2: the loss became")
     assert "the checkpoint of epoch 1 is kept" in message
-    assert "the same spec would come to the same, so change it: a smaller learning_rate" in message
+    assert "the same spec would fail again, so change it: a smaller learning_rate" in message
     assert "goes on" not in message
     (run,) = tmp_path.glob("*/seed-0")
     assert not (run / "result.json").exists()

@@ -27,7 +27,8 @@ from tiedexp.cli import (
     validate,
 )
 from tiedexp.cli.options import GridCommand, RunCommand
-from tiedexp.errors import TiedexpError
+from tiedexp.errors import TiedexpError, explain_os_error
+from tiedexp.process import Interrupted, interrupt_on_signals
 
 app = typer.Typer(
     name="tiedexp",
@@ -74,8 +75,9 @@ def main() -> None:
     # Before TensorFlow is imported anywhere: neither its notices nor its warnings are meant for our users.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        app()
-    except (TiedexpError, KeyboardInterrupt, OSError, MemoryError) as error:
+        with interrupt_on_signals():
+            app()
+    except (TiedexpError, Interrupted, KeyboardInterrupt, OSError, MemoryError) as error:
         if "--debug" in sys.argv:
             raise
         sys.exit(_report(error))
@@ -89,7 +91,7 @@ def _report(error: BaseException) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     if isinstance(error, OSError):  # a full disk, a directory that may not be written
-        print(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        print(f"error: {explain_os_error(error)}", file=sys.stderr)
         return 1
     if isinstance(error, MemoryError):
         print(f"error: out of memory{f': {error}' if str(error) else ''}", file=sys.stderr)

@@ -49,7 +49,7 @@ def board(
     from tiedexp.runs.directory import find_runs_root
 
     endings = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    for ending in endings[1:]:  # as Ctrl-C, so that nothing stays behind
+    for ending in endings:  # all as Ctrl-C, so that nothing stays behind
         signal.signal(ending, signal.default_int_handler)
     with TemporaryDirectory(prefix="tiedexp-board-") as folder:
         try:

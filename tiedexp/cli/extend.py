@@ -25,24 +25,25 @@ def extend(
     the one that asked for so many epochs at first. A cosine depends on the number of epochs, so then it is not, and has
     another name.
     """
-    from tiedexp.cli.train_view import JsonView, ResultView, TrainView
     from tiedexp.process import quiet_tensorflow, stop_on_signals
-    from tiedexp.runs.directory import RunDirectory
 
-    directory = RunDirectory.open(run)
-    view = JsonView() if json else ResultView() if quiet else TrainView()
-    with stop_on_signals() as should_stop, quiet_tensorflow(), view:
-        from tiedexp.experiment.extend import extend_run
+    with stop_on_signals() as should_stop:
+        from tiedexp.cli.train_view import JsonView, ResultView, TrainView
+        from tiedexp.runs.directory import RunDirectory
 
-        extended = extend_run(
-            directory,
-            epochs,
-            root=runs,
-            data_dir=data_dir,
-            allow_inexact=allow_inexact,
-            should_stop=should_stop,
-            observer=view,
-        )
+        directory = RunDirectory.open(run)
+        with quiet_tensorflow(), JsonView() if json else ResultView() if quiet else TrainView() as view:
+            from tiedexp.experiment.extend import extend_run
+
+            extended = extend_run(
+                directory,
+                epochs,
+                root=runs,
+                data_dir=data_dir,
+                allow_inexact=allow_inexact,
+                should_stop=should_stop,
+                observer=view,
+            )
     parent = extended.read_manifest().parent
     if parent is None or parent.same_as_from_start:
         text = f"this is the run that asks for {epochs} epochs at first: its schedule does not depend on them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -60,40 +61,57 @@ def sweep(
     tiedexp sweep sweep.yaml seeds=5         more seeds than the file says
     tiedexp compare runs/NAME                what came of it
     """
-    from tiedexp.backend import require_tensorflow
-    from tiedexp.cli.sweep_view import LineView, LiveView, QuietView, show_plan
     from tiedexp.process import stop_on_signals
-    from tiedexp.runs.directory import find_runs_root
-    from tiedexp.sweep.estimate import estimate_runs, measure_step_with
-    from tiedexp.sweep.loading import load_sweep
-    from tiedexp.sweep.plan import plan_sweep
-    from tiedexp.sweep.worker import Task
 
-    wanted = load_sweep(file, overrides or [])
-    root = find_runs_root(runs)
-    planned = plan_sweep(wanted, root, data_dir=data_dir, measure_step=measure_step_with(data_dir))
-    chosen = planned.select(only or [])
-    if plan:
-        show_plan(planned, chosen, estimate_runs(planned, chosen, data_dir, jobs), as_json=json)
-        return
-    require_tensorflow()
-    todo = [run for run in chosen if fresh or not run.directory.finished]
-    planned.directory.write(planned.record, wanted.text)
-    view = QuietView() if quiet or json else LiveView() if LiveView.is_possible() else LineView()
-    with stop_on_signals() as should_stop, view:
+    with stop_on_signals() as should_stop:
+        from tiedexp.backend import require_tensorflow
+        from tiedexp.cli.sweep_view import LineView, LiveView, QuietView, show_plan
+        from tiedexp.runs.directory import find_runs_root
+        from tiedexp.sweep.estimate import check_disk, estimate_runs, measure_step_with
+        from tiedexp.sweep.loading import load_sweep
+        from tiedexp.sweep.plan import plan_sweep
+        from tiedexp.sweep.worker import Task
+
+        root = find_runs_root(runs)
+        wanted = load_sweep(file, overrides or [])
+        planned = plan_sweep(wanted, root, data_dir=data_dir, measure_step=measure_step_with(data_dir))
+        chosen = planned.select(only or [])
+        if plan:
+            show_plan(planned, chosen, estimate_runs(planned, chosen, data_dir, jobs), as_json=json)
+            return
+        require_tensorflow()
+        todo = _find_todo(chosen, data_dir, fresh=fresh)
+        check_disk(planned, todo, data_dir)
         task = Task(wanted.variants[0].spec, planned.directory.path, data_dir, fresh=fresh, allow_inexact=allow_inexact)
-        options: dict[str, Any] = {"retries": retry, "fail_fast": fail_fast, "watcher": view}
-        if executor == "ray":
-            from tiedexp.sweep.ray import RayExecutor
+        with QuietView() if quiet or json else LiveView() if LiveView.is_possible() else LineView() as view:
+            options: dict[str, Any] = {"retries": retry, "fail_fast": fail_fast, "watcher": view}
+            if executor == "ray":
+                from tiedexp.sweep.ray import RayExecutor
 
-            results = RayExecutor(address, task, num_cpus=num_cpus, num_gpus=num_gpus, **options).run(
-                planned, todo, should_stop
-            )
-        else:
-            from tiedexp.sweep.local import LocalExecutor
+                results = RayExecutor(address, task, num_cpus=num_cpus, num_gpus=num_gpus, **options).run(
+                    planned, todo, should_stop
+                )
+            else:
+                from tiedexp.sweep.local import LocalExecutor
 
-            results = LocalExecutor(jobs, task, **options).run(planned, todo, should_stop)
+                results = LocalExecutor(jobs, task, **options).run(planned, todo, should_stop)
+        if not results.interrupted and not results.failed:
+            planned.end()
     _conclude(planned, chosen, results, json=json)
+
+
+def _find_todo(chosen: tuple[SweepRun, ...], data_dir: Path | None, *, fresh: bool) -> list[SweepRun]:
+    """The runs that are not finished; RunError if the data of those that are has changed."""
+    from tiedexp.experiment.data_check import DataCheck
+
+    check = DataCheck(data_dir, lambda text: print(f"warning: {text}", file=sys.stderr))
+    todo = []
+    for run in chosen:
+        if fresh or not run.directory.finished:
+            todo.append(run)
+        else:
+            check.check(run.directory, run.spec)
+    return todo
 
 
 def _conclude(planned: SweepPlan, chosen: tuple[SweepRun, ...], results: Results, *, json: bool) -> None:

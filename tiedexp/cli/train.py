@@ -25,31 +25,35 @@ def train(
 
     Everything is kept in a run directory. The same spec and seed always have the same one: a finished run is not run
     again, one that was cut off goes on where it was, to the same bits. Ctrl-C (or SIGTERM) finishes the step and writes
-    a checkpoint; a second one ends at once.
+    a checkpoint; a second one ends at once. Before the first step it ends at once and leaves nothing behind.
     """
-    from tiedexp.cli.train_view import JsonView, ResultView, TrainView
-    from tiedexp.experiment.plan import locate_run, training_source
     from tiedexp.process import quiet_tensorflow, stop_on_signals
-    from tiedexp.runs.directory import find_runs_root
-    from tiedexp.spec.loading import load_spec
 
-    experiment = load_spec(spec, overrides or [])
-    root = find_runs_root(runs)
-    view = JsonView() if json else ResultView() if quiet else TrainView()
-    run = locate_run(experiment, root)
-    if run.finished and not fresh:
-        view.finished(run, run.read_result())
-        return
-    training_source(experiment, data_dir).check()
-    with stop_on_signals() as should_stop, quiet_tensorflow(), view:
-        from tiedexp.experiment.run import run_experiment
+    with stop_on_signals() as should_stop:
+        from tiedexp.cli.train_view import JsonView, ResultView, TrainView
+        from tiedexp.experiment.data_check import DataCheck
+        from tiedexp.experiment.plan import locate_run, training_source
+        from tiedexp.runs.directory import find_runs_root
+        from tiedexp.spec.loading import load_spec
 
-        run_experiment(
-            experiment,
-            root=root,
-            data_dir=data_dir,
-            fresh=fresh,
-            allow_inexact=allow_inexact,
-            should_stop=should_stop,
-            observer=view,
-        )
+        experiment = load_spec(spec, overrides or [])
+        root = find_runs_root(runs)
+        view = JsonView() if json else ResultView() if quiet else TrainView()
+        run = locate_run(experiment, root)
+        if run.finished and not fresh:
+            DataCheck(data_dir, view.warned).check(run, experiment)
+            view.finished(run, run.read_result())
+            return
+        training_source(experiment, data_dir).check()
+        with quiet_tensorflow(), view:
+            from tiedexp.experiment.run import run_experiment
+
+            run_experiment(
+                experiment,
+                root=root,
+                data_dir=data_dir,
+                fresh=fresh,
+                allow_inexact=allow_inexact,
+                should_stop=should_stop,
+                observer=view,
+            )

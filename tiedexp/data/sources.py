@@ -7,6 +7,7 @@ does), and only `load_dataset` of a TFDS name imports TensorFlow.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ __all__ = [
     "list_prepared",
     "load_dataset",
     "parse_source",
+    "stamp_files",
 ]
 
 
@@ -189,6 +191,27 @@ def check_prepared(name: str, *, path: Path | None = None, data_dir: Path | None
         npz.describe_npz(_own_path(name, path))
     else:
         find_prepared(name, find_data_dir(data_dir))
+
+
+def stamp_files(name: str, path: Path) -> str:
+    """Sixteen hexadecimal digits of the names, sizes and times of the files of `folder` or `npz`.
+
+    Raises:
+        DatasetError: there are no such files.
+    """
+    files = [path]
+    if name == "folder":
+        images = folder.find_images(path)
+        files = [file for file, _ in images.train + (images.test or ())]
+    digest = hashlib.sha256()
+    try:
+        for file in files:
+            status = file.stat()
+            about = (file.relative_to(path).as_posix(), status.st_size, status.st_mtime_ns)
+            digest.update(repr(about).encode(errors="surrogateescape"))
+    except OSError as error:
+        raise DatasetError(f"{file} cannot be read: {error.strerror}") from error
+    return digest.hexdigest()[:16]
 
 
 def _load_arrays(

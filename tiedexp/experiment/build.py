@@ -10,8 +10,8 @@ import keras
 import numpy.typing as npt
 
 from tiedexp.data.pipeline import Augmentation, Batches
-from tiedexp.data.sources import Dataset, Split, load_dataset
-from tiedexp.experiment.plan import Plan, training_source
+from tiedexp.data.sources import Dataset, Split
+from tiedexp.experiment.plan import Plan, load_images
 from tiedexp.layers.tied_conv import TiedConv2D
 from tiedexp.models.plain import build_plain
 from tiedexp.models.resnet import build_resnet
@@ -128,13 +128,5 @@ def load_splits(
     spec: ExperimentSpec, data_dir: Path | None, warn: Callable[[str], None] = lambda text: None
 ) -> tuple[Dataset, Split, Split]:
     """The dataset, and its training images split in those to train on and those for validation; see `load_dataset`."""
-    data = spec.dataset
-    dataset = load_dataset(
-        data.name,
-        path=training_source(spec).path,
-        data_dir=data_dir,
-        image_size=data.image_size,
-        limit=data.limit,
-        warn=warn,
-    )
-    return dataset, *dataset.split_validation(data.validation, spec.seed)
+    dataset = load_images(spec, data_dir, warn)
+    return dataset, *dataset.split_validation(spec.dataset.validation, spec.seed)

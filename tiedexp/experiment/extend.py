@@ -8,7 +8,7 @@ from typing import Any
 
 from tiedexp.errors import RunError, SpecError
 from tiedexp.experiment.observer import Observer
-from tiedexp.experiment.plan import locate_run, rerun_source
+from tiedexp.experiment.plan import describe_spec, locate_run, rerun_source
 from tiedexp.experiment.run import run_experiment
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.spec.loading import dump_spec, load_spec
@@ -55,6 +55,8 @@ def extend_run(
         )
     longer = lengthen_spec(spec, epochs)
     root = root or run.path.resolve().parent.parent
+    source = rerun_source(run, spec, data_dir)
+    source.check()
     target = locate_run(longer, root)
     with target.lock():
         if not target.inside("manifest.json").exists():
@@ -62,7 +64,7 @@ def extend_run(
     return run_experiment(
         longer,
         root=root,
-        data_dir=rerun_source(run, spec, data_dir).data_dir,
+        data_dir=source.data_dir,
         allow_inexact=allow_inexact,
         should_stop=should_stop,
         observer=observer,
@@ -100,4 +102,4 @@ def _seed(target: RunDirectory, spec: ExperimentSpec, parent: RunDirectory) -> N
         "fingerprint": manifest["data"]["fingerprint"],
         "same_as_from_start": is_same_as_from_start(spec),
     }
-    target.write_json("manifest.json", {**manifest, "parent": about})
+    target.write_json("manifest.json", {**manifest, "spec": describe_spec(spec), "parent": about})

@@ -9,7 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tiedexp.data.sources import OWN_DATASETS, check_prepared, describe_dataset, find_data_dir, parse_source
+from tiedexp.data.sources import (
+    OWN_DATASETS,
+    Dataset,
+    check_prepared,
+    describe_dataset,
+    find_data_dir,
+    load_dataset,
+    parse_source,
+    stamp_files,
+)
 from tiedexp.errors import DatasetError, RunError
 from tiedexp.models.cost import ModelCost, compute_cost
 from tiedexp.models.plan import ConvPlan, plan_plain, plan_resnet
@@ -36,6 +45,21 @@ class Plan:
     num_classes: int
     convs: tuple[ConvPlan, ...]
     cost: ModelCost
+
+
+def describe_spec(spec: ExperimentSpec) -> dict[str, Any]:
+    """A spec as the manifest has it: plain JSON, keys without a value left out."""
+    return spec.model_dump(mode="json", exclude_none=True)
+
+
+def load_images(
+    spec: ExperimentSpec, data_dir: Path | None, warn: Callable[[str], None] = lambda text: None
+) -> Dataset:
+    """The dataset that a spec names, limited and scaled as it says; see `load_dataset`."""
+    data, path = spec.dataset, training_source(spec).path
+    return load_dataset(
+        data.name, path=path, data_dir=data_dir, image_size=data.image_size, limit=data.limit, warn=warn
+    )
 
 
 def locate_run(spec: ExperimentSpec, root: Path) -> RunDirectory:
@@ -114,6 +138,14 @@ class DataSource:
             check_prepared(self.name, path=self.path, data_dir=self.data_dir)
         except DatasetError as error:
             raise DatasetError(f"{error}{self.advice}") from error
+
+    def stamp(self) -> str | None:
+        """What changes if a user's own files do, without reading them; None for other datasets.
+
+        Raises:
+            DatasetError: there are no such files.
+        """
+        return None if self.path is None else stamp_files(self.name, self.path)
 
     def is_same(self, other: DataSource) -> bool:
         """Whether both name the same images."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from tiedexp.data.pipeline import evaluation_batches, normalisation
-from tiedexp.errors import DivergenceError, RunError, RunInterruptedError, SpecError
+from tiedexp.errors import (
+    DivergenceError,
+    RunError,
+    RunInterruptedError,
+    RunLockedError,
+    SpecError,
+    TiedexpError,
+    explain_os_error,
+)
 from tiedexp.evaluation import Predictor, compute_evaluation, compute_loss_and_accuracy
 from tiedexp.experiment.build import (
     EVALUATION_BATCH,
@@ -27,10 +35,18 @@ from tiedexp.experiment.build import (
     read_first_kernel,
     read_implementations,
 )
+from tiedexp.experiment.data_check import DataCheck
 from tiedexp.experiment.limits import check_step_fits
 from tiedexp.experiment.log import log_end, log_epoch, log_head, log_hparams_metrics
 from tiedexp.experiment.observer import Observer
-from tiedexp.experiment.plan import locate_run, name_pattern, plan_model, resolve_data_dir, training_source
+from tiedexp.experiment.plan import (
+    describe_spec,
+    locate_run,
+    name_pattern,
+    plan_model,
+    resolve_data_dir,
+    training_source,
+)
 from tiedexp.experiment.state import RunState, load_state
 from tiedexp.native.library import find_version
 from tiedexp.patterns.choosing import NATIVE
@@ -51,8 +67,8 @@ if TYPE_CHECKING:
     from tiedexp.training.trainer import EpochResult
 
 
-KILLED = "ended without a word: it was killed, perhaps for want of memory, or the machine stopped"
-REMEDY = "the same spec would come to the same, so change it: a smaller learning_rate, a warm-up or gradient_clipping"
+KILLED = "was killed, possibly out of memory, or the machine stopped"
+REMEDY = "the same spec would fail again, so change it: a smaller learning_rate, a warm-up or gradient_clipping"
 
 
 class _StopRequested(Exception):  # noqa: N818  it is no error
@@ -73,7 +89,8 @@ def run_experiment(
 ) -> RunDirectory:
     """Train, choose the best epoch by validation, test it, and keep everything in the run's directory.
 
-    A run that is finished is left as it is; one that was cut off goes on from its last checkpoint.
+    A run that is finished is left as it is; one that was cut off goes on from its last checkpoint. Nothing is written
+    before all is loaded and `should_stop` has said no.
 
     Args:
         spec: the experiment.
@@ -88,30 +105,63 @@ def run_experiment(
 
     Raises:
         DatasetError: no data.
-        RunError: the run failed; what it did so far is kept.
-        RunInterruptedError: it was asked to stop, or Ctrl-C came; a checkpoint is kept.
+        RunError: the run failed; what it did so far is kept, with the reason in failure.json.
+        RunInterruptedError: it was asked to stop, or Ctrl-C came; a checkpoint is kept, or else nothing at all.
     """
     observer = observer or Observer()
     run = locate_run(spec, root)
-    if fresh or not run.finished:
+    if run.finished and not fresh:
+        DataCheck(data_dir, observer.warned).check(run, spec)
+    else:
         training_source(spec, data_dir).check()
-        with ExitStack() as stack:
-            # What is there already is locked at once; what is not is made when all is ready, for that may fail.
-            exists = run.path.is_dir()
-            left = stack.enter_context(run.lock()) if exists else None
-            begun = run.inside("manifest.json").is_file() and not fresh
-            manifest = run.read_manifest() if begun else None
-            parts = ExperimentRun(spec, run, data_dir, threads, observer, should_stop, manifest)
-            if not exists:
-                stack.enter_context(run.lock())
-            if fresh:
-                run.clear()
-            if not run.finished:
-                if left is not None and begun:
-                    observer.warned(f"the process before this one ({left}) {KILLED}")
-                parts.complete(allow_inexact=allow_inexact)
+        if run.is_locked():
+            with run.lock():  # says at once who is in it
+                pass
+        begun = None if fresh else _read_begun(run)
+        parts = ExperimentRun(spec, run, data_dir, threads, observer, should_stop, begun)
+        if should_stop():
+            raise RunInterruptedError("interrupted before the training began; nothing has changed")
+        try:
+            with run.lock() as left, _keep_failure(run), device_failures():
+                if fresh:
+                    run.clear()
+                elif not run.finished and _read_begun(run) != begun:
+                    raise RunLockedError(f"another process was in {run.path} meanwhile; the same command goes on")
+                if not run.finished:
+                    if left is not None and begun is not None:
+                        observer.warned(f"the process before this one ({left}) {KILLED}")
+                    parts.complete(allow_inexact=allow_inexact)
+        except RunInterruptedError:
+            if parts.saved is None:  # there is nothing to go on from
+                with suppress(RunLockedError):
+                    run.delete()
+            raise
     observer.finished(run, run.read_result())
     return run
+
+
+def _read_begun(run: RunDirectory) -> Manifest | None:
+    """The manifest of a run that has begun; None if it has not."""
+    return run.read_manifest() if run.inside("manifest.json").is_file() else None
+
+
+@contextmanager
+def _keep_failure(run: RunDirectory) -> Iterator[None]:
+    """Write into the run's directory why the block failed; what the system refuses becomes a RunError."""
+    try:
+        try:
+            yield
+        except MemoryError as error:
+            raise RunError(f"out of memory{f': {error}' if str(error) else ''}") from error
+        except OSError as error:
+            raise RunError(explain_os_error(error)) from error
+    except (RunLockedError, RunInterruptedError):
+        raise
+    except TiedexpError as error:
+        if not run.finished:
+            with suppress(OSError, RunError):  # a full disk is perhaps why
+                run.write_failure(str(error))
+        raise
 
 
 class ExperimentRun:
@@ -136,6 +186,7 @@ class ExperimentRun:
             deterministic=training.deterministic,
             preferred_threads=threads if begun is None else begun.threads,
         )
+        self.files = training_source(spec).stamp()  # before they are read: if they change meanwhile, it is noticed
         self.dataset, self.train, self.validation = load_splits(spec, self.data_dir, observer.warned)
         self.plan = plan_model(spec, self.dataset.image_shape, self.dataset.num_classes)
         if not uses_gpus():  # on which running out of memory is an error of TensorFlow's
@@ -167,7 +218,6 @@ class ExperimentRun:
         """From wherever the run stands to its result."""
         self.run.check_entries()
         self.run.check_format()
-        self.run.inside("failure.json").unlink(missing_ok=True)
         begun = self.run.inside("manifest.json").is_file()
         if not begun and self.store.latest() is not None:
             raise RunError(
@@ -185,6 +235,7 @@ class ExperimentRun:
         else:
             state = load_state(checkpoint)
             self._check_same(state, allow_inexact=allow_inexact)
+            self.run.inside("failure.json").unlink(missing_ok=True)
             self.saved = state = self._restore(checkpoint, state)
             self.observer.resumed(state.epoch, state.sums.steps)
         self.run.write_spec(dump_spec(self.spec))
@@ -286,13 +337,14 @@ class ExperimentRun:
             "data": {
                 "name": self.dataset.name,
                 "fingerprint": self.dataset.fingerprint,
+                "files": self.files,
                 "data_dir": None if self.data_dir is None else str(self.data_dir),
                 "image_shape": self.plan.image_shape,
                 "class_names": self.dataset.class_names,
                 "mean": [float(value) for value in self.mean],
                 "std": [float(value) for value in self.std],
             },
-            "spec": self.spec.model_dump(mode="json", exclude_none=True),
+            "spec": describe_spec(self.spec),
             "pattern": name_pattern(model),
             "patterns": {conv.name: conv.pattern.digest for conv in self.plan.convs if conv.pattern is not None},
             "unique_weights": cost.unique_weights,
@@ -326,8 +378,7 @@ class ExperimentRun:
             except MemoryError as error:
                 raise RunError(f"epoch {epoch}: out of memory; {self._what_is_kept()}") from error
             except OSError as error:
-                reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
-                raise RunError(f"epoch {epoch}: {reason}; {self._what_is_kept()}") from error
+                raise RunError(f"epoch {epoch}: {explain_os_error(error)}; {self._what_is_kept()}") from error
             if self.should_stop():
                 if state.sums.steps and state.sums.steps not in state.kept:
                     state = self._save(state)

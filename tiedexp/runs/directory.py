@@ -215,6 +215,12 @@ class RunDirectory:
             with suppress(OSError):  # something else is in it
                 directory.rmdir()
 
+    def remove_empty(self) -> None:
+        """Delete the run if there is nothing but the log of a process that was stopped while it loaded."""
+        if self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {"log.txt", ".lock"}:
+            with suppress(RunLockedError):
+                self.delete()
+
     def write_spec(self, text: str) -> None:
         """Write spec.yaml."""
         write_text(self.spec, text)

@@ -42,6 +42,7 @@ class DataRecord(_Record):
     Args:
         name: of the dataset.
         fingerprint: of its images and labels.
+        files: changes with the names, sizes and times of a user's own files; None of other data and in older runs.
         data_dir: the TFDS data directory it came from; None if from none.
         image_shape: (rows, cols, channels).
         class_names: one a class.
@@ -51,6 +52,7 @@ class DataRecord(_Record):
 
     name: str
     fingerprint: str
+    files: str | None = None
     data_dir: str | None
     image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     class_names: tuple[str, ...]

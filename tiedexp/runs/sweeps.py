@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -61,6 +62,11 @@ class PlannedRun(_Record):
     seed: Annotated[int, Field(ge=0, lt=10**10)]
     path: RunPath
 
+    @property
+    def experiment(self) -> str:
+        """The directory of all its seeds."""
+        return self.path.partition("/")[0]
+
 
 class SweepRecord(_Record):
     """sweep.json.
@@ -91,6 +97,20 @@ class SweepRecord(_Record):
             raise ValueError(f"no variant is named {min(unknown)}")
         return self
 
+    def join(self, before: SweepRecord) -> SweepRecord:
+        """This plan, and the runs of an earlier one; without those whose variant is another experiment now."""
+        ours = {run.variant: run.experiment for run in self.runs}
+        paths = {run.path for run in self.runs}
+        kept = [run for run in before.runs if ours.get(run.variant, run.experiment) == run.experiment]
+        names = {run.variant for run in kept} - {variant.name for variant in self.variants}
+        return self.model_copy(
+            update={
+                "axes": tuple(dict.fromkeys((*self.axes, *before.axes))),
+                "variants": (*self.variants, *(variant for variant in before.variants if variant.name in names)),
+                "runs": (*self.runs, *(run for run in kept if run.path not in paths)),
+            }
+        )
+
 
 class SweepDirectory:
     """One sweep's directory; nothing is made or read until asked for.
@@ -120,8 +140,17 @@ class SweepDirectory:
             raise RunError(f"{place} was written by a newer tiedexp (format {found}; this one knows {SWEEP_FORMAT})")
         return check_record(SweepRecord, content, place)
 
-    def write(self, record: SweepRecord, text: str) -> None:
-        """Write sweep.json, and sweep.yaml with the text of the sweep's file."""
+    def write(self, record: SweepRecord, text: str, *, keep: bool = False) -> None:
+        """Write sweep.json, and sweep.yaml with the text of the sweep's file.
+
+        Args:
+            record: the plan.
+            text: of the sweep's file.
+            keep: the runs of the plan that was written before stay planned, too.
+        """
+        if keep:
+            with suppress(RunError):  # there is no plan that can be read
+                record = record.join(self.read())
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.path / "sweep.yaml", text)
         write_text(self.path / SWEEP_FILE, json.dumps(record.model_dump(mode="json"), indent=2) + "\n")

@@ -89,7 +89,16 @@ class LocalExecutor:
         self._stopping = False
 
     def run(self, plan: SweepPlan, runs: Sequence[SweepRun], should_stop: Callable[[], bool]) -> Results:
-        """Do runs of a plan; once asked to stop, those that are going on write a checkpoint and end."""
+        """Do runs of a plan; once asked to stop, those that are going on write a checkpoint and end.
+
+        Nothing is written, and nobody is asked whether to stop, before TensorFlow is loaded.
+        """
+        if runs:
+            load_tensorflow()
+        if should_stop():
+            self._ledger.results.interrupted = True
+            return self._ledger.results
+        plan.begin()
         jobs = self._jobs or choose_jobs(max(1, len(runs)))
         threads = max(1, count_cores() // jobs)
         self._task = replace(self._task, threads=threads)
@@ -109,6 +118,8 @@ class LocalExecutor:
             self._stop()
             for worker in self._active:
                 worker.process.join()
+                worker.run.directory.remove_empty()
+            self._ledger.write_failures()
         return self._ledger.results
 
     def _start_some(self) -> None:
@@ -184,10 +195,22 @@ def time_steps_of(tasks: Sequence[Task], jobs: int) -> list[StepTime]:
     return times
 
 
-def start_worker(target: Callable[..., None], task: Task) -> tuple[BaseProcess, connection.Connection]:
+def load_tensorflow() -> None:
+    """Wait until the process that workers are forked from has imported it."""
+    process, answers = start_worker(_do_nothing, None)
+    process.join()
+    answers.close()
+
+
+def _do_nothing(task: None, answers: connection.Connection) -> None:
+    pass
+
+
+def start_worker(target: Callable[..., None], task: Task | None) -> tuple[BaseProcess, connection.Connection]:
     """Fork a process that runs `target(task, connection)` from the one that has TensorFlow imported."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["tiedexp.sweep.preload"])
+    os.environ["TIEDEXP_SWEEP_PID"] = str(os.getpid())  # see preload.py
     with _stderr_to_nowhere():
         forkserver.ensure_running()
     reader, writer = context.Pipe(duplex=False)

@@ -65,6 +65,15 @@ class SweepPlan:
             runs=tuple(PlannedRun(variant=run.spec.name, seed=run.spec.seed, path=run.path) for run in self.runs),
         )
 
+    def begin(self) -> None:
+        """Write the plan; the runs of an earlier one stay planned until this one is complete."""
+        self.directory.write(self.record, self.sweep.text, keep=True)
+
+    def end(self) -> None:
+        """Write this plan alone if all of its runs are finished."""
+        if all(run.directory.finished for run in self.runs):
+            self.directory.write(self.record, self.sweep.text)
+
     def select(self, patterns: Sequence[str]) -> tuple[SweepRun, ...]:
         """The runs whose path, variant or label fits one of the shell-like patterns; all without patterns.
 
@@ -131,7 +140,7 @@ def _matched_before(sweep: Sweep, baseline: Variant, directory: SweepDirectory) 
     except RunError:
         return None
     before = {variant.name: variant.settings for variant in record.variants}
-    same_variants = before == {variant.name: variant.settings for variant in sweep.variants}
+    same_variants = all(before.get(variant.name) == variant.settings for variant in sweep.variants)
     baseline_path = locate_run(baseline.spec, Path()).path.parent.as_posix()
     same_baseline = any(run.path.startswith(f"{baseline_path}/") for run in record.runs)
     if record.match != sweep.match or not same_variants or not same_baseline:
