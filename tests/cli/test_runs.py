@@ -169,3 +169,52 @@ def test_diff(tiedexp_cli, runs):
     content = json.loads(tiedexp_cli("diff", left, right, "--json").out)
     assert content["spec"] == [{"key": "seed", "left": 0, "right": 1}]
     assert tiedexp_cli("diff", left, runs).code == 1
+
+
+STEERING = "\x1b[2J\x9b\u202e[bold]\n"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"versions": {f"{STEERING}package": "1", "python": f"3{STEERING}"}},
+        {"versions": {STEERING: 1}},  # which is wrong, and the message says where
+        {"spec": {"name": "a", "seed": 0, STEERING: STEERING}},
+        {"pattern": STEERING},
+        {STEERING: 3},
+    ],
+)
+@pytest.mark.parametrize(
+    "command", [["runs", "list"], ["runs", "show"], ["runs", "show", "--json"], ["compare"], ["diff"]]
+)
+def test_what_a_manifest_says_does_not_steer_the_terminal(tiedexp_cli, make_run, command, change):
+    left, right = make_run("block", 0), make_run("block", 1)
+    content = json.loads((left / "manifest.json").read_text())
+    (left / "manifest.json").write_text(json.dumps({**content, **change}))
+    answer = tiedexp_cli(*command, left, *([right] if command == ["diff"] else []))
+    assert answer.out + answer.err
+    assert all(line.isprintable() for line in (answer.out + answer.err).split("\n"))
+
+
+@pytest.mark.parametrize(
+    "name", ["\x1b[1A\x1b[2Kunfinished  runs/other", "a\nunfinished  runs/other", "\u202e", "[red]", "\udcff"]
+)
+def test_a_run_that_is_deleted_does_not_look_like_another(tiedexp_cli, make_run, tmp_path, monkeypatch, name):
+    make_run("block", root=tmp_path / "runs" / name)
+    monkeypatch.setattr("typer.confirm", lambda question, abort: (_ for _ in ()).throw(KeyboardInterrupt))
+    answer = tiedexp_cli("runs", "delete", tmp_path / "runs")
+    (line,) = answer.out.splitlines()
+    assert line.isprintable()
+    assert line.startswith(f"finished    {tmp_path / 'runs'}/")
+    assert line.endswith("block-abc/seed-0")
+    assert len(tiedexp_cli("runs", "list", tmp_path / "runs").out.splitlines()) > 2
+
+
+def test_what_reproduce_says_of_versions_is_one_line(make_run):
+    from tiedexp.runs.manifest import find_differences
+
+    runs = [RunDirectory(make_run("block", seed)) for seed in (0, 1)]
+    manifest = runs[0].read_manifest()
+    (text,) = find_differences(manifest, manifest.model_copy(update={"versions": {"python": f"3.11{STEERING}"}}))
+    assert text.isprintable()
+    assert text.startswith("python 3.11")

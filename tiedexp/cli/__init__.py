@@ -27,6 +27,7 @@ from tiedexp.cli import (
     validate,
 )
 from tiedexp.errors import TiedexpError
+from tiedexp.terminal import clean_output
 
 app = typer.Typer(
     name="tiedexp",
@@ -72,12 +73,13 @@ def main() -> None:
     """Run the command line; errors become one message on stderr and an exit code (see tiedexp.errors)."""
     # Before TensorFlow is imported anywhere: neither its notices nor its warnings are meant for our users.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        app()
-    except (TiedexpError, KeyboardInterrupt, OSError, MemoryError) as error:
-        if "--debug" in sys.argv:
-            raise
-        sys.exit(_report(error))
+    with clean_output():
+        try:
+            app()
+        except (TiedexpError, KeyboardInterrupt, OSError, MemoryError) as error:
+            if "--debug" in sys.argv:
+                raise
+            sys.exit(_report(error))
 
 
 def _report(error: BaseException) -> int:

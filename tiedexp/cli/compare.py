@@ -123,8 +123,7 @@ def compare(
 
 
 def _show(comparison: Comparison, columns: Sequence[Column], *, may_leave_out: bool) -> None:
-    from rich.console import Console
-
+    from tiedexp.cli.console import Console
     from tiedexp.compare.rendering import leave_out, to_rich
 
     # Where there is no window to end at, lines may be long.

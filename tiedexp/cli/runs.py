@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tiedexp.cli.options import Json, RunPath, RunsRoot
+from tiedexp.terminal import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console
     from rich.table import Table
 
+    from tiedexp.cli.console import Console
     from tiedexp.compare.listing import ListedRun
 
 app = typer.Typer(no_args_is_help=True, help="List, show, tag and delete runs.", rich_markup_mode=None)
@@ -64,7 +65,7 @@ def list_(
         return
     import sys
 
-    from rich.console import Console
+    from tiedexp.cli.console import Console
 
     # Where there is no window to end at, lines may be long.
     console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 240)
@@ -83,12 +84,18 @@ def show(run: RunPath, json: Json = False) -> None:
 
         print(dumps(_as_dict(listed), indent=2))
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from tiedexp.cli.console import Console
+
     table = Table.grid(padding=(0, 2))
-    about = {"directory": str(run), "state": listed.state, "tags": " ".join(listed.tags), "problem": listed.problem}
+    about = {
+        "directory": clean_text(str(run)),
+        "state": listed.state,
+        "tags": " ".join(listed.tags),
+        "problem": listed.problem,
+    }
     for key, value in {**about, **listed.facts}.items():
         if value not in ("", None):
             shown = f"{value:.6g}" if isinstance(value, float) else str(value)
@@ -120,7 +127,7 @@ def delete(
         raise RunLockedError(f"in use by another process, so nothing is deleted: {', '.join(used)}")
     if not yes:
         for run in found:
-            print(f"{run.state:<10}  {run.run.path}")
+            print(f"{run.state:<10}  {clean_text(str(run.run.path))}")
         typer.confirm(f"delete {len(found)} run{'s' * (len(found) != 1)}?", abort=True)
     for run in found:
         run.run.delete()
@@ -148,7 +155,7 @@ def tag(
         tags = sorted({*run.tags, *new} - set(remove or []))
         if tags != list(run.tags):
             write_tags(run.run, tags)
-        print(f"{run.run.path}  {' '.join(tags) or '-'}")
+        print(f"{clean_text(str(run.run.path))}  {' '.join(tags) or '-'}")
 
 
 def _show_list(found: Sequence[ListedRun], console: Console) -> None:
@@ -166,7 +173,7 @@ def _show_list(found: Sequence[ListedRun], console: Console) -> None:
     console.print(f"{len(found)} run{'s' * (len(found) != 1)}{where}", markup=False, soft_wrap=True)
     for run in found:
         if run.problem:
-            console.print(f"{run.run.path}: {run.problem}", markup=False, style="dim", soft_wrap=True)
+            console.print(clean_text(f"{run.run.path}: {run.problem}"), markup=False, style="dim", soft_wrap=True)
 
 
 def _build_table(found: Sequence[ListedRun], below: Path | None, *, with_names: bool, max_pattern: int) -> Table:
@@ -188,7 +195,7 @@ def _build_table(found: Sequence[ListedRun], below: Path | None, *, with_names: 
                 "pattern": _shorten(str(run.facts.get(PATTERN, "")), max_pattern),
                 "test\naccuracy": f"{accuracy:.4f}" if isinstance(accuracy, float) else "",
                 "tags": " ".join(run.tags),
-                "directory": str(run.run.path if below is None else run.run.path.relative_to(below)),
+                "directory": clean_text(str(run.run.path if below is None else run.run.path.relative_to(below))),
             }
         )
     left_out = {*(() if with_names else ("name", "seed")), *(() if any(run.tags for run in found) else ("tags",))}
