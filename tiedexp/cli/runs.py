@@ -130,7 +130,9 @@ def delete(
             print(f"{run.state:<10}  {clean_text(str(run.run.path))}")
         typer.confirm(f"delete {len(found)} run{'s' * (len(found) != 1)}?", abort=True)
     for run in found:
-        run.run.delete()
+        left = run.run.delete()
+        if left:
+            print(clean_text(f"{run.run.path} stays: tiedexp did not write {', '.join(left)}"))
     print(f"{len(found)} run{'s' * (len(found) != 1)} deleted")
 
 
