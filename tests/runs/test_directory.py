@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
+import tiedexp.runs.directory
 from tiedexp.errors import RunError
-from tiedexp.runs import directory
 from tiedexp.runs.directory import MAX_JSON_BYTES, RunDirectory, find_runs_root
 from tiedexp.runs.manifest import MANIFEST_FORMAT
 
@@ -113,13 +113,13 @@ def test_a_file_that_has_another_name_is_not_written(run, tmp_path, name):
     (tmp_path / "thesis").write_text("three years")
     (run.path / name).unlink(missing_ok=True)
     (run.path / name).hardlink_to(tmp_path / "thesis")
+    write = {
+        ".lock": lambda: run.lock().__enter__(),
+        "log.txt": run.open_log,
+        "metrics.jsonl": lambda: run.append_metrics(LINE),
+    }
     with pytest.raises(RunError, match=rf"{name} is a hard link to a file that has another name too"):
-        if name == ".lock":
-            run.lock().__enter__()
-        elif name == "log.txt":
-            run.open_log()
-        else:
-            run.append_metrics(LINE)
+        write[name]()
     assert (tmp_path / "thesis").read_text() == "three years"
     assert not run.is_locked()
     assert run.state == "unfinished"
@@ -127,13 +127,13 @@ def test_a_file_that_has_another_name_is_not_written(run, tmp_path, name):
 
 def test_a_lock_that_gets_another_name_before_it_is_held(run, tmp_path, monkeypatch):
     (run.path / ".lock").write_text("three years")
-    flock = directory._lock_exclusively
+    flock = tiedexp.runs.directory._lock_exclusively
 
     def link(descriptor):
         (tmp_path / "thesis").hardlink_to(run.path / ".lock")
         flock(descriptor)
 
-    monkeypatch.setattr(directory, "_lock_exclusively", link)
+    monkeypatch.setattr(tiedexp.runs.directory, "_lock_exclusively", link)
     with pytest.raises(RunError, match="is a hard link"):
         run.lock().__enter__()
     assert (tmp_path / "thesis").read_text() == "three years"
@@ -141,7 +141,7 @@ def test_a_lock_that_gets_another_name_before_it_is_held(run, tmp_path, monkeypa
 
 def test_a_run_that_is_deleted_before_the_lock_is_held(run, monkeypatch):
     """Who waited for it makes it again, and holds the file that is there, not the one that is gone."""
-    flock, waited = directory._lock_exclusively, []
+    flock, waited = tiedexp.runs.directory._lock_exclusively, []
 
     def wait(descriptor):
         if not waited:
@@ -149,41 +149,26 @@ def test_a_run_that_is_deleted_before_the_lock_is_held(run, monkeypatch):
             run.delete()
         flock(descriptor)
 
-    monkeypatch.setattr(directory, "_lock_exclusively", wait)
+    monkeypatch.setattr(tiedexp.runs.directory, "_lock_exclusively", wait)
     with run.lock():
         assert run.is_locked()
         assert str(os.getpid()) in (run.path / ".lock").read_text()
 
 
 def test_deleting_leaves_what_others_wrote(run, tmp_path):
-    for name in (
-        "checkpoints/mine.h5",
-        "checkpoints/epoch-0001.json/mine",
-        "tensorboard/plugins/x",
-        "result.json/mine",
-    ):
+    theirs = {"checkpoints/mine.h5", "checkpoints/epoch-0001.json/mine", "tensorboard/plugins/x", "result.json/mine"}
+    weights = ("epoch-0001.weights.h5", "epoch-0001-step-000003.json", ".unfinished-1-epoch-0001.json")
+    logs = ("events.out.tfevents.1", "train/events.out.tfevents.1.host")
+    ours = {*(f"checkpoints/{name}" for name in weights), *(f"tensorboard/{name}" for name in logs)}
+    for name in (*theirs, *ours, "metrics.jsonl", "tags.json", "log.txt", ".unfinished-3-result.json"):
         (run.path / name).parent.mkdir(parents=True, exist_ok=True)
         (run.path / name).write_text("mine")
-    ours = (
-        "checkpoints/epoch-0001.weights.h5",
-        "checkpoints/epoch-0001-step-000003.json",
-        "checkpoints/.unfinished-1-a",
-    )
-    ours = (*ours, "tensorboard/train/events.out.tfevents.1.host", "tensorboard/events.out.tfevents.1", "metrics.jsonl")
-    for name in (*ours, "tags.json", "log.txt", ".unfinished-3-result.json"):
-        (run.path / name).parent.mkdir(parents=True, exist_ok=True)
-        (run.path / name).write_text("ours")
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "events.out.tfevents.1").write_text("mine")
     (run.path / "tensorboard" / "test").symlink_to(tmp_path / "outside")
     assert run.delete() == ("checkpoints", "result.json", "tensorboard")
     left = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()}
-    assert left == {
-        "checkpoints/mine.h5",
-        "checkpoints/epoch-0001.json/mine",
-        "tensorboard/plugins/x",
-        "result.json/mine",
-    }
+    assert left == theirs
     assert (tmp_path / "outside" / "events.out.tfevents.1").read_text() == "mine"
 
 

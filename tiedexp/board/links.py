@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tiedexp.errors import RunError
 from tiedexp.reading import check_tree
+from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.finding import find_runs
 
 
@@ -22,7 +23,8 @@ def link_runs(path: Path, folder: Path, linked: dict[Path, str], *, required: bo
         RunError: `path` is absent, holds no run, or has a link that leads out of it.
     """
     found = False
-    for run in find_runs(path.resolve()):
+    for each in find_runs(path):
+        run = RunDirectory(each.path.resolve())
         log = run.tensorboard
         if not log.is_dir():
             continue
