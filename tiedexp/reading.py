@@ -10,6 +10,7 @@ from typing import Any
 
 from tiedexp.errors import RunError
 
+_MAX_DIGITS = 20  # with a sign
 _MAX_DEPTH = 8  # of directories in a run; tensorboard/train has two
 
 
@@ -120,9 +121,15 @@ def parse_json(text: str, place: str) -> Any:
         place: where it stands, named in the error.
 
     Raises:
-        RunError: not JSON, or nested too deep.
+        RunError: not JSON, nested too deep, or with a whole number that no 64 bits hold, as no count of ours is.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_parse_int)
     except (ValueError, RecursionError) as error:
         raise RunError(f"{place} is not JSON: {error}") from error
+
+
+def _parse_int(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise ValueError(f"a whole number of {len(text)} digits")
+    return int(text)
