@@ -127,9 +127,12 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def make_logged_run() -> Callable[[Path], Path]:
     """Writes a run as far as `board` is concerned, at a path."""
+    from tiedexp.runs.directory import RunDirectory
     from tiedexp.runs.tensorboard import TensorBoardLog
 
     def make(path: Path) -> Path:
+        path.mkdir(parents=True)
+        RunDirectory(path).write_failure("it is only for show")
         with TensorBoardLog(path / "tensorboard") as log:
             log.layout()
             log.hparams({"pattern": "block"})

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_UNFINISHED = ".unfinished-"
+UNFINISHED = ".unfinished-"
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def replace_file(path: Path, suffix: str = "") -> Iterator[Path]:
 
     If the block raises, `path` stays as it was and the temporary file is deleted.
     """
-    unfinished = path.with_name(f"{_UNFINISHED}{os.getpid()}-{path.name}{suffix}")
+    unfinished = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}{suffix}")
     unfinished.unlink(missing_ok=True)  # what stands there may be a link to somewhere else
     try:
         yield unfinished
@@ -39,7 +39,7 @@ def write_text(path: Path, text: str) -> None:
 
 def remove_unfinished(directory: Path) -> None:
     """Delete the temporary files of processes that were killed; nobody else may be writing in the directory."""
-    for path in directory.glob(f"{_UNFINISHED}*"):
+    for path in directory.glob(f"{UNFINISHED}*"):
         if path.is_symlink() or not path.is_dir():  # no directory is ours
             path.unlink(missing_ok=True)
 

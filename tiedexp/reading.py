@@ -10,6 +10,9 @@ from typing import Any
 
 from tiedexp.errors import RunError
 
+_MAX_DIGITS = 20  # with a sign
+_MAX_DEPTH = 8  # of directories in a run; tensorboard/train has two
+
 
 def find_inside(directory: Path, name: str, whose: str) -> Path:
     """The path of a name in a directory that somebody else may have filled.
@@ -33,6 +36,34 @@ def find_inside(directory: Path, name: str, whose: str) -> Path:
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
         raise RunError(f"{path} leads out of {whose}; it is not read or written")
     return path
+
+
+def check_tree(top: Path, directory: Path, whose: str) -> None:
+    """Refuse a directory that holds what tiedexp never writes.
+
+    Args:
+        top: a file or directory, or nothing; links below it are not followed.
+        directory: the directory that no link at or below `top` may lead out of.
+        whose: what that directory is, for the error.
+
+    Raises:
+        RunError: a link leads out of the directory, or nowhere; an entry is neither a file nor a directory; directories
+            are nested too deep.
+    """
+    waiting = [(str(top), 0)]
+    while waiting:
+        path, depth = waiting.pop()
+        if os.path.islink(path):  # noqa: PTH114
+            find_inside(directory, str(Path(path).relative_to(directory)), whose)
+            if depth:
+                continue
+        if os.path.isdir(path):  # noqa: PTH112
+            if depth == _MAX_DEPTH:
+                raise RunError(f"{top} has directories that are nested deeper than {_MAX_DEPTH} levels; it is not read")
+            with os.scandir(path) as entries:
+                waiting += [(entry.path, depth + 1) for entry in entries]
+        elif os.path.lexists(path) and not os.path.isfile(path):  # noqa: PTH113
+            raise RunError(f"{path} is neither a file nor a directory; it is not read")
 
 
 def read_text(path: Path, max_bytes: int, errors: str = "strict") -> str:
@@ -90,9 +121,15 @@ def parse_json(text: str, place: str) -> Any:
         place: where it stands, named in the error.
 
     Raises:
-        RunError: not JSON, or nested too deep.
+        RunError: not JSON, nested too deep, or with a whole number that no 64 bits hold, as no count of ours is.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_parse_int)
     except (ValueError, RecursionError) as error:
         raise RunError(f"{place} is not JSON: {error}") from error
+
+
+def _parse_int(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise ValueError(f"a whole number of {len(text)} digits")
+    return int(text)

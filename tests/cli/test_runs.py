@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 
 import pytest
@@ -159,7 +160,8 @@ class TestDelete:
     def test_what_is_meant_is_deleted(self, tiedexp_cli, runs):
         (runs / "rings-abc" / "seed-1" / "mine.txt").write_text("a note")
         answer = tiedexp_cli("runs", "delete", runs, "--name", "rings", "--yes")
-        assert (answer.code, answer.out) == (0, "2 runs deleted\n")
+        stays = f"{runs / 'rings-abc' / 'seed-1'} stays: tiedexp did not write mine.txt"
+        assert (answer.code, answer.out) == (0, f"{stays}\n2 runs deleted\n")
         left = sorted(path.relative_to(runs).as_posix() for path in runs.rglob("*") if "rings" in str(path))
         assert left == ["rings-abc", "rings-abc/seed-1", "rings-abc/seed-1/mine.txt"]
         assert len(names(tiedexp_cli("runs", "list", runs, "--json"))) == 2
@@ -191,6 +193,57 @@ class TestDelete:
         tiedexp_cli("runs", "delete", runs / "block-abc" / "seed-0", "--yes")
         assert (outside / "file").exists()
 
+    def test_foreign_projects_stay(self, tiedexp_cli, runs):
+        """One beside the runs, and one around them."""
+        before = {}
+        for project in (runs / "web app", runs):
+            project.mkdir(exist_ok=True)
+            (project / "manifest.json").write_text('{"name": "app", "icons": [], "version": "1"}')
+            (project / "spec.yaml").write_text("openapi: 3.1.0\n")
+            (project / "checkpoints").mkdir()
+            (project / "checkpoints" / "epoch-0001.json").write_text("theirs")
+            before |= {
+                path: path.read_text() for path in project.glob("**/*") if path.is_file() and "-abc" not in str(path)
+            }
+        states = ("--state", "unfinished", "--state", "failed", "--state", "finished")
+        assert len(names(tiedexp_cli("runs", "list", runs, *states, "--json"))) == 4
+        answer = tiedexp_cli("runs", "delete", runs, *states, "-y")
+        assert (answer.code, answer.out) == (0, "4 runs deleted\n")
+        assert {path: path.read_text() for path in runs.rglob("*") if path.is_file()} == before
+        assert tiedexp_cli("runs", "delete", runs / "web app", "-y").out == "no run fits; nothing is deleted\n"
+
+    def test_a_lock_that_is_a_strangers_file(self, tiedexp_cli, runs, tmp_path):
+        (tmp_path / "thesis").write_text("three years")
+        (runs / "rings-abc" / "seed-0" / ".lock").hardlink_to(tmp_path / "thesis")
+        answer = tiedexp_cli("runs", "delete", runs, "--name", "rings", "-y")
+        assert answer.code == 1
+        assert ".lock is a hard link to a file that has another name too" in answer.err
+        assert (tmp_path / "thesis").read_text() == "three years"
+        assert (runs / "rings-abc" / "seed-0" / "manifest.json").exists()
+
+    def test_a_run_with_very_many_directories_in_each_other(self, tiedexp_cli, runs):
+        run = runs / "block-abc" / "seed-0"
+        nest(run / "checkpoints")
+        for command in (["runs", "show"], ["eval"], ["diff", runs / "block-abc" / "seed-1"]):
+            answer = tiedexp_cli(*command, run)
+            assert (answer.code, answer.out) == (1, "")
+            assert "checkpoints has directories that are nested deeper than 8 levels" in answer.err
+        answer = tiedexp_cli("runs", "delete", run, "-y")
+        assert (answer.code, answer.out) == (0, f"{run} stays: tiedexp did not write checkpoints\n1 run deleted\n")
+        os.system(f"rm -r {run}")
+
+
+def nest(path, count=1500):
+    """Directories in each other, more than a name of a path may have."""
+    path.mkdir(exist_ok=True)
+    descriptor = os.open(path, os.O_RDONLY)
+    for _ in range(count):
+        os.mkdir("d", dir_fd=descriptor)
+        below = os.open("d", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = below
+    os.close(descriptor)
+
 
 def test_diff(tiedexp_cli, runs):
     left, right = (runs / "block-abc" / f"seed-{seed}" for seed in (0, 1))
@@ -202,3 +255,52 @@ def test_diff(tiedexp_cli, runs):
     content = json.loads(tiedexp_cli("diff", left, right, "--json").out)
     assert content["spec"] == [{"key": "seed", "left": 0, "right": 1}]
     assert tiedexp_cli("diff", left, runs).code == 1
+
+
+STEERING = "\x1b[2J\x9b\u202e[bold]\n"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"versions": {f"{STEERING}package": "1", "python": f"3{STEERING}"}},
+        {"versions": {STEERING: 1}},  # which is wrong, and the message says where
+        {"spec": {"name": "a", "seed": 0, STEERING: STEERING}},
+        {"pattern": STEERING},
+        {STEERING: 3},
+    ],
+)
+@pytest.mark.parametrize(
+    "command", [["runs", "list"], ["runs", "show"], ["runs", "show", "--json"], ["compare"], ["diff"]]
+)
+def test_what_a_manifest_says_does_not_steer_the_terminal(tiedexp_cli, make_run, command, change):
+    left, right = make_run("block", 0), make_run("block", 1)
+    content = json.loads((left / "manifest.json").read_text())
+    (left / "manifest.json").write_text(json.dumps({**content, **change}))
+    answer = tiedexp_cli(*command, left, *([right] if command == ["diff"] else []))
+    assert answer.out + answer.err
+    assert all(line.isprintable() for line in (answer.out + answer.err).split("\n"))
+
+
+@pytest.mark.parametrize(
+    "name", ["\x1b[1A\x1b[2Kunfinished  runs/other", "a\nunfinished  runs/other", "\u202e", "[red]", "\udcff"]
+)
+def test_a_run_that_is_deleted_does_not_look_like_another(tiedexp_cli, make_run, tmp_path, monkeypatch, name):
+    make_run("block", root=tmp_path / "runs" / name)
+    monkeypatch.setattr("typer.confirm", lambda question, abort: (_ for _ in ()).throw(KeyboardInterrupt))
+    answer = tiedexp_cli("runs", "delete", tmp_path / "runs")
+    (line,) = answer.out.splitlines()
+    assert line.isprintable()
+    assert line.startswith(f"finished    {tmp_path / 'runs'}/")
+    assert line.endswith("block-abc/seed-0")
+    assert len(tiedexp_cli("runs", "list", tmp_path / "runs").out.splitlines()) > 2
+
+
+def test_what_reproduce_says_of_versions_is_one_line(make_run):
+    from tiedexp.runs.manifest import find_differences
+
+    runs = [RunDirectory(make_run("block", seed)) for seed in (0, 1)]
+    manifest = runs[0].read_manifest()
+    (text,) = find_differences(manifest, manifest.model_copy(update={"versions": {"python": f"3.11{STEERING}"}}))
+    assert text.isprintable()
+    assert text.startswith("python 3.11")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from dataclasses import replace
@@ -345,3 +346,14 @@ def test_widths_that_match_made_have_a_column(make_run, tmp_path):
     )
     SweepDirectory(root).write(record, "")
     assert keys_and_widths() == {"block": "12", "rings": "20"}
+
+
+def test_a_spreadsheet_computes_nothing(make_run):
+    """A name or value of a run may come from a stranger, and programs that open CSV run what begins so."""
+    for seed, name in enumerate(("=cmd|calc!A0", "+1", "-1", "@SUM(A1)")):
+        run = make_run("block", seed, dataset__name=name)
+    found = read_runs([run.parents[1]])
+    rows = list(csv.reader(io.StringIO(to_csv(build_comparison(found, found.runs, by=["dataset.name"]), None))))
+    cells = [cell for row in rows for cell in row]
+    assert {"'=cmd|calc!A0", "'+1", "'-1", "'@SUM(A1)"} <= set(cells)
+    assert not [cell for cell in cells if cell[:1] in ("=", "+", "@") or cell == "-1"]

@@ -10,7 +10,7 @@ import pytest
 
 from tiedexp.data import archives
 from tiedexp.data.archives import import_archives, prepare_dataset
-from tiedexp.data.sources import load_dataset
+from tiedexp.data.sources import find_data_dir, list_prepared, load_dataset
 from tiedexp.errors import DatasetError
 
 MNIST = [f"{split}-{kind}-ubyte.gz" for split in ("t10k", "train") for kind in ("images-idx3", "labels-idx1")]
@@ -124,3 +124,16 @@ def test_any_answer_is_a_host_that_is_there(monkeypatch):
     monkeypatch.setattr(archives, "urlopen", urlopen)
     archives._check_reachable("x", ["http://one/a", "http://one/b", "https://two/c"])
     assert sorted(asked) == [("HEAD", "http://one/a"), ("HEAD", "https://two/c")]
+
+
+def test_without_a_home_directory_nothing_is_prepared_in_one(monkeypatch, tmp_path):
+    """As in a container whose user has no name."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOME", "TFDS_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # which finds no user of this number
+    assert list_prepared(find_data_dir()) == []
+    for prepare in (lambda: prepare_dataset("mnist"), lambda: import_archives("mnist", tmp_path)):
+        with pytest.raises(DatasetError, match=r"there is no home directory.* use --data-dir or set TFDS_DATA_DIR"):
+            prepare()
+    assert list(tmp_path.iterdir()) == []

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
 import time
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tiedexp.errors import PatternError, RunError, SpecError
+from tiedexp.board.history import RunReader
+from tiedexp.data.npz import describe_npz, load_npz
+from tiedexp.errors import DatasetError, PatternError, RunError, SpecError
 from tiedexp.patterns.grid import Pattern
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.spec.document import MAX_BYTES, MAX_VALUES
 from tiedexp.spec.loading import load_spec
+from tiedexp.sweep.loading import load_sweep
 
 HEAD = "name: x\ndataset: {name: digits}\n"
 LARGE = "model: {depth: 1202, kernel_size: 127, tying: {pattern: "
@@ -128,3 +135,50 @@ def load_sums(folder, **changes):
     best = {"epoch": 1, "accuracy": 0.5, "loss": 1.0}
     state = {"best": best, "stopping": None, "metrics": line, "sums": {**sums, **changes}}
     return load_state(Checkpoint(1, 3, folder / "epoch-0001-step-000003.weights.h5", state, ()))
+
+
+@pytest.mark.parametrize("group", ["grid", "zip"])
+def test_a_sweep_with_a_value_in_place_of_a_list(tmp_path, group):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"name: s\nbase: {{name: b, dataset: {{name: digits}}}}\n{group}: {{model.depth: 3}}\n")
+    with pytest.raises(
+        SpecError, match=rf"3:\d+: {group}.model.depth: must be a list of one or more items. Received: 3"
+    ):
+        load_sweep(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr':'|u1','fortran_order':False,'shape':(4",
+        "{'descr':'|u1','fortran_order':False,'shape':(True,3,3)}",
+        "{'descr':'|u1','fortran_order':False,'shape':(-1,-3,3)}",
+        "{'descr':'|u1','fortran_order':False,'shape':(" + "-" * 5000 + "1,3,3)}",
+        "[" * 5000,
+    ],
+)
+@pytest.mark.parametrize("read", [load_npz, describe_npz])
+def test_headers_of_arrays(tmp_path, header, read):
+    with zipfile.ZipFile(tmp_path / "images.npz", "w") as archive:
+        text = f"{header}\n".encode()
+        archive.writestr("x_train.npy", b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(9))
+        labels = io.BytesIO()
+        np.save(labels, np.array([0]))
+        archive.writestr("y_train.npy", labels.getvalue())
+    with pytest.raises(DatasetError, match=r"images.npz is not an .npz archive .*: the header of x_train is damaged"):
+        read(tmp_path / "images.npz")
+
+
+@pytest.mark.parametrize("change", [{"replicas": 10**400}, {"spec": {"name": "a", "seed": 0, "width": -(10**400)}}])
+def test_numbers_that_no_float_holds(tiedexp_run, change):
+    content = json.loads((tiedexp_run / "manifest.json").read_text())
+    (tiedexp_run / "manifest.json").write_text(json.dumps({**content, **change}))
+    for read in (RunDirectory(tiedexp_run).read_manifest, RunReader(RunDirectory(tiedexp_run)).read):
+        with pytest.raises(RunError, match=r"manifest.json is not JSON: a whole number of 40\d digits"):
+            read()
+
+
+@pytest.fixture
+def tiedexp_run(make_run):
+    """A run whose files are whole."""
+    return make_run()

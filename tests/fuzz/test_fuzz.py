@@ -7,20 +7,26 @@ new ones every time.
 from __future__ import annotations
 
 import base64
+import contextlib
+import io
 import json
 import os
+import resource
 import shutil
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tiedexp.compare.where import parse_condition
 from tiedexp.data.npz import describe_npz, load_npz
 from tiedexp.errors import TiedexpError
 from tiedexp.patterns.grid import Pattern
@@ -31,6 +37,8 @@ from tiedexp.runs.tags import read_tags
 from tiedexp.spec.document import Place, parse_value, read_document
 from tiedexp.spec.loading import dump_spec, load_spec
 from tiedexp.spec.schema import ExperimentSpec
+from tiedexp.sweep.loading import load_sweep
+from tiedexp.training import weights_file
 
 MAX_SECONDS = 1.0
 INPUTS = int(os.environ.get("TIEDEXP_FUZZ_INPUTS", "0"))  # of each test; 0 for the few of the default
@@ -540,3 +548,165 @@ def test_archives(folder, archive, changes):
     path.write_bytes(content)
     for read in (describe_npz, load_npz):
         ends("archives", read, path)
+
+
+HEADER_PARTS = [
+    *("{'descr':", "'|u1'", "'<f4'", "'|O'", "'fortran_order':", "False", "True", "'shape':", "(4,3,3)", "(", ")", ","),
+    *(
+        "-1",
+        "9" * 30,
+        "None",
+        "[",
+        "{",
+        "}",
+        "'",
+        "1L",
+        "()",
+        "[('a','<i4')]",
+        "'<U999999999'",
+        "\n",
+        "  ",
+        "#",
+        "\\",
+        "\0",
+    ),
+]
+header = "{'descr':'|u1','fortran_order':False,'shape':(4,3,3), }"
+
+
+@fuzzed
+@given(
+    nearly(header) | st.lists(st.sampled_from(HEADER_PARTS), max_size=12).map("".join),
+    st.sampled_from([(1, 0), (1, 0), (2, 0), (3, 0), (9, 9)]),
+    st.sampled_from(["x_train", "y_train", "class_names"]),
+)
+def test_array_headers(folder, text, version, name):
+    """Headers that are wrong in archives that are whole."""
+    encoded = encode(text)
+    length = len(encoded).to_bytes(2 if version == (1, 0) else 4, "little")
+    path = folder / "headers.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for each, array in (("x_train", np.zeros((4, 3, 3), np.uint8)), ("y_train", np.array([0, 1, 0, 1]))):
+            if each != name:
+                buffer = io.BytesIO()
+                np.save(buffer, array)
+                archive.writestr(f"{each}.npy", buffer.getvalue())
+        archive.writestr(f"{name}.npy", b"\x93NUMPY" + bytes(version) + length + encoded + bytes(36))
+    for read in (describe_npz, load_npz):
+        ends("npz headers", read, path)
+
+
+# Sweeps and conditions
+
+SWEEP = """\
+name: patterns
+base:
+  name: small
+  dataset: {name: digits}
+  model: {depth: 2, width: 4}
+grid:
+  model.tying.pattern: [block, rings, null]
+  training.batch_size: [32, 64]
+zip: {model.depth: [2, 3], model.width: [4, 6]}
+list:
+  - {name: untied, model.tying: null}
+seeds: [0, 1]
+exclude:
+  - {model.depth: 3, training.batch_size: 64}
+baseline: untied
+match: weights
+"""
+
+
+@fuzzed
+@given(nearly(SWEEP).map(encode))
+def test_specs_of_sweeps(folder, content):
+    path = folder / "sweep.yaml"
+    path.write_bytes(content)
+    ends("sweep specs", load_sweep, path)
+
+
+WORDS = [
+    "and",
+    "or",
+    "not",
+    "(",
+    ")",
+    "==",
+    "!=",
+    "<",
+    ">=",
+    "in",
+    "=",
+    "-",
+    "+",
+    "[",
+    "]",
+    ",",
+    "'",
+    '"',
+    "lambda",
+    "`",
+]
+FACTS = {"model.width": 4, "name": "a", "test/accuracy": 0.5, "model.tying.pattern": "block", "x": None, "flag": True}
+
+
+def holds(text: str) -> bool:
+    return bool(parse_condition(text, set(FACTS))(FACTS))
+
+
+@fuzzed
+@given(
+    nearly("model.width >= 4 and not (name == 'a' or test/accuracy < 0.5)")
+    | st.lists(st.sampled_from([*WORDS, *FACTS, "3", "1e999", "9" * 400, "'a'"]), max_size=14).map(" ".join)
+    | soup
+)
+def test_conditions(text):
+    ends("where", holds, text)
+
+
+# Weight files
+
+
+def check_weights(path: Path) -> None:
+    """What the process that looks at a file of weights does, in a child whose death is a refusal, as it is there."""
+    child = os.fork()
+    if child == 0:
+        code = 3
+        try:
+            resource.setrlimit(resource.RLIMIT_CPU, (2, 2))
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            for task in ({"shapes": [[3, 4]]}, {"read": ["layers/conv2d/vars/0"]}):
+                with contextlib.suppress(weights_file._RefusedError):
+                    weights_file._do_task(path, task)
+            code = 0
+        except MemoryError:
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    assert not os.WIFEXITED(status) or os.WEXITSTATUS(status) == 0, "an exception that is not ours"
+
+
+@pytest.fixture(scope="module")
+def weights(folder) -> bytes:
+    path = folder / "whole.weights.h5"
+    with h5py.File(path, "w") as file:
+        file["layers/conv2d/vars/0"] = np.zeros((3, 4), np.float32)
+        file["optimizer/vars/0"] = np.int64(3)
+    return path.read_bytes()
+
+
+@fuzzed
+@given(
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=8)), min_size=1, max_size=5),
+    st.booleans(),
+)
+def test_weight_files(folder, weights, changes, cut):
+    content = bytearray(weights)
+    for where, new in changes:
+        at = int(where * len(content))
+        content[at : at + len(new)] = new
+    path = folder / "changed.weights.h5"
+    path.write_bytes(content[: int(changes[0][0] * len(content))] if cut and changes[0][1][0] < 16 else content)
+    ends("weight files", check_weights, path)

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+import tiedexp.runs.directory
 from tiedexp.errors import RunError
 from tiedexp.runs.directory import MAX_JSON_BYTES, RunDirectory, find_runs_root
 from tiedexp.runs.manifest import MANIFEST_FORMAT
@@ -17,6 +18,7 @@ from tiedexp.runs.manifest import MANIFEST_FORMAT
 SPLIT = {"loss": 1.0, "accuracy": 0.5, "images_per_second": 9.0}
 LINE = {"epoch": 1, "step": 5, "learning_rate": 0.1, "train": SPLIT, "validation": None, "seconds": 1.0}
 
+MANIFEST = {"format": 1, "versions": {"tiedexp": "1"}}
 RESULT = {
     "test": {"images": 5, "loss": 1, "accuracy": 0.5, "accuracy_interval": [0.1, 0.9]},
     "best_epoch": 1,
@@ -30,7 +32,7 @@ RESULT = {
 def run(tmp_path):
     directory = RunDirectory.locate(tmp_path / "runs", name="try", digest="0123456789", seed=3)
     with directory.lock():
-        directory.write_json("manifest.json", {"format": 1})
+        directory.write_json("manifest.json", MANIFEST)
     return directory
 
 
@@ -105,6 +107,71 @@ def test_a_lock_that_is_a_pipe(run):
     assert not run.is_locked()
 
 
+@pytest.mark.parametrize("name", [".lock", "log.txt", "metrics.jsonl"])
+def test_a_file_that_has_another_name_is_not_written(run, tmp_path, name):
+    """An archive may hold a hard link to any file of its own, and of the directory that it is unpacked in."""
+    (tmp_path / "thesis").write_text("three years")
+    (run.path / name).unlink(missing_ok=True)
+    (run.path / name).hardlink_to(tmp_path / "thesis")
+    write = {
+        ".lock": lambda: run.lock().__enter__(),
+        "log.txt": run.open_log,
+        "metrics.jsonl": lambda: run.append_metrics(LINE),
+    }
+    with pytest.raises(RunError, match=rf"{name} is a hard link to a file that has another name too"):
+        write[name]()
+    assert (tmp_path / "thesis").read_text() == "three years"
+    assert not run.is_locked()
+    assert run.state == "unfinished"
+
+
+def test_a_lock_that_gets_another_name_before_it_is_held(run, tmp_path, monkeypatch):
+    (run.path / ".lock").write_text("three years")
+    flock = tiedexp.runs.directory._lock_exclusively
+
+    def link(descriptor):
+        (tmp_path / "thesis").hardlink_to(run.path / ".lock")
+        flock(descriptor)
+
+    monkeypatch.setattr(tiedexp.runs.directory, "_lock_exclusively", link)
+    with pytest.raises(RunError, match="is a hard link"):
+        run.lock().__enter__()
+    assert (tmp_path / "thesis").read_text() == "three years"
+
+
+def test_a_run_that_is_deleted_before_the_lock_is_held(run, monkeypatch):
+    """Who waited for it makes it again, and holds the file that is there, not the one that is gone."""
+    flock, waited = tiedexp.runs.directory._lock_exclusively, []
+
+    def wait(descriptor):
+        if not waited:
+            waited.append(True)
+            run.delete()
+        flock(descriptor)
+
+    monkeypatch.setattr(tiedexp.runs.directory, "_lock_exclusively", wait)
+    with run.lock():
+        assert run.is_locked()
+        assert str(os.getpid()) in (run.path / ".lock").read_text()
+
+
+def test_deleting_leaves_what_others_wrote(run, tmp_path):
+    theirs = {"checkpoints/mine.h5", "checkpoints/epoch-0001.json/mine", "tensorboard/plugins/x", "result.json/mine"}
+    weights = ("epoch-0001.weights.h5", "epoch-0001-step-000003.json", ".unfinished-1-epoch-0001.json")
+    logs = ("events.out.tfevents.1", "train/events.out.tfevents.1.host")
+    ours = {*(f"checkpoints/{name}" for name in weights), *(f"tensorboard/{name}" for name in logs)}
+    for name in (*theirs, *ours, "metrics.jsonl", "tags.json", "log.txt", ".unfinished-3-result.json"):
+        (run.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.path / name).write_text("mine")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "events.out.tfevents.1").write_text("mine")
+    (run.path / "tensorboard" / "test").symlink_to(tmp_path / "outside")
+    assert run.delete() == ("checkpoints", "result.json", "tensorboard")
+    left = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()}
+    assert left == theirs
+    assert (tmp_path / "outside" / "events.out.tfevents.1").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -140,7 +207,7 @@ def test_open_says_what_is_wrong_and_what_was_meant(run, tmp_path):
     with pytest.raises(RunError, match=r"is not a run; did you mean .*seed-3\?"):
         RunDirectory.open(run.path.parent)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RunError, match=r"for it has no manifest.json"):
+    with pytest.raises(RunError, match=r"it has no manifest.json"):
         RunDirectory.open(tmp_path / "empty")
 
 
@@ -196,7 +263,7 @@ def test_metrics_that_somebody_else_wrote(run, line, message):
 
 
 def test_a_manifest_that_somebody_else_wrote(run):
-    with pytest.raises(RunError, match=r"manifest.json is not as tiedexp writes it: versions is missing"):
+    with pytest.raises(RunError, match=r"manifest.json is not as tiedexp writes it: commit is missing"):
         run.read_manifest()
     run.write_json("manifest.json", {"format": MANIFEST_FORMAT + 1})
     with pytest.raises(RunError, match=r"seed-3 was written by a newer tiedexp \(format \d+; this one knows \d+\)"):
@@ -223,7 +290,7 @@ def test_links_out_of_the_run_are_refused(run, tmp_path, name):
 
 def test_a_link_to_the_whole_run_is_fine(run, tmp_path):
     (tmp_path / "link").symlink_to(run.path)
-    assert RunDirectory.open(tmp_path / "link").read_json("manifest.json") == {"format": 1}
+    assert RunDirectory.open(tmp_path / "link").read_json("manifest.json") == MANIFEST
 
 
 def test_clearing_deletes_what_is_ours_and_follows_no_link(run, tmp_path):
@@ -231,7 +298,7 @@ def test_clearing_deletes_what_is_ours_and_follows_no_link(run, tmp_path):
     (tmp_path / "elsewhere" / "file").write_text("")
     (run.path / "checkpoints").symlink_to(tmp_path / "elsewhere")
     (run.path / "tensorboard").mkdir()
-    (run.path / "tensorboard" / "events").write_text("")
+    (run.path / "tensorboard" / "events.out.tfevents.1").write_text("")
     (run.path / "notes.txt").write_text("mine")
     run.write_json("result.json", {})
     run.clear()

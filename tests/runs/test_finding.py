@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tiedexp.errors import RunError
 from tiedexp.runs.finding import REPRODUCED, find_runs
 
+FAILURE = {"error": "the loss became NaN", "time": "2026-01-01T00:00:00+00:00"}
 
-def make(path, name="manifest.json"):
+
+def make(path, name="failure.json", content=FAILURE):
     path.mkdir(parents=True)
-    (path / name).write_text("{}")
+    (path / name).write_text(json.dumps(content))
     return path
 
 
 def test_runs_and_runs_of_sweeps(tmp_path):
-    runs = [make(tmp_path / "a-1" / "seed-0"), make(tmp_path / "sweep" / "b-2" / "seed-3", "failure.json")]
+    runs = [make(tmp_path / "a-1" / "seed-0"), make(tmp_path / "sweep" / "b-2" / "seed-3")]
     make(tmp_path / ".hidden" / "seed-0")
     make(runs[0] / "checkpoints")
     assert [run.path for run in find_runs(tmp_path)] == runs
@@ -50,3 +54,63 @@ def test_no_directory(tmp_path):
         list(find_runs(tmp_path / "file"))
     with pytest.raises(RunError, match="does not exist"):
         list(find_runs(tmp_path / "absent"))
+
+
+MANIFEST = {
+    "format": 1, "versions": {"python": "3.12"}, "commit": None, "processor": "", "device": "CPU", "replicas": 1,
+    "threads": 1, "deterministic": True, "spec": {"name": "a"}, "pattern": "block", "unique_weights": 9,
+    "expanded_weights": 25, "macs_dense": 25, "macs_tied": 9,
+    "data": {"name": "digits", "fingerprint": "0", "data_dir": None, "image_shape": [8, 8, 1], "class_names": ["a"],
+             "mean": [0.5], "std": [0.2]},
+}  # fmt: skip
+SPLIT = {"loss": 1.0, "accuracy": 0.5, "images_per_second": 9.0}
+LINE = {"epoch": 1, "step": 5, "learning_rate": 0.1, "train": SPLIT, "validation": None, "seconds": 1.0}
+TEST = {"images": 5, "loss": 1.0, "accuracy": 0.5, "accuracy_interval": [0.1, 0.9]}
+RESULT = {"test": TEST, "best_epoch": 1, "epochs": 1, "stopped_early": False, "seconds": 1.0}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"manifest.json": json.dumps(MANIFEST)},
+        {"manifest.json": json.dumps({"format": 99, "versions": {"tiedexp": "9.0"}})},  # of a version to come
+        {"manifest.json": "{", "metrics.jsonl": json.dumps(LINE) + "\n"},
+        {"manifest.json": "{", "result.json": json.dumps(RESULT)},
+        {"failure.json": json.dumps(FAILURE)},
+        {"spec.yaml": "name: a", ".lock": "pid 1 on host since 2026-01-01 00:00:00+00:00\n"},
+    ],
+)
+def test_what_is_a_run(tmp_path, files):
+    """Wherever it is, and though other files in it are damaged."""
+    path = tmp_path / "moved"
+    path.mkdir()
+    for name, content in files.items():
+        (path / name).write_text(content)
+    assert [run.path for run in find_runs(tmp_path)] == [path]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"manifest.json": "{}"},
+        {"manifest.json": "["},
+        {"manifest.json": '{"manifest_version": 3, "name": "an extension", "version": "1.0"}'},
+        {"manifest.json": '{"format": 1, "versions": {"npm": "9"}}'},
+        {"manifest.json": "{}", "result.json": '{"ok": true}', "metrics.jsonl": '{"loss": 1}\n'},
+        {"failure.json": '{"error": "x"}'},
+        {"spec.yaml": "name: a\n", ".lock": ""},
+        {"metrics.jsonl": json.dumps(LINE) + "\n"},  # of a run, but nothing says which
+    ],
+)
+def test_what_is_none(tmp_path, files):
+    path = make(tmp_path / "project", "unrelated.txt")
+    inside = make(path / "runs" / "a-1" / "seed-0")
+    for name, content in files.items():
+        (path / name).write_text(content)
+    assert [run.path for run in find_runs(tmp_path)] == [inside]
+
+
+def test_a_run_of_which_nothing_can_be_read_is_one_where_tiedexp_puts_runs(tmp_path):
+    run = make(tmp_path / "mnist-block-1a2b3c4d5e" / "seed-0", "manifest.json", {})
+    make(tmp_path / "mnist-block-1a2b3c4d5e" / "notes", "manifest.json", {})
+    assert [found.path for found in find_runs(tmp_path)] == [run]

@@ -211,3 +211,23 @@ def test_the_json_says_what_it_is(make_trainer, tmp_path):
     assert content["state"] == {"step": 3}
     assert len(content["sha256"]) == 64
     assert len(content["seed_generators"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("epoch-0001", '{"state": [' + "{}," * 200_000 + "{}]}"),
+        ("epoch-0001-step-999999", "[" + "[]," * 2**20 + "[]]"),
+        ("epoch-0001", " " * (2**20 + 1)),
+    ],
+)
+def test_a_json_that_takes_more_memory_than_a_checkpoint_does_is_not_read(tmp_path, monkeypatch, name, text):
+    def load(text):
+        raise AssertionError("it is read")
+
+    (tmp_path / f"{name}.json").write_text(text)
+    (tmp_path / f"{name}.weights.h5").write_bytes(b"")
+    monkeypatch.setattr(json, "loads", load)
+    warnings = []
+    assert CheckpointStore(tmp_path).latest(warnings.append) is None
+    assert len(warnings) == 1

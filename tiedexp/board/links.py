@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from tiedexp.errors import RunError
+from tiedexp.reading import check_tree
 from tiedexp.runs.directory import RunDirectory
-from tiedexp.runs.finding import REPRODUCED
+from tiedexp.runs.finding import find_runs
 
 
 def link_runs(path: Path, folder: Path, linked: dict[Path, str], *, required: bool = True) -> None:
@@ -23,51 +22,27 @@ def link_runs(path: Path, folder: Path, linked: dict[Path, str], *, required: bo
     Raises:
         RunError: `path` is absent, holds no run, or has a link that leads out of it.
     """
-    if not path.is_dir():
-        raise RunError(f"{path} is no directory of runs" + ("" if path.exists() else ": it does not exist"))
     found = False
-    for run in _find_runs(path.resolve()):
-        found = True
-        if run in linked:
+    for each in find_runs(path):
+        run = RunDirectory(each.path.resolve())
+        log = run.tensorboard
+        if not log.is_dir():
             continue
-        log = RunDirectory(run).tensorboard
-        check_inside(log)
-        name = "/".join(run.parts[-2:])
+        found = True
+        if run.path in linked:
+            continue
+        check_log(log)
+        name = "/".join(run.path.parts[-2:])
         if name in linked.values():
             name += f" ({len(linked)})"
         link = folder / name
         link.parent.mkdir(exist_ok=True)
         link.symlink_to(log, target_is_directory=True)
-        linked[run] = name
+        linked[run.path] = name
     if required and not found:
         raise RunError(f"{path} holds no run with a TensorBoard log (a directory such as mnist-block-1a2b3c/seed-0)")
 
 
-def _find_runs(top: Path) -> Iterator[Path]:
-    """The directories at or below `top` that hold a TensorBoard log, without those in a `REPRODUCED` below it."""
-    for directory, below in _walk(top):
-        if REPRODUCED in below:
-            below.remove(REPRODUCED)
-        if (directory / "tensorboard").is_dir():
-            below.clear()
-            yield directory
-
-
-def check_inside(top: Path) -> None:
-    """RunError if a link leads out of `top`."""
-    for _ in _walk(top):
-        pass
-
-
-def _walk(top: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Each directory at or below `top`, and the names of those below it, which the caller may remove.
-
-    Raises:
-        RunError: a link leads out of `top`.
-    """
-    for name, below, files in os.walk(top):
-        for entry in (Path(name, entry) for entry in below + files):
-            if entry.is_symlink() and not entry.resolve().is_relative_to(top):
-                raise RunError(f"{entry} is a link that leads out of {top}; it is not followed")
-        below.sort()
-        yield Path(name), below
+def check_log(log: Path) -> None:
+    """RunError if a run's log is not one that tiedexp writes, or a link leads out of it."""
+    check_tree(log, log, "the run's log")

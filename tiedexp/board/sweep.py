@@ -23,7 +23,7 @@ from typing import Any
 
 from tiedexp.board.history import RunHistory, RunReader
 from tiedexp.board.hparams import describe_columns, read_hparams
-from tiedexp.board.links import check_inside
+from tiedexp.board.links import check_log
 from tiedexp.board.means import Spread, spread_series, spread_tests
 from tiedexp.errors import RunError
 from tiedexp.runs.events import EventFile, list_event_files
@@ -275,7 +275,7 @@ def _link_splits(log: Path, folder: Path) -> None:
     for split in SPLITS:
         link, series = folder / split, log / split
         if not link.is_symlink() and series.is_dir():
-            check_inside(log)
+            check_log(log)
             folder.mkdir(exist_ok=True)
             link.symlink_to(series, target_is_directory=True)
 

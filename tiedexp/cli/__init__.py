@@ -29,6 +29,7 @@ from tiedexp.cli import (
 from tiedexp.cli.options import GridCommand, RunCommand
 from tiedexp.errors import TiedexpError, explain_os_error
 from tiedexp.process import Interrupted, interrupt_on_signals
+from tiedexp.terminal import clean_output
 
 app = typer.Typer(
     name="tiedexp",
@@ -74,13 +75,14 @@ def main() -> None:
     """Run the command line; errors become one message on stderr and an exit code (see tiedexp.errors)."""
     # Before TensorFlow is imported anywhere: neither its notices nor its warnings are meant for our users.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        with interrupt_on_signals():
-            app()
-    except (TiedexpError, Interrupted, KeyboardInterrupt, OSError, MemoryError) as error:
-        if "--debug" in sys.argv:
-            raise
-        sys.exit(_report(error))
+    with clean_output():
+        try:
+            with interrupt_on_signals():
+                app()
+        except (TiedexpError, Interrupted, KeyboardInterrupt, OSError, MemoryError) as error:
+            if "--debug" in sys.argv:
+                raise
+            sys.exit(_report(error))
 
 
 def _report(error: BaseException) -> int:

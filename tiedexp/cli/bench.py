@@ -100,9 +100,10 @@ def _parse_shape(text: str) -> tuple[int, ...]:
 
 
 def _show(rows: list[Row], threads: int, rounds: int) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from tiedexp.cli.console import Console
 
     console = Console(highlight=False)
     for pattern, shape, part in dict.fromkeys((row.pattern, row.shape, row.part) for row in rows):

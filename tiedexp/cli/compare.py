@@ -124,8 +124,7 @@ def compare(
 
 
 def _show(comparison: Comparison, columns: Sequence[Column], *, may_leave_out: bool) -> None:
-    from rich.console import Console
-
+    from tiedexp.cli.console import Console
     from tiedexp.compare.rendering import fit_table, list_notes
 
     # Where there is no window to end at, lines may be long.

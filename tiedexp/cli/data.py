@@ -30,8 +30,10 @@ def list_datasets(data_dir: DataDir = None, json: Json = False) -> None:
 
         print(dumps({"data_dir": str(directory), "datasets": rows}, indent=2))
         return
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
+
+    from tiedexp.cli.console import Console
 
     table = Table(box=None)
     for column in ("dataset", "ready", "images", "classes", "train", "test", "of"):
@@ -40,7 +42,8 @@ def list_datasets(data_dir: DataDir = None, json: Json = False) -> None:
     for row in rows:
         shape = "x".join(map(str, row["image_shape"])) if row["image_shape"] else "-"
         counts = [f"{row[key]:,}" if row[key] else "-" for key in ("num_classes", "train_images", "test_images")]
-        table.add_row(row["name"], "[green]yes[/]" if row["ready"] else "", shape, *counts, row["meaning"])
+        name, meaning = escape(row["name"]), escape(row["meaning"])
+        table.add_row(name, "[green]yes[/]" if row["ready"] else "", shape, *counts, meaning)
     console = Console(highlight=False)
     console.print(table)
     console.print(f"\nTFDS data directory: {directory}", markup=False, soft_wrap=True)
@@ -114,8 +117,9 @@ def show(
 
         print(dumps(_as_dict(dataset, name) | {"mean": mean, "std": std}, indent=2))
         return
-    from rich.console import Console
     from rich.markup import escape
+
+    from tiedexp.cli.console import Console
 
     console = Console(highlight=False)
     rows, cols, channels = dataset.image_shape
@@ -155,7 +159,7 @@ def _list_rows(directory: Path) -> list[dict[str, Any]]:
 
 
 def _report(name: str, prepared: PreparedDataset) -> None:
-    from rich.console import Console
+    from tiedexp.cli.console import Console
 
     sizes = ", ".join(f"{count:,} {split}" for split, count in prepared.split_sizes.items())
     console = Console(highlight=False)

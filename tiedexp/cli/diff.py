@@ -12,8 +12,7 @@ from tiedexp.cli.options import Json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console
-
+    from tiedexp.cli.console import Console
     from tiedexp.compare.differing import Difference
 
 
@@ -36,7 +35,7 @@ def diff(
 
         print(dumps({"left": str(left), "right": str(right), **asdict(found)}, indent=2))
         return
-    from rich.console import Console
+    from tiedexp.cli.console import Console
 
     console = Console(highlight=False)
     console.print(f"left   {left}\nright  {right}", markup=False, soft_wrap=True)

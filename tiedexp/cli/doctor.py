@@ -10,7 +10,7 @@ import typer
 from tiedexp.cli.options import DataDir, RunsRoot
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from tiedexp.cli.console import Console
 
 
 def doctor(data_dir: DataDir = None, runs: RunsRoot = None) -> None:
@@ -18,9 +18,9 @@ def doctor(data_dir: DataDir = None, runs: RunsRoot = None) -> None:
 
     Exit code 1 if something is wrong.
     """
-    from rich.console import Console
     from rich.markup import escape
 
+    from tiedexp.cli.console import Console
     from tiedexp.errors import TiedexpError
     from tiedexp.process import quiet_tensorflow
 

@@ -100,9 +100,10 @@ def _draw(evaluation: Evaluation, path: Path) -> None:
 
 
 def _show(evaluation: Evaluation, title: str) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from tiedexp.cli.console import Console
 
     console = Console(highlight=False)
     low, high = evaluation.accuracy_interval

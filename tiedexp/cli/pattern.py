@@ -51,8 +51,9 @@ def list_presets(
 
         print(dumps(rows, indent=2))
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from tiedexp.cli.console import Console
 
     table = Table(box=None)
     for column in ("preset", f"free of {shape[0] * shape[1]}", "options", "meaning"):
@@ -86,7 +87,7 @@ def show(
 
         print(dumps(_as_dict(tied), indent=2))
         return
-    from rich.console import Console
+    from tiedexp.cli.console import Console
 
     console = Console(highlight=False)
     if is_preset:

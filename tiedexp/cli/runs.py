@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tiedexp.cli.options import Json, RunCommand, RunPath, RunsRoot
+from tiedexp.terminal import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,10 +123,12 @@ def delete(
         raise RunLockedError(f"in use by another process, so nothing is deleted: {', '.join(used)}")
     if not yes:
         for run in found:
-            print(f"{run.state:<10}  {run.run.path}")
+            print(f"{run.state:<10}  {clean_text(str(run.run.path))}")
         typer.confirm(f"delete {len(found)} run{'s' * (len(found) != 1)}?", abort=True)
     for run in found:
-        run.run.delete()
+        left = run.run.delete()
+        if left:
+            print(clean_text(f"{run.run.path} stays: tiedexp did not write {', '.join(left)}"))
     print(f"{len(found)} run{'s' * (len(found) != 1)} deleted")
 
 
@@ -153,7 +156,7 @@ def tag(
         tags = sorted({*run.tags, *new} - set(remove or []))
         if tags != list(run.tags):
             write_tags(run.run, tags)
-        print(f"{run.run.path}  {' '.join(tags) or '-'}")
+        print(f"{clean_text(str(run.run.path))}  {' '.join(tags) or '-'}")
 
 
 def _show_list(found: Sequence[ListedRun], width: int) -> None:
@@ -183,7 +186,6 @@ def _show_list(found: Sequence[ListedRun], width: int) -> None:
 
 def _build_lines(found: Sequence[ListedRun], *, max_pattern: int) -> list[str]:
     """A heading and one line per run, all of the same length: everything but the directory."""
-    from tiedexp.compare.reading import clean_text
     from tiedexp.labels import PATTERN
 
     has_tags = any(run.tags for run in found)
@@ -208,8 +210,6 @@ def _build_lines(found: Sequence[ListedRun], *, max_pattern: int) -> list[str]:
 def _quote_path(path: Path) -> str:
     """A path for a shell, from the working directory if it is below that."""
     import shlex
-
-    from tiedexp.compare.reading import clean_text
 
     with suppress(ValueError):
         path = path.relative_to(Path.cwd())

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from tiedexp.cli.console import Console
 from tiedexp.sweep.estimate import Estimate
 from tiedexp.sweep.plan import SweepPlan, SweepRun
 from tiedexp.sweep.watching import Watcher

@@ -43,9 +43,10 @@ def _as_dict(plan: Plan, run: Path) -> dict[str, Any]:
 
 
 def _show(plan: Plan, run: Path) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from tiedexp.cli.console import Console
 
     console = Console(highlight=False)
     spec = plan.spec

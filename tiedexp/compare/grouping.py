@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tiedexp.compare.reading import ComparedSweep, RunRecord, clean_text
+from tiedexp.compare.reading import ComparedSweep, RunRecord
 from tiedexp.errors import SpecError
 from tiedexp.labels import PATTERN, Setting, make_label
+from tiedexp.terminal import clean_text
 
 WIDTH = "model.width"
 _MAX_LABEL = 48

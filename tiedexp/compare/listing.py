@@ -8,13 +8,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from tiedexp.compare.reading import clean_text, flatten_spec, read_run
+from tiedexp.compare.reading import flatten_spec, read_run
 from tiedexp.compare.where import parse_condition
 from tiedexp.errors import RunError
 from tiedexp.labels import Setting
 from tiedexp.runs.directory import RunDirectory, RunStateName
 from tiedexp.runs.finding import find_runs
 from tiedexp.runs.tags import read_tags
+from tiedexp.terminal import clean_text
 
 
 @dataclass(frozen=True)
@@ -104,5 +105,5 @@ def describe_run(run: RunDirectory) -> ListedRun:
         has_manifest = run.inside("manifest.json").is_file()
         facts = dict(flatten_spec(run.read_manifest())) if has_manifest else {}
     except RunError as error:
-        return ListedRun(run, state, tags, {}, str(error))
+        return ListedRun(run, state, tags, {}, clean_text(str(error)))
     return ListedRun(run, state, tags, facts, problem)

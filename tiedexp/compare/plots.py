@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tiedexp.compare.figures import COLOURS, GREY, INK, new_axes, style_of
-from tiedexp.compare.reading import clean_text
 from tiedexp.compare.statistics import estimate_mean, find_dominating
 from tiedexp.compare.table import Comparison, Row, describe_verdict
 from tiedexp.errors import RunError
 from tiedexp.runs.directory import RunDirectory
+from tiedexp.terminal import clean_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,10 +15,10 @@ from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.finding import find_runs
 from tiedexp.runs.records import Manifest, Result
 from tiedexp.runs.sweeps import SweepDirectory, SweepRecord
+from tiedexp.terminal import clean_text
 
 METRICS = ("accuracy", "loss", "top5_accuracy", "calibration_error")
 
-_MAX_TEXT = 20_000  # characters of a setting; the longest is a grid of 127x127
 _MAX_TITLE = 24  # characters of a sweep's, of which the last tell more
 _MAX_COUNT = 2**53
 
@@ -165,14 +165,6 @@ def read_run(run: RunDirectory, variant: str | None = None, sweep: ComparedSweep
     if not all(0 <= number <= _MAX_COUNT for number in (*counts, *metrics.values(), result.epochs, seconds or 0)):
         raise RunError(f"{run.path} is not as tiedexp writes it: a metric, weight or time is out of range")
     return RunRecord(run, name, seed, settings, metrics, *counts, seconds, variant, sweep)
-
-
-def clean_text(text: str) -> str:
-    """Text from a run, for a terminal or a page: of one line, without control characters, not too long."""
-    if text.isprintable() and len(text) <= _MAX_TEXT:
-        return text
-    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-    return shown if len(shown) <= _MAX_TEXT else f"{shown[: _MAX_TEXT - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _find_some(path: Path) -> Iterator[RunDirectory]:

@@ -30,6 +30,7 @@ _LATEX = str.maketrans(
         **{character: f"\\{character}" for character in "&%$#_{}"},
     }
 )
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 # In the order in which they go where there is no room. The rest stay: the variant, its difference and the verdict.
 _DISPENSABLE = (
     "macs_dense",
@@ -267,9 +268,14 @@ def to_csv(comparison: Comparison, columns: Sequence[Column] | None) -> str:
     fields = [field for field in rows[0] if keys is None or _belongs(field, keys)]
     file = io.StringIO()
     writer = csv.DictWriter(file, fields, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer.writerow({field: _as_cell(field) for field in fields})
+    writer.writerows({key: _as_cell(value) for key, value in row.items()} for row in rows)
     return file.getvalue().rstrip("\n")
+
+
+def _as_cell(value: Any) -> Any:
+    """What a spreadsheet shows and does not compute: text that would be a formula begins with an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def to_json(comparison: Comparison) -> str:

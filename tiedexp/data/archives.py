@@ -38,13 +38,23 @@ def prepare_dataset(name: str, data_dir: Path | None = None) -> PreparedDataset:
     Raises:
         DatasetError: unknown name, no network, wrong checksum, no space, ...
     """
-    directory = find_data_dir(data_dir)
+    directory = _find_writable_dir(data_dir)
     if name in list_prepared(directory):
         return find_prepared(name, directory)
     builder = _build_builder(name, directory)
     _check_reachable(name, list(builder.url_infos or {}))
     _generate(builder, name, None, directory / "downloads", directory / "downloads" / "manual")
     return find_prepared(name, directory)
+
+
+def _find_writable_dir(data_dir: Path | None) -> Path:
+    """Where datasets are prepared; DatasetError if that is the home directory and there is none."""
+    directory = find_data_dir(data_dir)
+    if data_dir is None and str(directory).startswith("~"):
+        raise DatasetError(
+            f"there is no home directory, so {directory} is nowhere: use --data-dir or set TFDS_DATA_DIR"
+        )
+    return directory
 
 
 def import_archives(name: str, archives: Path, data_dir: Path | None = None) -> PreparedDataset:
@@ -61,7 +71,7 @@ def import_archives(name: str, archives: Path, data_dir: Path | None = None) -> 
     Raises:
         DatasetError: unknown name, missing archives (all are named), wrong checksum, no space, ...
     """
-    directory = find_data_dir(data_dir)
+    directory = _find_writable_dir(data_dir)
     if name in list_prepared(directory):
         return find_prepared(name, directory)
     builder = _build_builder(name, directory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -128,7 +129,12 @@ def _read_header(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[tuple
         version = np.lib.format.read_magic(begin)
         if version not in _HEADER_READERS:
             raise DatasetError(f"{path}: {name} is in version {version} of the .npy format; write it with np.savez")
-        shape, _, dtype = _HEADER_READERS[version](begin)
+        try:
+            shape, _, dtype = _HEADER_READERS[version](begin)
+        except (tokenize.TokenError, TypeError, MemoryError, RecursionError) as error:  # as Python's parser has it
+            raise ValueError(f"the header of {name} is damaged: {error or 'nested too deep'}") from error
+        if not all(type(side) is int and side >= 0 for side in shape):
+            raise ValueError(f"the header of {name} is damaged: its shape is {shape}")
         return shape, dtype, begin.tell()
 
 

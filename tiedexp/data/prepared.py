@@ -57,10 +57,15 @@ class PreparedDataset:
 
 
 def find_data_dir(data_dir: Path | None = None) -> Path:
-    """Where prepared datasets are: `data_dir`, or $TFDS_DATA_DIR, or TFDS' own default in the home directory."""
+    """Where prepared datasets are: `data_dir`, or $TFDS_DATA_DIR, or TFDS' own default in the home directory.
+
+    Where there is no home directory, as in a container whose user has no name, it still begins with `~`, and nothing is
+    there.
+    """
     if data_dir is not None:
         return data_dir
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    directory = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(os.path.expanduser(directory))  # noqa: PTH111 (pathlib's raises where there is no home)
 
 
 def list_prepared(data_dir: Path) -> list[str]:

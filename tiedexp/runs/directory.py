@@ -26,19 +26,26 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from tiedexp.atomic import remove_unfinished, replace_file, write_text
+from tiedexp.atomic import UNFINISHED, remove_unfinished, replace_file, write_text
 from tiedexp.errors import RunError, RunLockedError
-from tiedexp.reading import find_inside, parse_json, read_json, read_start, read_text
+from tiedexp.reading import check_tree, find_inside, parse_json, read_json, read_start, read_text
 from tiedexp.runs.manifest import MANIFEST_FORMAT
 from tiedexp.runs.records import EpochLine, Manifest, Result, check_record
 
 RunStateName = Literal["finished", "running", "failed", "unfinished", "missing"]
 
 SEAL = ".seal"  # see tiedexp.runs.seal
+MARKS = ("manifest.json", "failure.json", "spec.yaml")  # a run that has begun has one of these
 MAX_JSON_BYTES = 16 * 2**20
 MAX_LINE_BYTES = 2**16
 MAX_METRICS_BYTES = 64 * 2**20  # a line an epoch, of which there may be 100,000
 _HOLDER = re.compile(r"pid \d+ on [\w.-]+ since [\d :+-]+", re.ASCII)
+_PLACE = re.compile(r".+-[0-9a-f]{10}/seed-\d+", re.ASCII)  # where tiedexp puts a run
+# What tiedexp writes into a run's directories: the directories from the inmost, and patterns of the files in them.
+_OWN_BELOW = {
+    "checkpoints": ((".",), ("epoch-*.json", "epoch-*.weights.h5", f"{UNFINISHED}*")),
+    "tensorboard": (("train", "validation", "test", "."), ("events.out.tfevents.*",)),
+}
 # In the order in which a run is cleared: a process that is killed meanwhile leaves a run that can go on, or start over.
 _OWN = (
     "result.json", "checkpoints", "initial_kernel.h5", "metrics.jsonl", "failure.json", "tensorboard", "spec.yaml",
@@ -79,9 +86,61 @@ class RunDirectory:
         run.check_entries()
         if not (path / "manifest.json").is_file():
             below = _find_runs_below(path)
-            hint = f"; did you mean {below[0]}?" if below else ", for it has no manifest.json"
+            hint = f"; did you mean {below[0]}?" if below else ": it has no manifest.json"
             raise RunError(f"{path} is not a run{hint}")
+        if not run.is_run:
+            run.read_manifest()  # which says what is wrong with it
         return run
+
+    @property
+    def is_run(self) -> bool:
+        """Whether there is a run here: one of its files is as tiedexp writes it, or it is where tiedexp puts runs.
+
+        A manifest.json or spec.yaml alone does not tell: other programs have files of these names. A damaged run is a
+        run as long as something of it can be read. Whoever lists, finds, compares, shows or deletes runs asks this.
+        """
+        signs = (self._has_first_epoch, self._has_manifest, self._has_failure, self._has_result, self._was_left)
+        if not any((self.path / name).is_file() for name in MARKS):
+            return False
+        return bool(_PLACE.fullmatch("/".join(self.path.absolute().parts[-2:]))) or any(sign() for sign in signs)
+
+    def _has_first_epoch(self) -> bool:
+        with suppress(RunError):
+            return self.read_first_epoch() is not None
+        return False
+
+    def _has_manifest(self) -> bool:
+        with suppress(RunError):
+            content = self.read_json("manifest.json")
+            versions = content.get("versions")
+            if isinstance(content.get("format"), int) and isinstance(versions, dict) and "tiedexp" in versions:
+                return True  # though this version may not understand all of it
+            check_record(Manifest, content, self.path)
+            return True
+        return False
+
+    def _has_failure(self) -> bool:
+        with suppress(RunError):
+            content = self.read_json("failure.json")
+            return content.keys() == {"error", "time"} and all(isinstance(text, str) for text in content.values())
+        return False
+
+    def _has_result(self) -> bool:
+        with suppress(RunError):
+            self.read_result_record()
+            return True
+        return False
+
+    def _was_left(self) -> bool:
+        """Whether a process that was killed in the run left its name in the lock."""
+        try:
+            descriptor = os.open(self.path / ".lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return False
+        try:
+            return _is_ours(descriptor) and _read_holder(descriptor) is not None
+        finally:
+            os.close(descriptor)
 
     # Paths
 
@@ -131,6 +190,8 @@ class RunDirectory:
         except OSError:
             return False
         try:
+            if not _is_ours(descriptor):
+                return False
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -143,17 +204,13 @@ class RunDirectory:
         return find_inside(self.path, name, "the run directory")
 
     def check_entries(self) -> None:
-        """Refuse what a run never holds: links that lead out of it, and what is neither file nor directory.
+        """Refuse what a run never holds: see `check_tree`.
 
         Raises:
             RunError: names the first such entry.
         """
         for name in _OWN:
-            path = self.inside(name)
-            for entry in (path, *(path.rglob("*") if path.is_dir() else ())):
-                self.inside(str(entry.relative_to(self.path)))
-                if entry.exists() and not entry.is_file() and not entry.is_dir():
-                    raise RunError(f"{entry} is neither a file nor a directory; it is not read")
+            check_tree(self.path / name, self.path, "the run directory")
 
     # Making
 
@@ -165,21 +222,10 @@ class RunDirectory:
             the process that was in it before, if that ended without leaving: it was killed, or its machine stopped.
 
         Raises:
-            RunError: another process is in it.
+            RunError: another process is in it, or .lock is no plain file of its own; then nothing is written into it.
         """
+        descriptor = self._open_locked()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        except OSError as error:
-            raise RunError(f"the run directory {self.path} cannot be written: {error.strerror}") from error
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise RunError(f"{self.path / '.lock'} is not a regular file; delete it")
-            try:
-                _lock_exclusively(descriptor)
-            except BlockingIOError:
-                holder = _read_holder(descriptor) or "unknown"
-                raise RunLockedError(f"{self.path} is in use by another process ({holder})") from None
             left = _read_holder(descriptor)
             os.ftruncate(descriptor, 0)
             since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
@@ -191,29 +237,54 @@ class RunDirectory:
         finally:
             os.close(descriptor)  # which also unlocks
 
+    def _open_locked(self) -> int:
+        """The descriptor of .lock, held by nobody else, with its content as it was."""
+        while True:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                descriptor = _open_own(self.path / ".lock", os.O_RDWR)
+            except OSError as error:
+                raise RunError(f"the run directory {self.path} cannot be written: {error.strerror}") from error
+            try:
+                _lock_exclusively(descriptor)
+            except BlockingIOError:
+                holder = _read_holder(descriptor) or "unknown"
+                os.close(descriptor)
+                raise RunLockedError(f"{self.path} is in use by another process ({holder})") from None
+            if _is_ours(descriptor) and _is_still_at(self.path / ".lock", descriptor):
+                return descriptor
+            os.close(descriptor)  # who held it deleted the run, or linked the file: look again
+
     def clear(self) -> None:
-        """Delete what tiedexp wrote here."""
+        """Delete what tiedexp wrote here, and nothing else."""
         for name in _OWN:
             path = self.path / name
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
+                _clear_directory(path, *_OWN_BELOW.get(name, ((), ())))
             else:
                 path.unlink(missing_ok=True)
 
-    def delete(self) -> None:
+    def delete(self) -> tuple[str, ...]:
         """Delete the run, and its directory and experiment's directory if nothing else is in them.
+
+        Returns:
+            The names of what is left in its directory, which tiedexp did not write.
 
         Raises:
             RunError: another process is in it.
         """
         with self.lock():
-            self.clear()
             self.remove_unfinished()
-            for name in ("tags.json", "log.txt", SEAL, ".lock"):
-                (self.path / name).unlink(missing_ok=True)
+            for name in ("tags.json", "log.txt", SEAL):
+                _unlink(self.path / name)
+            self.clear()
+            _unlink(self.path / ".lock")
         for directory in (self.path, self.path.parent):
             with suppress(OSError):  # something else is in it
                 directory.rmdir()
+        with suppress(FileNotFoundError), os.scandir(self.path) as entries:
+            return tuple(sorted(entry.name for entry in entries))
+        return ()
 
     def remove_empty(self) -> None:
         """Delete the run if there is nothing but the log of a process that was stopped while it loaded."""
@@ -232,7 +303,7 @@ class RunDirectory:
     def open_log(self) -> int:
         """Make the directory, and open log.txt in it to be added to; gives the file's descriptor."""
         self.path.mkdir(parents=True, exist_ok=True)
-        return os.open(self.path / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+        return _open_own(self.path / "log.txt", os.O_WRONLY | os.O_APPEND)
 
     def write_failure(self, message: str) -> None:
         """Say why the run failed; the next attempt takes it away."""
@@ -244,7 +315,8 @@ class RunDirectory:
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add an epoch to metrics.jsonl."""
-        with self.inside("metrics.jsonl").open("a", encoding="utf-8") as file:
+        descriptor = _open_own(self.inside("metrics.jsonl"), os.O_WRONLY | os.O_APPEND)
+        with os.fdopen(descriptor, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -353,6 +425,52 @@ class RunDirectory:
         return epochs
 
 
+def _open_own(path: Path, flags: int) -> int:
+    """Open a file that will be written into; nothing in it is changed yet.
+
+    Raises:
+        RunError: it is not a regular file, or has another name, under which it may be anybody's.
+        OSError: it cannot be opened, or is a symbolic link.
+    """
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    if _is_ours(descriptor):
+        return descriptor
+    is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    os.close(descriptor)
+    if is_regular:
+        raise RunError(f"{path} is a hard link to a file that has another name too; it is not written, delete it")
+    raise RunError(f"{path} is not a regular file; delete it")
+
+
+def _is_ours(descriptor: int) -> bool:
+    """Whether it is a regular file that has no second name."""
+    found = os.fstat(descriptor)
+    return stat.S_ISREG(found.st_mode) and found.st_nlink <= 1
+
+
+def _is_still_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _clear_directory(top: Path, directories: Sequence[str], patterns: Sequence[str]) -> None:
+    """Delete files of some patterns in some directories, and each directory that is then empty. No link is followed."""
+    for directory in (top / name for name in directories):
+        if directory.is_dir() and not directory.is_symlink():
+            for path in (path for pattern in patterns for path in directory.glob(pattern)):
+                _unlink(path)
+            with suppress(OSError):  # something else is in it
+                directory.rmdir()
+
+
+def _unlink(path: Path) -> None:
+    """Delete a file or link; a directory is not ours."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+
+
 def _read_holder(descriptor: int) -> str | None:
     """What a process wrote into the lock: None if nothing, or nothing that one of ours would write."""
     text = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
@@ -370,6 +488,7 @@ def _lock_exclusively(descriptor: int) -> None:
 
 def _find_runs_below(path: Path) -> list[Path]:
     try:
-        return sorted(file.parent for depth in ("*", "*/*") for file in path.glob(f"{depth}/manifest.json"))
+        found = sorted(file.parent for depth in ("*", "*/*") for file in path.glob(f"{depth}/manifest.json"))
+        return [directory for directory in found if RunDirectory(directory).is_run]
     except OSError:  # an entry that cannot be looked at
         return []

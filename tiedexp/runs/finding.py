@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tiedexp.errors import RunError
-from tiedexp.runs.directory import RunDirectory
+from tiedexp.runs.directory import MARKS, RunDirectory
 
 MAX_DEPTH = 4  # <root>/<sweep>/<experiment>/seed-<n>
 REPRODUCED = "reproduced"  # where `reproduce` puts its runs, copies of others, which are only meant if they are named
-MARKS = {"manifest.json", "failure.json", "spec.yaml"}  # a directory with one of these is a run
 
 
 def find_runs(top: Path) -> Iterator[RunDirectory]:
@@ -31,8 +30,9 @@ def _find(directory: Path, top: Path, depth: int) -> Iterator[RunDirectory]:
             entries = sorted(listed, key=lambda entry: entry.name)
     except OSError as error:
         raise RunError(f"{directory} cannot be read: {error.strerror}") from error
-    if any(entry.name in MARKS for entry in entries):
-        yield RunDirectory(directory)
+    run = RunDirectory(directory)
+    if any(entry.name in MARKS for entry in entries) and run.is_run:
+        yield run
         return
     for entry in entries:
         if entry.is_symlink():

@@ -13,6 +13,7 @@ from typing import Any
 from tiedexp.installed import find_version_of
 from tiedexp.processor import find_processor
 from tiedexp.runs.records import Manifest
+from tiedexp.terminal import clean_text
 
 MANIFEST_FORMAT = 1
 CHANGED = "+changes"
@@ -46,7 +47,7 @@ def find_differences(before: Manifest, now: Manifest) -> tuple[str, ...]:
     pairs += [("processor", before.processor, now.processor), ("device", before.device, now.device)]
     pairs += [("replicas", before.replicas, now.replicas), ("threads", before.threads, now.threads)]
     pairs += [("deterministic", before.deterministic, now.deterministic)]
-    return tuple(f"{name} {new} in place of {old}" for name, old, new in pairs if old != new)
+    return tuple(clean_text(f"{name} {new} in place of {old}") for name, old, new in pairs if old != new)
 
 
 def find_commit(directory: Path) -> str | None:

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from tiedexp.errors import RunError
+from tiedexp.terminal import clean_text
 
 # Of files whose own content is used, not what pydantic would make of it: "3" is no number.
 Number = Annotated[FiniteFloat, Strict()]
@@ -198,4 +199,5 @@ def check_record(kind: type[Record], content: Any, place: Path | str) -> Record:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         problem = "is missing" if first["type"] == "missing" else f"is wrong: {first['msg']}"
-        raise RunError(f"{place} is not as tiedexp writes it: {where or 'the whole'} {problem}") from None
+        text = clean_text(f"{where or 'the whole'} {problem}")  # the names of keys are the file's
+        raise RunError(f"{place} is not as tiedexp writes it: {text}") from None

@@ -225,11 +225,13 @@ class Explainer:
         return "text, not empty" if shape.get("minLength") else "text"
 
     def _describe_list(self, shape: Shape) -> str:
-        items = shape.get("items") or shape["prefixItems"][0]
+        items = shape.get("items") or shape.get("prefixItems", [{}])[0]
         count = str(shape["minItems"]) if shape.get("minItems") == shape.get("maxItems", 0) else ""
         some = (
             f"a list of {count} items" if count else "a list of one or more items" if "minItems" in shape else "a list"
         )
+        if not items:  # of anything
+            return some
         return f"{some}, each {'' if count or 'minItems' in shape else 'item '}{self._describe(self._resolved(items))}"
 
 

@@ -30,7 +30,11 @@ from tiedexp.errors import DivergenceError, RunError
 from tiedexp.training.weights_file import check_weights_file
 
 FORMAT = 2
-_MAX_ABOUT_BYTES = 128 * 2**20  # gradient norms of the steps so far may be in it
+# Of the JSON: what it holds of a whole epoch is small; of a part of one it has a text with the gradient norms so far.
+_MAX_ABOUT_BYTES = 128 * 2**20
+_MAX_EPOCH_BYTES = 2**20
+_MAX_STEP_BYTES = 2**13  # a norm of each of more than 1,000 layers
+_MAX_VALUES = 2**17
 _MAX_WEIGHTS_BYTES = 64 * 2**30
 _NAME = re.compile(r"epoch-([0-9]{4,9})(?:-step-([0-9]{6,9}))?\.(?:json|weights\.h5)")
 _SUFFIX = ".weights.h5"
@@ -159,10 +163,11 @@ class CheckpointStore:
         """None if it is torn, altered or absent."""
         about = self._about(place)
         weights = about.with_suffix(_SUFFIX)
-        if not _is_plain(about, _MAX_ABOUT_BYTES) or not _is_plain(weights, _MAX_WEIGHTS_BYTES):
+        max_bytes = min(_MAX_EPOCH_BYTES + place[1] * _MAX_STEP_BYTES, _MAX_ABOUT_BYTES)
+        if not _is_plain(about, max_bytes) or not _is_plain(weights, _MAX_WEIGHTS_BYTES):
             return None
         try:
-            content = json.loads(about.read_text(encoding="utf-8"))
+            content = _parse(about.read_text(encoding="utf-8"))
             if content["format"] > FORMAT:
                 raise RunError(f"{about} was written by a newer tiedexp: update tiedexp to use it")
             if content.pop("checksum") != _checksum(content) or content["sha256"] != _hash(weights):
@@ -225,6 +230,13 @@ def _is_plain(path: Path, max_bytes: int) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes
+
+
+def _parse(text: str) -> Any:
+    """What JSON says; ValueError if it has more values, each of which takes memory, than a checkpoint has."""
+    if sum(map(text.count, "[{,")) > _MAX_VALUES:
+        raise ValueError("too many values")
+    return json.loads(text)
 
 
 def _hash(path: Path) -> str:
