@@ -25,6 +25,7 @@ from tiedexp.patterns.factoring import Factoring, Tap, Term
 from tiedexp.processor import count_cores
 
 DTYPES = ("float32", "float64")
+MAX_THREADS = 1024  # that the operations take
 # Packages that trace a model in order to write it down for other programs.
 EXPORTERS = ("keras.src.export.", "keras.src.backend.tensorflow.export", "tensorflow.lite.python.", "tf2onnx.")
 UNSAVEABLE = (
@@ -119,7 +120,7 @@ class NativeConvolution:
         rows, cols = (
             (size - 1) * rate + 1 for size, rate in zip(self.factoring.shape, self.window.dilation, strict=True)
         )
-        threads = tf.config.threading.get_intra_op_parallelism_threads() or count_cores()
+        threads = min(tf.config.threading.get_intra_op_parallelism_threads() or count_cores(), MAX_THREADS)
         return {"sums": sums, "taps": taps, "sizes": [rows, cols, *self.window.strides, self.groups, threads]}
 
 
