@@ -166,6 +166,38 @@ def test_eval_notices_that_the_data_has_changed(tiedexp_cli, small_spec):
     assert tiedexp_cli("eval", run, "--data", "other.npz").code == 0
 
 
+def test_a_finished_run_of_other_data_is_not_shown_as_if_it_were_of_this(tiedexp_cli, small_spec):
+    digits = load_digits()
+    images = digits.images[:300].astype("uint8") * 15
+    np.savez("mine.npz", x_train=images, y_train=digits.target[:300])
+    small_spec.write_text(small_spec.read_text().replace("name: digits", "name: npz, path: mine.npz"))
+    assert tiedexp_cli("train", small_spec, "-q").code == 0
+    assert "finished already" in tiedexp_cli("train", small_spec).out
+    np.savez("mine.npz", x_train=255 - images, y_train=digits.target[:300])
+    answer = tiedexp_cli("train", small_spec)
+    assert (answer.code, answer.out) == (1, "")
+    assert "the data has changed since" in answer.err
+    assert "--fresh trains it again" in answer.err
+    Path("mine.npz").unlink()
+    answer = tiedexp_cli("train", small_spec)
+    assert answer.code == 0
+    assert "test accuracy" in answer.out
+    assert answer.err.startswith("warning: the data that ")
+
+
+def test_why_a_run_failed_is_listed_until_it_goes_on(tiedexp_cli, small_spec):
+    changes = "training.optimizer={name: sgd, learning_rate: 1e30}"
+    answer = tiedexp_cli("train", small_spec, changes)
+    assert answer.code == 1
+    reason = answer.err.removeprefix("error: ").strip()
+    assert reason.startswith("epoch 1: the loss became")
+    (listed,) = json.loads(tiedexp_cli("runs", "list", "--json").out)
+    assert (listed["state"], listed["problem"]) == ("failed", reason)
+    shown = json.loads(tiedexp_cli("runs", "show", listed["directory"], "--json").out)
+    assert (shown["state"], shown["problem"]) == ("failed", reason)
+    assert "failed" in tiedexp_cli("runs", "list").out
+
+
 def test_names_and_paths_are_printed_as_they_are(tiedexp_cli, small_spec, tmp_path):
     digits = load_digits()
     for name, label in (("[red]zero", 0), ("[one]", 1)):
@@ -222,11 +254,12 @@ def test_a_damaged_checkpoint_is_told(tiedexp_cli, trained):
     answer = tiedexp_cli("eval", run)
     assert answer.code == 1
     assert "there is no checkpoint" in answer.err
+    assert f"to train the run: tiedexp train {run}/spec.yaml --fresh" in answer.err
     assert f"warning: the checkpoint {run}/checkpoints/epoch-0002.json is damaged and is not used" in answer.err
 
 
 def test_eval_of_a_run_that_was_stopped_in_its_first_epoch(tiedexp_cli, small_spec, monkeypatch):
-    asked = iter([False] * 4)
+    asked = iter([False] * 5)
     monkeypatch.setattr("tiedexp.process.stop_on_signals", lambda: nullcontext(lambda: next(asked, True)))
     assert tiedexp_cli("train", small_spec, "training.steps_per_execution=1").code == 130
     (run,) = Path("runs").glob("*/seed-0")

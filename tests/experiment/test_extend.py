@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tiedexp.compare.listing import describe_run
+from tiedexp.compare.reading import read_runs
 from tiedexp.errors import RunError, SpecError
 from tiedexp.experiment.extend import extend_run, lengthen_spec
 from tiedexp.experiment.reproduce import compare_runs
@@ -32,6 +34,7 @@ def test_without_a_cosine_it_is_the_run_that_asked_for_so_many_epochs(make_spec,
     about = extended.read_manifest().parent
     assert (about.run, about.epochs, about.same_as_from_start) == (str(parent.path), 2, True)
     assert load_spec(extended.spec) == longer
+    assert extended.read_manifest().spec == straight.read_manifest().spec
     series = [sorted(path.name for path in run.tensorboard.rglob("train")) for run in (straight, extended)]
     assert series[0] == series[1]
     assert extend_run(parent, 4).path == extended.path  # it is finished: nothing to do
@@ -42,11 +45,26 @@ def test_with_a_cosine_it_is_another_run(make_spec, tmp_path):
     extended = extend_run(parent, 4)
     assert extended.path.parent.name.startswith("small-from-2-")
     assert extended.read_manifest().parent.same_as_from_start is False
+    listed = describe_run(extended)
+    assert (listed.name, listed.facts["training.epochs"]) == ("small-from-2", 4)
+    compared = read_runs([tmp_path])
+    assert sorted(run.name for run in compared.runs) == ["small", "small-from-2"]
+    assert not compared.left_out
     rates = [line["learning_rate"] for line in extended.read_metrics()]
     assert len(rates) == 4
     assert rates[:2] == [line["learning_rate"] for line in parent.read_metrics()]
     assert rates[2] > rates[1]  # a cosine of four epochs is there
     assert extended.read_result()["epochs"] == 4
+
+
+def test_one_that_an_older_version_extended_is_still_readable(make_spec, tmp_path):
+    """It has its parent's spec in the manifest; spec.yaml is right."""
+    parent = run_experiment(make_spec(training={**CONSTANT, "epochs": 1}), root=tmp_path)
+    extended = extend_run(parent, 2)
+    manifest = extended.read_json("manifest.json")
+    extended.write_json("manifest.json", {**manifest, "spec": parent.read_json("manifest.json")["spec"]})
+    assert describe_run(extended).state == "finished"
+    assert extend_run(extended, 3).read_result()["epochs"] == 3
 
 
 def test_one_that_was_killed_while_it_was_filled_begins_again(make_spec, tmp_path):

@@ -252,7 +252,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(make_spec, tmp_path, interr
 
 def stop_after(calls):
     """Says yes once the training was asked so often."""
-    remaining = iter(range(calls))
+    remaining = iter(range(1 + calls))  # once before anything is written
     return lambda: next(remaining, None) is None
 
 
@@ -630,7 +630,7 @@ def test_a_loss_that_is_no_number_fails_the_run_and_keeps_the_last_checkpoint(ma
     message = str(failed.value)
     assert message.startswith("epoch 2: the loss became")
     assert "the checkpoint of epoch 1 is kept" in message
-    assert "the same spec would come to the same, so change it: a smaller learning_rate" in message
+    assert "the same spec would fail again, so change it: a smaller learning_rate" in message
     assert "goes on" not in message
     (run,) = tmp_path.glob("*/seed-0")
     assert not (run / "result.json").exists()

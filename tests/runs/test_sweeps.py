@@ -40,6 +40,26 @@ def test_what_is_written_is_read(tmp_path):
     assert [run.path.parent.name for _, run in sweep.runs()] == ["full-0123456789", "block-0123456789"]
 
 
+def test_the_runs_of_an_earlier_plan_may_stay_planned(tmp_path):
+    sweep = SweepDirectory(tmp_path / "study")
+    sweep.write(RECORD, "", keep=True)  # there is no earlier one
+    assert sweep.read() == RECORD
+    other_seed = PlannedRun(variant="full", seed=1, path="full-0123456789/seed-1")
+    other_block = PlannedRun(variant="block", seed=0, path="block-9876543210/seed-0")
+    rings = Variant(name="rings", label="rings", settings={"model.tying.pattern": "rings"}, width=4)
+    first_rings = PlannedRun(variant="rings", seed=0, path="rings-0123456789/seed-0")
+    before = {"variants": (*RECORD.variants, rings), "runs": (RECORD.runs[0], other_seed, other_block, first_rings)}
+    sweep.write(RECORD.model_copy(update={**before, "axes": ("seed_of_data",)}), "")
+    sweep.write(RECORD, "new", keep=True)
+    joined = sweep.read()
+    assert joined.variants == (*RECORD.variants, rings)
+    assert joined.runs == (*RECORD.runs, other_seed, first_rings)  # `block` is another experiment now
+    assert joined.axes == ("model.tying.pattern", "seed_of_data")
+    assert (sweep.path / "sweep.yaml").read_text() == "new"
+    sweep.write(RECORD, "")
+    assert sweep.read() == RECORD
+
+
 @pytest.mark.parametrize(
     "path", ["../other-0123456789/seed-0", "/etc/seed-0", "a/b/seed-0", ".hidden/seed-0", "a/seed-x"]
 )

@@ -108,9 +108,11 @@ IN_A_SPEC: list[tuple[str, str, list[str]]] = [
         ["4:21: training.optimizer.name: must be adam, adamw, lion or sgd. Received: 'admw'; did you mean adamw?"],
     ),
     (
-        "optimizer without a name",
-        "training:\n  optimizer:\n    learning_rate: 0.1\n",
-        ["4:3: training.optimizer.name: this key is missing; it is adam, adamw, lion or sgd"],
+        "an option that the default optimizer lacks",
+        "training:\n  optimizer:\n    momentum: 0.1\n",
+        [
+            "5:5: training.optimizer.momentum: unknown key; there are name, learning_rate, weight_decay, beta_1, beta_2, epsilon"
+        ],
     ),
     (
         "optimizer as a word",

@@ -168,3 +168,9 @@ def test_too_many(write_sweep):
     path = write_sweep((GRID, f"grid:\n  model.depth: {many}\n  model.width: {many}\n"))
     with pytest.raises(SpecError, match="more than 10,000 variants"):
         load_sweep(path)
+
+
+def test_a_grid_may_change_an_optimizer_that_the_base_leaves_to_its_default(write_sweep):
+    path = write_sweep(("grid:", "grid:\n  training.optimizer.learning_rate: [0.01, 0.02]"))
+    optimizers = [variant.spec.training.optimizer for variant in load_sweep(path).variants[:2]]
+    assert [(optimizer.name, optimizer.learning_rate) for optimizer in optimizers] == [("adamw", 0.01)] * 2

@@ -87,3 +87,26 @@ def test_equal_times_are_measured_once(write_sweep, tmp_path):
     assert not measured
     plan_sweep(load_sweep(write_sweep(), ["match=time", "model.width=24"]), tmp_path, measure_step=measure)
     assert measured  # it is another sweep
+
+
+def test_finished_runs_stay_planned_until_a_smaller_plan_is_complete(write_sweep, tmp_path):
+    """`sweep S`, then `sweep S --fresh seeds=1`, which is interrupted: the runs of seed 1 are still compared."""
+
+    def finish(run):
+        run.directory.path.mkdir(parents=True, exist_ok=True)
+        (run.directory.path / "result.json").write_text("{}")
+
+    first = plan_sweep(load_sweep(write_sweep()), tmp_path)
+    first.begin()
+    for run in first.runs:
+        finish(run)
+    first.end()
+    assert first.directory.read() == first.record
+    smaller = plan_sweep(load_sweep(write_sweep(), ["seeds=1"]), tmp_path)
+    smaller.begin()
+    (smaller.runs[0].directory.path / "result.json").unlink()  # it began again
+    smaller.end()
+    assert {run.path for run in smaller.directory.read().runs} == {run.path for run in first.runs}
+    finish(smaller.runs[0])
+    smaller.end()
+    assert smaller.directory.read() == smaller.record

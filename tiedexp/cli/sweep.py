@@ -66,7 +66,7 @@ def sweep(
     with stop_on_signals() as should_stop:
         from tiedexp.cli.sweep_view import LineView, LiveView, QuietView, show_plan
         from tiedexp.runs.directory import find_runs_root
-        from tiedexp.sweep.estimate import estimate_runs, measure_step_with
+        from tiedexp.sweep.estimate import check_disk, estimate_runs, measure_step_with
         from tiedexp.sweep.loading import load_sweep
         from tiedexp.sweep.plan import plan_sweep
         from tiedexp.sweep.worker import Task
@@ -79,6 +79,7 @@ def sweep(
             show_plan(planned, chosen, estimate_runs(planned, chosen, data_dir, jobs), as_json=json)
             return
         todo = _find_todo(chosen, data_dir, fresh=fresh)
+        check_disk(planned, todo, data_dir)
         task = Task(wanted.variants[0].spec, planned.directory.path, data_dir, fresh=fresh, allow_inexact=allow_inexact)
         with QuietView() if quiet or json else LiveView() if LiveView.is_possible() else LineView() as view:
             options: dict[str, Any] = {"retries": retry, "fail_fast": fail_fast, "watcher": view}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def evaluate_run(
     """
     spec = load_spec(run.spec, allow_extends=False)
     trained = run.read_manifest().data
-    kept = _find_checkpoint(CheckpointStore(run.checkpoints), checkpoint, warn)
+    kept = _find_checkpoint(run, checkpoint, warn)
     set_up_process(threads=spec.training.threads, deterministic=spec.training.deterministic)
     source = evaluation_source(run, spec, data=data, data_dir=data_dir)
     source.check()
@@ -100,10 +101,12 @@ def _check_data(dataset: Dataset, trained: DataRecord, *, own: bool) -> None:
         )
 
 
-def _find_checkpoint(store: CheckpointStore, which: str, warn: Callable[[str], None]) -> Checkpoint:
+def _find_checkpoint(run: RunDirectory, which: str, warn: Callable[[str], None]) -> Checkpoint:
+    store = CheckpointStore(run.checkpoints)
     last = store.latest(warn)
     if last is None:
-        raise RunError(f"there is no checkpoint in {store.directory}; train the run first")
+        advice = f"tiedexp train {shlex.quote(str(run.spec))}{' --fresh' if run.finished else ''}"
+        raise RunError(f"there is no checkpoint in {store.directory}; to train the run: {advice}")
     if which == "last":
         return last
     best = load_state(last).best.epoch

@@ -7,7 +7,7 @@ reference that `tiedexp schema` prints and editors show.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import Annotated, Any, Literal, Self
 
@@ -42,6 +42,13 @@ def list_to_tuple(value: Any) -> Any:
 
 
 Size = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+
+
+def _named_or(default: str) -> Callable[[Any], Any]:
+    """Takes a mapping without a `name` for the default one: what is changed is what would be used anyway."""
+    return lambda value: {"name": default, **value} if isinstance(value, dict) and "name" not in value else value
+
+
 KernelSize = Size | Annotated[tuple[Size, Size], BeforeValidator(list_to_tuple)]
 
 
@@ -265,7 +272,7 @@ class AdamSpec(_AdamLikeSpec):
 class AdamWSpec(_AdamLikeSpec):
     """AdamW (Loshchilov & Hutter 2019)."""
 
-    name: Literal["adamw"] = Field(description="AdamW (Loshchilov & Hutter 2019).")
+    name: Literal["adamw"] = Field("adamw", description="AdamW (Loshchilov & Hutter 2019).")
     learning_rate: float = Field(1e-3, gt=0.0, description="The highest rate of the schedule.")
     weight_decay: float = Field(4e-3, ge=0.0, description="Decoupled; biases and batch-norm weights are left out.")
     epsilon: float = Field(1e-7, gt=0.0, description="Added to the denominator, against division by zero.")
@@ -280,7 +287,9 @@ class LionSpec(_AdamLikeSpec):
     beta_2: float = Field(0.99, ge=0.0, lt=1.0, description="Decay of the running mean of the gradient.")
 
 
-OptimizerSpec = Annotated[SgdSpec | AdamSpec | AdamWSpec | LionSpec, Field(discriminator="name")]
+OptimizerSpec = Annotated[
+    SgdSpec | AdamSpec | AdamWSpec | LionSpec, Field(discriminator="name"), BeforeValidator(_named_or("adamw"))
+]
 
 
 class _ScheduleSpec(_Strict):
@@ -291,7 +300,7 @@ class _ScheduleSpec(_Strict):
 class ConstantSpec(_ScheduleSpec):
     """The same rate throughout."""
 
-    name: Literal["constant"] = Field(description="The same rate throughout.")
+    name: Literal["constant"] = Field("constant", description="The same rate throughout.")
 
 
 class CosineSpec(_ScheduleSpec):
@@ -325,7 +334,11 @@ class ExponentialSpec(_ScheduleSpec):
     factor: float = Field(0.95, gt=0.0, lt=1.0, description="What the rate is multiplied by every epoch.")
 
 
-ScheduleSpec = Annotated[ConstantSpec | CosineSpec | StepSpec | ExponentialSpec, Field(discriminator="name")]
+ScheduleSpec = Annotated[
+    ConstantSpec | CosineSpec | StepSpec | ExponentialSpec,
+    Field(discriminator="name"),
+    BeforeValidator(_named_or("constant")),
+]
 
 
 class AugmentationSpec(_Strict):

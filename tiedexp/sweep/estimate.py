@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tiedexp.errors import RunError
 from tiedexp.experiment.plan import plan_experiment
 from tiedexp.processor import count_cores
 from tiedexp.runs.directory import RunDirectory
@@ -56,6 +58,32 @@ def estimate_runs(
         wall = None if seconds is None else (seconds + START_SECONDS) / jobs
         estimates[run.path] = Estimate(seconds, wall, _estimate_bytes(run.spec, data_dir))
     return estimates
+
+
+def check_disk(plan: SweepPlan, todo: Sequence[SweepRun], data_dir: Path | None) -> None:
+    """Refuse a sweep that is larger than the disk has room for.
+
+    Raises:
+        RunError: says how much is needed, and where.
+    """
+    sizes: dict[str, int] = {}
+    needed = 0
+    for run in todo:
+        if run.spec.name not in sizes:
+            sizes[run.spec.name] = _estimate_bytes(run.spec, data_dir)
+        needed += max(0, sizes[run.spec.name] - _count_bytes(run.directory.path))
+    place = next(path for path in (plan.directory.path, *plan.directory.path.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise RunError(
+            f"the {len(todo)} runs need about {needed / 1e6:,.0f} MB, but {place} has {free / 1e6:,.0f} MB free; "
+            "--runs names another place, --only fewer runs"
+        )
+
+
+def _count_bytes(directory: Path) -> int:
+    """What the files of a directory take already."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def measure_step_with(data_dir: Path | None) -> MeasureStep:

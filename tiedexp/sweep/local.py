@@ -130,6 +130,7 @@ class LocalExecutor:
             for worker in self._active:
                 worker.process.join()
                 worker.run.directory.remove_empty()
+            self._ledger.write_failures()
         return self._ledger.results
 
     def _start_some(self) -> None:

@@ -10,8 +10,8 @@ SWEEP_PID = os.environ.get("TIEDEXP_SWEEP_PID")  # see local.py
 # If the sweep's process ends while this one imports, this one is not to go on with it for seconds.
 if SWEEP_PID and hasattr(ctypes.CDLL(None), "prctl"):  # Linux
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if SWEEP_PID != str(os.getppid()):  # it has ended already
+    if str(os.getppid()) != SWEEP_PID:  # it has ended already
         os._exit(1)
 
-import tiedexp.experiment.run
-import tiedexp.experiment.timing  # noqa: F401
+import tiedexp.experiment.run  # noqa: E402
+import tiedexp.experiment.timing  # noqa: E402, F401

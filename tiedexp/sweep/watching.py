@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
+from tiedexp.runs.directory import RunDirectory
 from tiedexp.sweep.plan import SweepPlan, SweepRun
 from tiedexp.sweep.worker import Outcome, Progress
 
@@ -51,6 +51,7 @@ class Ledger:
         self.results = Results()
         self._retries, self._watcher = retries, watcher
         self._failures: Counter[str] = Counter()
+        self._unwritten: list[tuple[RunDirectory, str]] = []
 
     def note(self, run: SweepRun, outcome: Outcome) -> bool:
         """Note how an attempt ended.
@@ -69,11 +70,24 @@ class Ledger:
         if outcome.may_retry and self._failures[run.path] <= self._retries:
             self._watcher.retries(run, outcome.message)
             return True
-        with suppress(OSError):  # a disk that is full is perhaps why
-            run.directory.write_failure(outcome.message)
         self.results.failed[run.path] = outcome.message
+        self._unwritten.append((run.directory, outcome.message))
+        self.write_failures()
         self._watcher.failed(run, outcome.message)
         return False
+
+    def write_failures(self) -> None:
+        """Write why runs failed into their directories: they may have been killed before they could.
+
+        Where the disk is full, once more at the next failure and at the end, when others may have left room.
+        """
+        left = []
+        for directory, message in self._unwritten:
+            try:
+                directory.write_failure(message)
+            except OSError:
+                left.append((directory, message))
+        self._unwritten = left
 
 
 @dataclass

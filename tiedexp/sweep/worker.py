@@ -8,13 +8,21 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tiedexp.errors import DivergenceError, RunInterruptedError, RunLockedError, SpecError, TiedexpError
+from tiedexp.errors import (
+    DivergenceError,
+    RunInterruptedError,
+    RunLockedError,
+    SpecError,
+    TiedexpError,
+    explain_os_error,
+)
 from tiedexp.experiment.observer import Observer
 from tiedexp.experiment.plan import locate_run
 from tiedexp.process import quiet_tensorflow, stop_on_signals
@@ -150,16 +158,25 @@ def run_in_process(task: Task, answers: connection.Connection) -> None:
 
 
 def execute_with_log(task: Task, report: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Outcome:
-    """As `execute`; from here on all that this process prints goes to the run's log.txt."""
-    log = locate_run(task.spec, task.root).open_log()
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
-    now, host = datetime.now().astimezone().isoformat(timespec="seconds"), platform.node()
-    print(f"--- {now}, process {os.getpid()} on {host}", flush=True)
-    with quiet_tensorflow():
-        outcome = execute(task, report, should_stop)
-    print(outcome.kind + (f": {outcome.message}" if outcome.message else ""), flush=True)
+    """As `execute`; from here on all that this process prints goes to the run's log.txt.
+
+    A full disk may refuse the log, too; that is the outcome, not the end of the process.
+    """
+    try:
+        log = locate_run(task.spec, task.root).open_log()
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+        now, host = datetime.now().astimezone().isoformat(timespec="seconds"), platform.node()
+        print(f"--- {now}, process {os.getpid()} on {host}", flush=True)
+        with quiet_tensorflow():
+            outcome = execute(task, report, should_stop)
+    except OSError as error:
+        outcome = Outcome("failed", explain_os_error(error), may_retry=True)
+    except TiedexpError as error:
+        outcome = Outcome("failed", str(error))
+    with suppress(OSError):
+        print(outcome.kind + (f": {outcome.message}" if outcome.message else ""), flush=True)
     return outcome
 
 
