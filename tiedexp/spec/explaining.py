@@ -91,11 +91,14 @@ class Explainer:
         return [part for part in parts if part.get("type") != "null"]
 
     def _fitting(self, shape: Shape, node: Node | None) -> Shape:
-        """Of the alternatives, that with the form (mapping or list) and the name of the value."""
+        """Of the alternatives, that with the form (mapping or list) and the name, or default name, of the value."""
         alternatives = self._alternatives(shape)
         if "discriminator" in shape and node is not None and isinstance(node.value, Mapping):
-            chosen = node.value.get(shape["discriminator"]["propertyName"])
-            reference = shape["discriminator"]["mapping"].get(chosen.plain() if chosen else None, "")
+            name = shape["discriminator"]["propertyName"]
+            chosen = node.value.get(name)
+            if chosen is None:
+                return next((part for part in alternatives if name not in part.get("required", ())), {})
+            reference = shape["discriminator"]["mapping"].get(chosen.plain(), "")
             return self._resolved({"$ref": reference}) if reference else {}
         if len(alternatives) == 1:
             return alternatives[0]
