@@ -7,17 +7,20 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tiedexp.errors import RunError
 from tiedexp.sweep.loading import load_sweep
+from tiedexp.sweep.local import LocalExecutor
 from tiedexp.sweep.plan import plan_sweep
 from tiedexp.sweep.ray import RayExecutor
 from tiedexp.sweep.watching import Watcher
-from tiedexp.sweep.worker import Task
+from tiedexp.sweep.worker import Outcome, Task
 
 SCRIPT = Path(__file__).with_name("lose_ray_node.py")
+HEAD_SCRIPT = SCRIPT.with_name("lose_ray_head.py")
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install 'tiedexp[ray]'")
 
 
@@ -37,6 +40,68 @@ def test_a_sweep_outlives_a_node(write_sweep, train_alone, tmp_path):
     assert sum("epoch 1:" in text for text in attempts[lost]) == 1  # it went on, and did not begin again
     run = next(run for run in plan.runs if run.title == lost)
     assert train_alone(run.directory.path) == run.directory.read_result()["test"]["accuracy"]
+
+
+@needs_ray
+def test_the_loss_of_the_head_is_said_and_the_sweep_goes_on_later(write_sweep, tmp_path):
+    sweep = write_sweep(("[point, rings]", "[point]"), ("epochs: 2", "epochs: 120"), ("seeds: 2", "seeds: 1"))
+    done = subprocess.run(
+        [sys.executable, HEAD_SCRIPT, sweep, tmp_path / "runs"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "error: the head of the Ray cluster is lost" in done.stderr
+    assert "the same command goes on from the last checkpoints" in done.stderr
+    assert "Traceback" not in done.stderr
+    plan = plan_sweep(load_sweep(sweep), tmp_path / "runs")
+    (run,) = [run for run in plan.runs if run.directory.state != "missing"]
+    assert run.directory.state == "unfinished"
+    results = LocalExecutor(1, Task(run.spec, plan.directory.path), retries=0, fail_fast=False, watcher=Watcher()).run(
+        plan, [run], lambda: False
+    )
+    assert results.finished == [run.path]
+    assert (run.directory.path / "log.txt").read_text().count("epoch 1:") == 1  # it went on, and did not begin again
+
+
+class RayOfAnotherDisk:
+    """A cluster whose workers say that they are finished, and write to a directory that is not here."""
+
+    exceptions = SimpleNamespace(RayError=RuntimeError)
+
+    def __init__(self):
+        self.init = self.shutdown = lambda *arguments, **options: None
+        self.get = lambda reference: Outcome("finished", accuracy=0.5)
+        self.nodes = lambda: [{"Alive": True}]
+        self.get_runtime_context = lambda: SimpleNamespace(gcs_address="127.0.0.1:1")
+
+    def remote(self, **options):
+        return lambda function: SimpleNamespace(remote=lambda task: object())
+
+    def wait(self, references, **options):
+        return references[:1], references[1:]
+
+
+def test_a_result_that_is_not_here_is_a_failure(write_sweep, make_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("tiedexp.sweep.ray._import_ray", RayOfAnotherDisk)
+    monkeypatch.setattr("tiedexp.sweep.ray._check_head", lambda address: None)
+    monkeypatch.setattr("tiedexp.sweep.ray.SHARE_SECONDS", 0.1)
+    plan = plan_sweep(load_sweep(write_sweep()), tmp_path)
+    for run, accuracy in zip(plan.runs[1:3], (0.5, 0.25), strict=True):  # the result, and one of an earlier training
+        run.directory.path.parent.mkdir(parents=True, exist_ok=True)
+        make_run("none", seed=run.spec.seed, test=accuracy, root=tmp_path / str(accuracy)).rename(run.directory.path)
+    task = Task(plan.runs[0].spec, tmp_path)
+    executor = RayExecutor("", task, num_cpus=1, num_gpus=0, retries=3, fail_fast=False, watcher=Watcher())
+    results = executor.run(plan, plan.runs[:3], lambda: False)
+    assert results.finished == [plan.runs[1].path]
+    assert list(results.failed) == [plan.runs[0].path, plan.runs[2].path]
+    for path, message in results.failed.items():
+        assert message == (
+            f"a Ray node finished it, but {plan.directory.path / path} has no such result here: "
+            "--runs must name a directory that all nodes share"
+        )
 
 
 @needs_ray

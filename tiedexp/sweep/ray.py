@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,6 +19,7 @@ from tiedexp.sweep.worker import Outcome, Progress, Task, execute_with_log
 LOOK_SECONDS = 1.0
 CONNECT_SECONDS = 10.0
 STOP_SECONDS = 120.0  # that runs have to write a checkpoint
+SHARE_SECONDS = 30.0  # that a network file system may take to show what another node wrote
 NODE_LOSSES = 20  # of one run, before it counts as failed
 
 
@@ -50,13 +52,14 @@ class RayExecutor:
         self._task = replace(task, root=task.root.resolve(), data_dir=data_dir, threads=max(1, int(num_cpus)))
         self._fail_fast, self._watcher, self._ledger = fail_fast, watcher, Ledger(retries, watcher)
         self._pending: dict[Any, SweepRun] = {}
+        self._patience = SHARE_SECONDS
         self._seen: dict[str, int] = {}  # bytes of metrics.jsonl that the watcher was told of, by path of the run
 
     def run(self, plan: SweepPlan, runs: Sequence[SweepRun], should_stop: Callable[[], bool]) -> Results:
         """Do runs of a plan; once asked to stop, those that are going on end with their last checkpoint.
 
         Raises:
-            RunError: Ray is not installed, or there is no cluster at the address.
+            RunError: Ray is not installed, there is no cluster at the address, or its head is lost.
         """
         ray = _import_ray()
         _connect(ray, self._address)
@@ -72,12 +75,15 @@ class RayExecutor:
                 plan.begin()
                 for run in runs:
                     self._submit(remote, run)
+            head = ray.get_runtime_context().gcs_address
             while self._pending and not should_stop() and not (self._fail_fast and self._ledger.results.failed):
+                _check_head(head)
                 self._look(ray, remote)
             self._ledger.results.interrupted = should_stop()
             self._cancel(ray)
         finally:
             ray.shutdown()
+            self._ledger.write_failures()
         return self._ledger.results
 
     def _submit(self, remote: Any, run: SweepRun) -> None:
@@ -89,7 +95,7 @@ class RayExecutor:
         for reference in ended:
             run = self._pending.pop(reference)
             try:
-                outcome = ray.get(reference)
+                outcome = self._confirm(run, ray.get(reference))
             except ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[-1]
                 outcome = Outcome("failed", f"Ray could not do it: {reason}", may_retry=True)
@@ -98,6 +104,22 @@ class RayExecutor:
         for run in self._pending.values():
             self._report(run)
         self._watcher.refresh()
+
+    def _confirm(self, run: SweepRun, outcome: Outcome) -> Outcome:
+        """What a worker says of a finished run, if its result is here, too: the directory of runs must be shared."""
+        if outcome.kind != "finished":
+            return outcome
+        deadline = time.monotonic() + self._patience
+        while not _has_result(run, outcome):
+            if time.monotonic() >= deadline:
+                self._patience = 0.0
+                return Outcome(
+                    "failed",
+                    f"a Ray node finished it, but {run.directory.path} has no such result here: "
+                    "--runs must name a directory that all nodes share",
+                )
+            time.sleep(0.5)
+        return outcome
 
     def _report(self, run: SweepRun) -> None:
         """Tell the watcher where a run stands, by what it wrote; its worker may be anywhere."""
@@ -122,6 +144,14 @@ class RayExecutor:
             ray.cancel(reference)
         if references:
             ray.wait(references, num_returns=len(references), timeout=STOP_SECONDS)
+
+
+def _has_result(run: SweepRun, outcome: Outcome) -> bool:
+    """Whether a run's result is here, and is the one of this outcome."""
+    try:
+        return run.directory.read_result_record().test.accuracy == outcome.accuracy
+    except RunError:
+        return False
 
 
 def _execute(task: Task) -> Outcome:
@@ -150,6 +180,17 @@ def _connect(ray: Any, address: str) -> None:
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RunError(f"no Ray cluster at {where}: {reason}") from error
+
+
+def _check_head(address: str) -> None:
+    """RunError if the head of the cluster is lost: Ray itself would end this process after a minute, without a word."""
+    try:
+        _check_reachable(address)
+    except RunError as error:
+        raise RunError(
+            f"the head of the Ray cluster is lost ({error}); once there is a cluster again, the same command goes on "
+            "from the last checkpoints"
+        ) from error
 
 
 def _check_reachable(address: str) -> None:
