@@ -507,6 +507,30 @@ def test_lost_metrics_are_told(cut_off, tmp_path):
     assert [line["epoch"] for line in run.read_metrics()] == [2, 3, 4]
 
 
+@pytest.mark.parametrize("calls", [-1, 0], ids=["before anything is written", "before the first step"])
+def test_a_stop_before_the_first_step_leaves_nothing(make_spec, tmp_path, calls):
+    with pytest.raises(RunInterruptedError):
+        run_experiment(make_spec(), root=tmp_path, should_stop=stop_after(calls))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_another_process_began_meanwhile_is_left_alone(cut_off, tmp_path):
+    """It may compute with other operations than the model that was built."""
+    spec, run = cut_off
+    manifest = run.path / "manifest.json"
+    before = manifest.read_text()
+    manifest.unlink()
+
+    def write():
+        manifest.write_text(before)
+        return False
+
+    with pytest.raises(RunLockedError, match="another process was in .* meanwhile; the same command goes on"):
+        run_experiment(spec, root=tmp_path, should_stop=write)
+    assert manifest.read_text() == before
+    assert not run.inside("failure.json").exists()
+
+
 def test_a_stop_in_an_evaluation(make_spec, tmp_path):
     """In the validation of an epoch all its steps are kept, in the test all of the training."""
     spec = make_spec(training={"epochs": 1})

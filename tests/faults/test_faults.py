@@ -156,7 +156,11 @@ def test_a_process_without_memory(spec, tmp_path):
 
     with pytest.raises(RunError, match="epoch 2: out of memory; the checkpoint of epoch 1 is kept"):
         run_experiment(spec, root=tmp_path, observer=Full())
+    run = locate_run(spec, tmp_path)
+    assert run.state == "failed"
+    assert run.read_failure().startswith("epoch 2: out of memory; the checkpoint of epoch 1 is kept")
     assert run_experiment(spec, root=tmp_path).finished
+    assert not run.inside("failure.json").exists()
 
 
 KILLED = """
