@@ -16,7 +16,7 @@ import tensorflow as tf
 from sklearn.datasets import load_digits
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from tiedexp.errors import DatasetError, RunError, RunInterruptedError, TiedexpError
+from tiedexp.errors import DatasetError, RunError, RunInterruptedError, RunLockedError, TiedexpError
 from tiedexp.experiment.build import build_model
 from tiedexp.experiment.evaluate import evaluate_run
 from tiedexp.experiment.observer import Observer
@@ -525,7 +525,7 @@ def test_a_run_that_another_process_began_meanwhile_is_left_alone(cut_off, tmp_p
         manifest.write_text(before)
         return False
 
-    with pytest.raises(RunLockedError, match="another process was in .* meanwhile; the same command goes on"):
+    with pytest.raises(RunLockedError, match=r"another process was in .* meanwhile; the same command goes on"):
         run_experiment(spec, root=tmp_path, should_stop=write)
     assert manifest.read_text() == before
     assert not run.inside("failure.json").exists()
