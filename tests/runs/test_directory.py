@@ -276,3 +276,18 @@ def test_json_that_is_not_text(run):
     (run.path / "result.json").write_bytes(b'{"a": "\xff"}')
     with pytest.raises(RunError, match=r"result.json cannot be read: 'utf-8' codec"):
         run.read_json("result.json")
+
+
+def test_a_directory_of_nothing_but_a_log_is_removed(tmp_path):
+    run = RunDirectory(tmp_path / "a-0123456789" / "seed-0")
+    run.remove_empty()  # it is not there
+    os.close(run.open_log())
+    with run.lock():
+        run.remove_empty()
+    assert (run.path / "log.txt").exists()
+    run.remove_empty()
+    assert list(tmp_path.iterdir()) == []
+    os.close(run.open_log())
+    (run.path / "mine.txt").touch()
+    run.remove_empty()
+    assert (run.path / "log.txt").exists()

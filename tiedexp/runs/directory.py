@@ -207,19 +207,17 @@ class RunDirectory:
         with self.lock():
             self.clear()
             self.remove_unfinished()
-            (self.path / "tags.json").unlink(missing_ok=True)
-        self.remove_empty()
+            for name in ("tags.json", "log.txt", ".lock"):
+                (self.path / name).unlink(missing_ok=True)
+        for directory in (self.path, self.path.parent):
+            with suppress(OSError):  # something else is in it
+                directory.rmdir()
 
     def remove_empty(self) -> None:
-        """Delete the directory, and its experiment's, if there is nothing but a log of what did not come to be."""
-        try:
-            if {entry.name for entry in self.path.iterdir()} <= {"log.txt", ".lock"}:
-                for name in ("log.txt", ".lock"):
-                    (self.path / name).unlink(missing_ok=True)
-            for directory in (self.path, self.path.parent):
-                directory.rmdir()
-        except OSError:  # something else is in it, or it is not there
-            return
+        """Delete the run if there is nothing but the log of a process that was stopped while it loaded."""
+        if self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {"log.txt", ".lock"}:
+            with suppress(RunLockedError):
+                self.delete()
 
     def write_spec(self, text: str) -> None:
         """Write spec.yaml."""
