@@ -115,8 +115,8 @@ def _build_as_trained(
     """The model of a run, which computes as it did while it was trained, if this version still can."""
     try:
         return build_model(plan, implementations)
-    except PatternError as error:
-        warn(f"the run computed its convolutions in a way that this version does not know ({error}): {ROUNDING}")
+    except PatternError:  # its text is the stranger's who wrote the manifest
+        warn(f"the run computed its convolutions in a way that this version does not know: {ROUNDING}")
         return build_model(plan)
 
 
