@@ -30,7 +30,7 @@ from tiedexp.native.cache import cache_directory
 from tiedexp.native.library import find_version
 from tiedexp.patterns.choosing import EXPAND, FORWARD, NATIVE, PARTS, Choice, choose, compare_methods, estimate
 from tiedexp.patterns.costs import ConvSize
-from tiedexp.processor import count_cores, find_processor
+from tiedexp.processor import find_processor
 
 # Where the estimates of the two methods are within this factor of each other, they are compared by the clock.
 CLOSE = 1.12
@@ -147,9 +147,8 @@ def cache_path() -> Path:
 
 def _key(convolution: TiedConvolution, size: ConvSize, dtype: str) -> str:
     versions = f"tiedexp {version('tiedexp')}, tensorflow {tf.__version__}, compiled {find_version()}"
-    threads = tf.config.threading.get_intra_op_parallelism_threads() or count_cores()
     sizes = f"{convolution.pattern} | {size} {convolution.padding} {dtype}"
-    return f"{versions}, {find_processor()}, {threads} threads | {sizes}"
+    return f"{versions}, {find_processor()} | {sizes}"
 
 
 def _load_choices() -> dict[str, dict[str, str]]:

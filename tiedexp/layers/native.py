@@ -41,6 +41,11 @@ def is_available(dtype: Any) -> bool:
     return _load() is not None
 
 
+def count_threads() -> int:
+    """The threads that compute an operation."""
+    return min(tf.config.threading.get_intra_op_parallelism_threads() or count_cores(), MAX_THREADS)
+
+
 def can_run(dtype: Any) -> bool:
     """Whether the graph that is being built may contain them."""
     graph = ops.get_default_graph()
@@ -120,8 +125,8 @@ class NativeConvolution:
         rows, cols = (
             (size - 1) * rate + 1 for size, rate in zip(self.factoring.shape, self.window.dilation, strict=True)
         )
-        threads = min(tf.config.threading.get_intra_op_parallelism_threads() or count_cores(), MAX_THREADS)
-        return {"sums": sums, "taps": taps, "sizes": [rows, cols, *self.window.strides, self.groups, threads]}
+        sizes = [rows, cols, *self.window.strides, self.groups, count_threads()]
+        return {"sums": sums, "taps": taps, "sizes": sizes}
 
 
 def _mark(result: Any) -> Any:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tiedexp.layers.convolution import TiedConvolution, resolve
 from tiedexp.layers.measuring import choose_implementation
+from tiedexp.layers.native import count_threads
 from tiedexp.layers.tied_kernel import TiedKernel
 from tiedexp.patterns.choosing import Choice
 from tiedexp.patterns.costs import BATCH, SIDE, ConvSize
@@ -37,6 +38,7 @@ class TiedLayer(TiedKernel):
             strides=tuple(layer.strides),
             dilation=tuple(layer.dilation_rate),
             groups=groups,
+            threads=count_threads(),
         )
         return choose_implementation(convolution, size, self.implementation, layer.compute_dtype)
 

@@ -40,6 +40,8 @@ NATIVE_DEPTHWISE_GRADIENT = 45.0, 3.1
 DEPTHWISE_ADDED = 1.3
 DEPTHWISE_PADDED = 1.2  # where the size of the images is not known
 NATIVE_CALL = 5_000_000  # starting the compiled code
+NATIVE_THREAD = 32_768  # less is not worth a thread of its own, which then does nothing
+NATIVE_COPY = 64.0  # a weight in a thread's own copy of the gradient, of which there are several if channels are few
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class ConvSize:
         in_channels: channels that come in.
         filters: channels that go out.
         strides, dilation: (down, across).
-        groups: groups of channels; more than one are convolved with the expanded kernel or by compiled code.
+        groups: groups of channels.
+        threads: that compute it.
     """
 
     batch: int
@@ -64,6 +67,7 @@ class ConvSize:
     strides: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    threads: int = 1
 
     @property
     def is_depthwise(self) -> bool:
@@ -142,11 +146,37 @@ def _convolution(taps: int, size: ConvSize) -> Work:
     )
 
 
-def cost_native(factoring: Factoring, size: ConvSize, depthwise: tuple[float, float] = NATIVE_DEPTHWISE) -> Work:
+def cost_native(factoring: Factoring, size: ConvSize) -> Work:
     """The output, by the compiled code: what is in the cache counts little."""
+    work = _native_work(factoring, size, NATIVE_DEPTHWISE)
+    return replace(work, cost=_share(work.cost, size) + NATIVE_CALL)
+
+
+def cost_native_gradient(factoring: Factoring, size: ConvSize) -> Work:
+    """The gradient of the taps' weights, by the compiled code."""
+    work = _native_work(factoring, size, NATIVE_DEPTHWISE_GRADIENT)
+    weights = len(factoring.taps) * size.products
+    leaving_cache = 1 + weights / size.groups / NATIVE_GRADIENTS
+    # Threads have portions of the channels and filters, as far as there are any, and else copies of the gradient.
+    portions = -(-size.in_channels // NATIVE_CHANNELS) * -(-size.filters // size.groups // LANES)
+    copies = max(1.0, _count_threads(work.cost, size) / portions)
+    return replace(work, cost=_share(work.cost * leaving_cache + NATIVE_COPY * copies * weights, size) + NATIVE_CALL)
+
+
+def _count_threads(cost: float, size: ConvSize) -> float:
+    """Threads that have something to do."""
+    return min(max(cost / NATIVE_THREAD, 1), size.threads)
+
+
+def _share(cost: float, size: ConvSize) -> float:
+    """The cost, and that of the threads which have nothing to do meanwhile."""
+    return cost * size.threads / _count_threads(cost, size)
+
+
+def _native_work(factoring: Factoring, size: ConvSize, depthwise: tuple[float, float]) -> Work:
     if size.is_depthwise:
         pixels = math.prod(_native_extent(factoring, size, axis) / size.output_size[axis] for axis in (0, 1))
-        return _depthwise(count_reads(factoring, pixels), len(factoring.taps), size, depthwise) + Work(cost=NATIVE_CALL)
+        return _depthwise(count_reads(factoring, pixels), len(factoring.taps), size, depthwise)
     outputs = _pixels(size.output_size, size) * size.filters
     at_a_time = _native_rows(factoring, size)
     per_row = size.batch * _native_extent(factoring, size, 1) * size.in_channels * -(-size.output_size[0] // at_a_time)
@@ -159,7 +189,7 @@ def cost_native(factoring: Factoring, size: ConvSize, depthwise: tuple[float, fl
         multiplications=count,
         additions=added,
         elements_moved=inputs + outputs,
-        cost=NATIVE_TAP * count * _fill_lanes(size) + moved + parting + NATIVE_CALL,
+        cost=NATIVE_TAP * count * _fill_lanes(size) + moved + parting,
     )
 
 
@@ -184,13 +214,6 @@ def _native_rows(factoring: Factoring, size: ConvSize) -> int:
     room = NATIVE_BUFFER // line - sum(_native_reads(factoring, size, 1))  # beside what one row needs
     more = room // (size.strides[0] * len(factoring.row_spans))
     return max(1, min(size.output_size[0], 1 + more))
-
-
-def cost_native_gradient(factoring: Factoring, size: ConvSize) -> Work:
-    """The gradient of the taps' weights, by the compiled code."""
-    work = cost_native(factoring, size, NATIVE_DEPTHWISE_GRADIENT)
-    weights = len(factoring.taps) * size.products / size.groups
-    return replace(work, cost=work.cost * (1 + weights / NATIVE_GRADIENTS))
 
 
 def _fill_lanes(size: ConvSize) -> float:

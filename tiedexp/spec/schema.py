@@ -102,7 +102,7 @@ class TyingSpec(_Strict):
     )
     implementation: Literal["auto", "expand", "factored"] = Field(
         "auto",
-        description="How a tied conv is computed: from the expanded kernel, from sums, or as is faster.",
+        description="How a tied conv is computed: from the expanded kernel, by compiled code, or whichever is faster.",
     )
 
     def tied_convs(self, depth: int) -> tuple[int, ...]:
