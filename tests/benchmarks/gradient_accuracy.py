@@ -74,7 +74,7 @@ def main() -> None:
     exact = dense_gradient(images, upstream, "float64", per_part=8)
     dense = largest_error(dense_gradient(images, upstream, "float32", per_part=arguments.batch), exact)
     print(f"dense Conv2D          {dense:.2e}")
-    operations = tf.load_op_library(str(build_library()))
+    operations = tf.load_op_library(str(build_library().library))
     expected = np.tensordot(footprints(), exact, 2)
     for threads in map(int, arguments.threads.split(",")):
         error = largest_error(compiled_gradient(operations, images, upstream, threads), expected)

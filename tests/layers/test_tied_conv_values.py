@@ -170,8 +170,14 @@ def test_to_conv2d(name: str, images: np.ndarray) -> None:
 
 def test_to_conv2d_channels_first_without_bias(images: np.ndarray) -> None:
     layer = TiedConv2D(3, "rings", 5, data_format="channels_first", use_bias=False)
-    inputs = images.transpose(0, 3, 1, 2)
-    np.testing.assert_array_equal(layer(inputs), layer.to_conv2d()(inputs))
+    output = layer(images.transpose(0, 3, 1, 2))
+    dense = layer.to_conv2d()
+    assert dense.data_format == "channels_first"
+    # Keras computes it with channels last, which TensorFlow can on any processor.
+    last = keras.layers.Conv2D.from_config({**dense.get_config(), "data_format": "channels_last"})
+    last.build(images.shape)
+    last.set_weights(dense.get_weights())
+    np.testing.assert_array_equal(output, np.transpose(last(images), (0, 3, 1, 2)))
 
 
 def test_to_conv2d_needs_weights() -> None:

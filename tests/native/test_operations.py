@@ -88,7 +88,7 @@ import json, sys
 import tensorflow as tf
 from tiedexp.native.compiler import build_library
 
-operations = tf.load_op_library(str(build_library()))
+operations = tf.load_op_library(str(build_library().library))
 for name, case in json.load(sys.stdin).items():
     attributes = {key: case[key] for key in ("sums", "taps", "sizes")}
     images, weights = tf.ones(case["images"]), tf.ones(case["weights"])
@@ -146,7 +146,7 @@ def test_the_gradient_refuses_the_same(errors: dict[str, list[str]]) -> None:
 
 @pytest.fixture(scope="module")
 def operations() -> Any:
-    return tf.load_op_library(str(build_library()))
+    return tf.load_op_library(str(build_library().library))
 
 
 def attributes(threads: int) -> dict[str, list[int]]:

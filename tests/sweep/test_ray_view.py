@@ -45,6 +45,9 @@ class ScriptedRay:
 
     shutdown = init
 
+    def get_runtime_context(self):
+        return SimpleNamespace(gcs_address="127.0.0.1:6379")
+
     def nodes(self):
         return [{"Alive": True}, {"Alive": True}, {"Alive": False}]
 
@@ -92,6 +95,7 @@ def rows(shown):
 
 def test_the_live_view_follows_a_sweep_on_ray(sweep, tmp_path, monkeypatch):
     screen = io.StringIO()
+    monkeypatch.setattr("tiedexp.sweep.ray._check_head", lambda address: None)  # there is none
     monkeypatch.setattr(
         sweep_view, "Console", lambda **options: Console(file=screen, force_terminal=True, width=100, **options)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -130,7 +131,8 @@ def _read_header(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[tuple
         if version not in _HEADER_READERS:
             raise DatasetError(f"{path}: {name} is in version {version} of the .npy format; write it with np.savez")
         try:
-            shape, _, dtype = _HEADER_READERS[version](begin)
+            with warnings.catch_warnings(action="ignore", category=UserWarning):  # of arrays written by Python 2
+                shape, _, dtype = _HEADER_READERS[version](begin)
         except (tokenize.TokenError, TypeError, MemoryError, RecursionError) as error:  # as Python's parser has it
             raise ValueError(f"the header of {name} is damaged: {error or 'nested too deep'}") from error
         if not all(type(side) is int and side >= 0 for side in shape):
