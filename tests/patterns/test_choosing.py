@@ -77,12 +77,19 @@ def test_many_sums_leave_room_for_few_rows(monkeypatch: pytest.MonkeyPatch) -> N
     assert work.cost > roomy.cost
 
 
-def test_a_gradient_of_many_weights_costs_more() -> None:
-    """They leave the cache, which weights that are only read do not mind."""
-    for channels, low, high in ((32, 1.0, 1.1), (512, 2.0, 4.0)):
-        size = replace(SIZE, in_channels=channels, filters=channels)
+def test_a_gradient_is_copied_where_channels_are_too_few_for_the_threads() -> None:
+    """Threads that have no channels of their own have copies of the weights, which are added up."""
+    small = ConvSize(batch=64, input_size=(8, 8), output_size=(8, 8), in_channels=16, filters=16)
+    for channels, threads, low, high in ((16, 1, 1.0, 1.01), (16, 64, 1.1, 2.0), (512, 64, 1.0, 1.05)):
+        size = replace(small, in_channels=channels, filters=channels, threads=threads)
         gradient = estimate(ROW, size, WEIGHT_GRADIENT, NATIVE).cost
         assert low < gradient / estimate(ROW, size, FORWARD, NATIVE).cost < high
+
+
+def test_threads_with_nothing_to_do_cost_their_time() -> None:
+    tiny = ConvSize(batch=1, input_size=(4, 4), output_size=(4, 4), in_channels=16, filters=16)
+    assert estimate(ROW, replace(tiny, threads=64), FORWARD, NATIVE).cost > estimate(ROW, tiny, FORWARD, NATIVE).cost
+    assert estimate(ROW, replace(SIZE, threads=64), FORWARD, NATIVE) == estimate(ROW, SIZE, FORWARD, NATIVE)
 
 
 def test_few_channels_are_expanded() -> None:

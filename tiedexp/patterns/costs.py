@@ -26,7 +26,6 @@ NATIVE_OUTPUT = 27.0  # one of the output
 NATIVE_BUFFER = 98_304  # elements of the input and its sums that are kept in the cache,
 NATIVE_CHANNELS = 16  # of at least so many channels
 NATIVE_GROUP = 700.0  # each pixel of a group of channels, if there are several
-NATIVE_GRADIENTS = 1_000_000  # with so many weights in a group their gradient costs twice as much: they leave the cache
 # For each channel on its own, an element of the output costs so much, and so much more for each cell of the kernel.
 DEPTHWISE_FORWARD = 35.0, 1.6
 DEPTHWISE_INPUT_GRADIENT = 35.0, 2.6
@@ -156,11 +155,10 @@ def cost_native_gradient(factoring: Factoring, size: ConvSize) -> Work:
     """The gradient of the taps' weights, by the compiled code."""
     work = _native_work(factoring, size, NATIVE_DEPTHWISE_GRADIENT)
     weights = len(factoring.taps) * size.products
-    leaving_cache = 1 + weights / size.groups / NATIVE_GRADIENTS
     # Threads have portions of the channels and filters, as far as there are any, and else copies of the gradient.
     portions = -(-size.in_channels // NATIVE_CHANNELS) * -(-size.filters // size.groups // LANES)
     copies = max(1.0, _count_threads(work.cost, size) / portions)
-    return replace(work, cost=_share(work.cost * leaving_cache + NATIVE_COPY * copies * weights, size) + NATIVE_CALL)
+    return replace(work, cost=_share(work.cost + NATIVE_COPY * copies * weights, size) + NATIVE_CALL)
 
 
 def _count_threads(cost: float, size: ConvSize) -> float:
