@@ -34,7 +34,7 @@ def test_the_table_says_what_its_ratios_are(monkeypatch, capsys):
     assert lines[3].split()[-5:] == ["20.00", "2.00", "1.50", "to", "3.00"]
     text = " ".join(" ".join(lines[-4:]).split())
     assert text.startswith(
-        "ms: the median of 3 rounds, in which all take turns, on 2 threads. Times as fast: as Conv2D in"
+        "ms: the median of 3 rounds, in which all take turns, on 2 threads. Speed-up: over Conv2D in"
     )
     assert "this differs from the ratio of the medians" in text
     assert all(len(line) <= 80 for line in lines)

@@ -112,14 +112,14 @@ def _show(rows: list[Row], threads: int, rounds: int) -> None:
         free = f", {these[0].free} of {these[0].cells} weights free" if these[0].free else ""
         console.print(Text(f"{pattern}{free}, {shape}, {what}", style="bold"))
         table = Table(box=None)
-        for column in ("method", "computed by", "ms", "times as fast", "quartiles"):
+        for column in ("method", "computed by", "ms", "speed-up", "quartiles"):
             table.add_column(column, justify="left" if column in ("method", "computed by") else "right")
         for row in sorted(these, key=lambda row: -row.ratio):
             spread = f"{row.ratio_low:.2f} to {row.ratio_high:.2f}"
             table.add_row(row.method, row.computed, f"{row.milliseconds:.2f}", f"{row.ratio:.2f}", spread)
         console.print(table, "")
     console.print(
-        f"ms: the median of {rounds} rounds, in which all take turns, on {threads} threads. Times as fast: as "
+        f"ms: the median of {rounds} rounds, in which all take turns, on {threads} threads. Speed-up: over "
         f"{rows[0].reference} in the same round; the median of the rounds and their quartiles. On a busy machine this "
         "differs from the ratio of the medians, and is the one to trust."
     )
