@@ -183,7 +183,7 @@ def _connect(ray: Any, address: str) -> None:
 
 
 def _check_head(address: str) -> None:
-    """RunError if the head of the cluster is lost: Ray itself would end this process after a minute, without a message."""
+    """RunError if the head of the cluster is lost; Ray itself would end this process after a minute, saying nothing."""
     try:
         _check_reachable(address)
     except RunError as error:
