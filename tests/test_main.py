@@ -41,3 +41,26 @@ def test_a_signal_while_it_loads_ends_it_at_once_and_leaves_nothing(tmp_path, co
         assert (process.returncode, out, err) == (130, "", "interrupted\n"), delay
         assert time.monotonic() - begin < 5, delay  # a busy machine; a quiet one takes a tenth of a second
         assert sorted(path.name for path in tmp_path.iterdir()) == ["spec.yaml", "sweep.yaml"], delay
+
+
+NO_HOME = """
+import os, pwd, sys
+def unknown(number):
+    raise KeyError(number)
+pwd.getpwuid = unknown
+for name in ("HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "KERAS_HOME"):
+    os.environ.pop(name, None)
+sys.argv = ["tiedexp", "train", "spec.yaml", "training.epochs=1", "--quiet"]
+from tiedexp.__main__ import main
+main()
+"""
+
+
+def test_a_user_without_a_home_trains(tmp_path, monkeypatch):
+    """As in a container that is started with the number of a user it does not know."""
+    monkeypatch.setenv("TIEDEXP_NATIVE", "0")
+    (tmp_path / "spec.yaml").write_text(BASE)
+    done = subprocess.run([sys.executable, "-c", NO_HOME], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "test accuracy" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "spec.yaml"]

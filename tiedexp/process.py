@@ -32,6 +32,8 @@ def quiet_tensorflow() -> Iterator[None]:
         RunError: TensorFlow cannot be imported.
     """
     require_tensorflow()
+    if os.path.expanduser("~") == "~":  # noqa: PTH111 - without a home, Keras makes a folder of this name
+        os.environ.setdefault("KERAS_HOME", os.devnull)
     for name in ("absl", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if "tensorflow" not in sys.modules:
