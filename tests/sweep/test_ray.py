@@ -26,7 +26,7 @@ needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip 
 
 @needs_ray
 def test_a_sweep_outlives_a_node(write_sweep, train_alone, tmp_path):
-    sweep = write_sweep(("[point, rings]", "[point]"), ("epochs: 2", "epochs: 120"), ("seeds: 2", "seeds: 1"))
+    sweep = write_sweep(("[point, rings]", "[point]"), ("epochs: 2", "epochs: 60"), ("seeds: 2", "seeds: 1"))
     done = subprocess.run(
         [sys.executable, SCRIPT, sweep, tmp_path / "runs"], capture_output=True, text=True, timeout=400, check=False
     )
@@ -44,7 +44,7 @@ def test_a_sweep_outlives_a_node(write_sweep, train_alone, tmp_path):
 
 @needs_ray
 def test_the_loss_of_the_head_is_said_and_the_sweep_goes_on_later(write_sweep, tmp_path):
-    sweep = write_sweep(("[point, rings]", "[point]"), ("epochs: 2", "epochs: 120"), ("seeds: 2", "seeds: 1"))
+    sweep = write_sweep(("[point, rings]", "[point]"), ("epochs: 2", "epochs: 60"), ("seeds: 2", "seeds: 1"))
     done = subprocess.run(
         [sys.executable, HEAD_SCRIPT, sweep, tmp_path / "runs"],
         capture_output=True,

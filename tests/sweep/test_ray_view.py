@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -93,7 +94,7 @@ def rows(shown):
     return [re.sub(r" ━+| \d+ s$", "", line) for line in shown[begin + 1 : -1]]
 
 
-def test_the_live_view_follows_a_sweep_on_ray(sweep, tmp_path, monkeypatch):
+def test_the_live_view_follows_a_sweep_on_ray(sweep, make_run, tmp_path, monkeypatch):
     screen = io.StringIO()
     monkeypatch.setattr("tiedexp.sweep.ray._check_head", lambda address: None)  # there is none
     monkeypatch.setattr(
@@ -108,6 +109,10 @@ def test_the_live_view_follows_a_sweep_on_ray(sweep, tmp_path, monkeypatch):
     def end_epoch(run, epoch, accuracy):
         run.directory.append_metrics({"epoch": epoch, **LINE, "validation": {**SPLIT, "accuracy": accuracy}})
 
+    def end(run, accuracy):
+        shutil.copy(make_run(test=accuracy) / "result.json", run.directory.path)
+        return "point", Outcome("finished", accuracy=accuracy)
+
     crash = Outcome("failed", "it crashed", may_retry=True)
     script = [
         lambda: None,  # nothing is on disk yet
@@ -118,7 +123,7 @@ def test_the_live_view_follows_a_sweep_on_ray(sweep, tmp_path, monkeypatch):
         lambda: None,  # the second attempt is in the run
         lambda: ("rings", crash),
         lambda: end_epoch(point, 2, 0.875),
-        lambda: ("point", Outcome("finished", accuracy=0.8)),
+        lambda: end(point, 0.8),
     ]
     ray = ScriptedRay(script, screen)
     monkeypatch.setitem(sys.modules, "ray", ray)
