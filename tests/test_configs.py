@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from tiedexp.experiment.build import build_model, build_optimizer, build_schedule
-from tiedexp.experiment.plan import plan_experiment
+from tiedexp.experiment.preparation import plan_experiment
 from tiedexp.spec.loading import build_json_schema, load_spec
 from tiedexp.sweep.loading import load_sweep
-from tiedexp.sweep.schema import SweepSpec
+from tiedexp.sweep.sweep_spec import SweepSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

@@ -18,43 +18,44 @@ MAY_IMPORT = {
     "errors": set(),
     "backend": {"errors"},
     "registration": {"backend"},
-    "atomic": set(),
+    "files": {"errors"},
     "process": {"backend", "errors"},
     "__main__": {"cli"},
-    "processor": set(),
+    "host": set(),
     "installed": set(),
     "labels": set(),
     "terminal": set(),
-    "reading": {"errors"},
     "patterns": {"errors"},
-    "native": {"atomic", "installed"},
-    "layers": {"atomic", "backend", "errors", "native", "patterns", "processor"},
-    "models": {"layers", "patterns"},
-    "bench": {"errors", "experiment", "layers", "patterns"},
+    "convolution": {"errors", "files", "host", "installed", "patterns"},
+    "layers": {"backend", "convolution", "errors", "patterns"},
+    "models": {"convolution", "layers", "patterns"},
+    "bench": {"convolution", "errors", "experiment", "layers", "patterns"},
     "spec": {"errors", "patterns"},
     "data": {"errors"},
     "drawing": {"patterns"},
     "compare": {"drawing", "errors", "labels", "patterns", "runs", "terminal", "training"},
-    "training": {"atomic", "errors", "processor"},
-    "board": {"errors", "reading", "runs"},
-    "runs": {"atomic", "errors", "installed", "processor", "reading", "terminal"},
-    "evaluation": {"errors"},
-    "sweep": {"errors", "experiment", "labels", "process", "processor", "runs", "spec", "training"},
+    "training": {"errors", "files", "host"},
+    "board": {"errors", "files", "runs"},
+    "runs": {"errors", "files", "host", "installed", "terminal"},
+    "metrics": {"errors"},
+    "sweep": {"errors", "experiment", "host", "labels", "process", "runs", "spec", "training"},
     "experiment": {
+        "convolution",
         "data",
         "drawing",
         "errors",
-        "evaluation",
+        "host",
         "layers",
+        "metrics",
         "models",
-        "native",
         "patterns",
-        "processor",
         "runs",
         "spec",
         "training",
     },
 }
+# Of the convolution engine, the modules that may load TensorFlow or Keras; planning and building do not.
+MAY_LOAD_TENSORFLOW = {"expanded", "kernel", "library", "measuring", "native", "operation", "support"}
 HEAVY = ("tensorflow", "keras", "tensorflow_datasets")
 
 
@@ -108,11 +109,20 @@ def test_commands_import_nothing_heavy_before_they_run():
                 assert module.split(".")[0] in sys.stdlib_module_names or module in allowed, (path, module)
 
 
+def test_the_engine_plans_and_builds_without_tensorflow():
+    for path in (PACKAGE / "convolution").rglob("*.py"):
+        heavy = {name.split(".")[0] for name in imports_of(path)} & set(HEAVY)
+        inside = {name.split(".")[2] for name in imports_of(path) if name.startswith("tiedexp.convolution.")}
+        loads = bool(heavy or inside & MAY_LOAD_TENSORFLOW)
+        assert loads == (path.stem in MAY_LOAD_TENSORFLOW), path
+
+
 @pytest.mark.parametrize(
     "code",
     [
         "import tiedexp; assert tiedexp.Pattern.preset('block', 5).num_groups == 9",
-        "import tiedexp.experiment.plan, tiedexp.runs.directory, tiedexp.spec.loading",
+        "import tiedexp.convolution.choosing, tiedexp.convolution.cpp.compiler",
+        "import tiedexp.experiment.preparation, tiedexp.runs.directory, tiedexp.spec.loading",
         "run('--help')",
         "run('train', '--help')",
         "run('pattern', 'list')",

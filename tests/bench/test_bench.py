@@ -11,7 +11,7 @@ from tiedexp.bench.layers import LayerShape, bench_layers
 from tiedexp.bench.models import bench_model
 from tiedexp.bench.timing import Timing, time_in_turns
 from tiedexp.errors import SpecError
-from tiedexp.experiment.plan import plan_model
+from tiedexp.experiment.preparation import plan_model
 from tiedexp.layers.tied_conv import TiedConv2D
 from tiedexp.patterns.grid import Pattern
 from tiedexp.spec.schema import ExperimentSpec

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tiedexp.experiment.plan import locate_run
+from tiedexp.experiment.preparation import locate_run
 from tiedexp.experiment.run import run_experiment
 from tiedexp.runs.sweeps import PlannedRun, SweepDirectory, SweepRecord, Variant
 from tiedexp.spec.schema import ExperimentSpec

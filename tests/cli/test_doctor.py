@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tiedexp.native import library
+from tiedexp.convolution.cpp import library
 
 
 def test_all_is_well_here(tiedexp_cli, tmp_path):

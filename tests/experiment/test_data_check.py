@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from tiedexp.errors import RunError
 from tiedexp.experiment import data_check
 from tiedexp.experiment.data_check import DataCheck
-from tiedexp.experiment.plan import load_images, training_source
+from tiedexp.experiment.preparation import load_images, training_source
 from tiedexp.runs.directory import RunDirectory
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 import tiedexp.experiment.evaluate
+from tiedexp.convolution.choosing import Choice
 from tiedexp.experiment.build import build_model, read_implementations
 from tiedexp.experiment.evaluate import evaluate_run
 from tiedexp.experiment.run import run_experiment
-from tiedexp.patterns.choosing import Choice
 from tiedexp.training.devices import set_up_process
 
 pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")

@@ -7,15 +7,15 @@ import json
 import pytest
 
 import tiedexp.experiment.run
+from tiedexp.convolution import native
+from tiedexp.convolution.choosing import EXPAND, NATIVE, Choice
+from tiedexp.convolution.cpp import library
+from tiedexp.convolution.cpp.compiler import Built, find_compiler
 from tiedexp.errors import RunError, RunInterruptedError
 from tiedexp.experiment.build import build_model
 from tiedexp.experiment.observer import Observer
-from tiedexp.experiment.plan import locate_run
+from tiedexp.experiment.preparation import locate_run
 from tiedexp.experiment.run import run_experiment
-from tiedexp.layers import native
-from tiedexp.native import library
-from tiedexp.native.compiler import Built, find_compiler
-from tiedexp.patterns.choosing import EXPAND, NATIVE, Choice
 
 pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
 

@@ -20,7 +20,7 @@ from tiedexp.errors import DatasetError, RunError, RunInterruptedError, RunLocke
 from tiedexp.experiment.build import build_model
 from tiedexp.experiment.evaluate import evaluate_run
 from tiedexp.experiment.observer import Observer
-from tiedexp.experiment.plan import locate_run, plan_model
+from tiedexp.experiment.preparation import locate_run, plan_model
 from tiedexp.experiment.run import run_experiment
 from tiedexp.runs.directory import _OWN, RunDirectory
 from tiedexp.spec.loading import load_spec
@@ -701,7 +701,7 @@ def test_a_test_without_finite_outputs_is_a_message(make_spec, tmp_path, monkeyp
     run = run_experiment(spec, root=tmp_path)
     (run.path / "result.json").unlink()
     monkeypatch.setattr(
-        "tiedexp.evaluation.Predictor.__call__",
+        "tiedexp.metrics.Predictor.__call__",
         lambda self, batches: (np.full((4, 10), np.inf), np.zeros(4, dtype=int)),
     )
     with pytest.raises(RunError, match="the test of epoch 1: the model's outputs are not finite numbers for 4 of 4"):
@@ -738,7 +738,7 @@ def test_an_evaluation_that_tensorflow_cannot_do_is_a_message(make_spec, tmp_pat
     def fail(*arguments):
         raise OUT_OF_MEMORY
 
-    monkeypatch.setattr("tiedexp.evaluation.Predictor.__call__", fail)
+    monkeypatch.setattr("tiedexp.metrics.Predictor.__call__", fail)
     with pytest.raises(RunError, match="the device ran out of memory"):
         evaluate_run(run)
 

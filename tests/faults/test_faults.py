@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 from tiedexp.errors import RunError, RunInterruptedError
 from tiedexp.experiment.observer import Observer
-from tiedexp.experiment.plan import locate_run
+from tiedexp.experiment.preparation import locate_run
 from tiedexp.experiment.reproduce import compare_runs
 from tiedexp.experiment.run import run_experiment
 from tiedexp.spec.schema import ExperimentSpec

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).with_name("kill_loop.py")
+SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "faults" / "kill_loop.py"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Whatever is read ends in a value or in one of our errors, within a second.
 
-Here each test takes a few dozen inputs, the same every time; `python tests/fuzz/run.py --inputs 20000` takes many, and
-new ones every time.
+Here each test takes a few dozen inputs, the same every time. `python experiments/faults/fuzz.py --inputs 20000` takes
+many, and new ones every time.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tiedexp.convolution.cpp.compiler import find_compiler
 from tiedexp.layers.tied_conv import TiedConv2D
 from tiedexp.layers.tied_depthwise_conv import TiedDepthwiseConv2D
-from tiedexp.native.compiler import find_compiler
 
 pytestmark = [
     pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler"),

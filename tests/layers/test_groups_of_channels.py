@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tiedexp.convolution.choosing import EXPAND, NATIVE, Choice
+from tiedexp.convolution.cpp.compiler import find_compiler
 from tiedexp.layers.tied_conv import TiedConv2D
-from tiedexp.native.compiler import find_compiler
-from tiedexp.patterns.choosing import EXPAND, NATIVE, Choice
 from tiedexp.patterns.grid import Pattern
 
 SIGNED = Pattern.parse("AB-A/.CC/-BBA/C.-C")

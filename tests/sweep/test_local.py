@@ -8,14 +8,14 @@ import time
 
 import pytest
 
-from tiedexp import processor
+from tiedexp import host
 from tiedexp.experiment import limits
-from tiedexp.processor import count_cores
+from tiedexp.host import count_cores
 from tiedexp.sweep import local
 from tiedexp.sweep.estimate import estimate_runs
 from tiedexp.sweep.loading import load_sweep
 from tiedexp.sweep.local import LocalExecutor, choose_jobs, deal_gpus, find_gpus
-from tiedexp.sweep.plan import plan_sweep
+from tiedexp.sweep.planning import plan_sweep
 from tiedexp.sweep.watching import Watcher
 from tiedexp.sweep.worker import Task
 
@@ -227,18 +227,18 @@ def test_a_container_has_fewer_runs_at_a_time(monkeypatch, tmp_path):
     """As `limits` counts its memory, and with the cores of its quota."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)))
-    monkeypatch.setattr(processor, "_CGROUPS", tmp_path)
-    monkeypatch.setattr(processor, "_OWN_CGROUPS", tmp_path / "cgroup")
-    monkeypatch.setattr(processor, "_MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(host, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(host, "_OWN_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(host, "_MEMORY", tmp_path / "meminfo")
     (tmp_path / "meminfo").write_text("MemAvailable: 300000000 kB\n")
     (tmp_path / "cgroup").write_text("0::/\n")
     (tmp_path / "memory.max").write_text(f"{5 << 30}\n")
-    processor._find_quota.cache_clear()
+    host._find_quota.cache_clear()
     try:
         assert choose_jobs(100) == 5
         assert limits._find_memory() == 5 << 30
         (tmp_path / "cpu.max").write_text("250000 100000\n")
-        processor._find_quota.cache_clear()
+        host._find_quota.cache_clear()
         assert choose_jobs(100) == 3
     finally:
-        processor._find_quota.cache_clear()
+        host._find_quota.cache_clear()

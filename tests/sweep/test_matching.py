@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tiedexp.experiment.plan import plan_experiment
+from tiedexp.experiment.preparation import plan_experiment
 from tiedexp.spec.schema import ExperimentSpec
 from tiedexp.sweep.matching import MAX_WIDTH, count_macs, count_weights, match_count, match_time, with_width
 

@@ -14,7 +14,7 @@ import pytest
 from tiedexp.errors import RunError
 from tiedexp.sweep.loading import load_sweep
 from tiedexp.sweep.local import LocalExecutor
-from tiedexp.sweep.plan import plan_sweep
+from tiedexp.sweep.planning import plan_sweep
 from tiedexp.sweep.ray import RayExecutor
 from tiedexp.sweep.watching import Watcher
 from tiedexp.sweep.worker import Outcome, Task

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tiedexp.cli import sweep_view
 from tiedexp.sweep.loading import load_sweep
-from tiedexp.sweep.plan import plan_sweep
+from tiedexp.sweep.planning import plan_sweep
 from tiedexp.sweep.ray import RayExecutor
 from tiedexp.sweep.worker import Outcome, Task
 

@@ -9,7 +9,7 @@ import pytest
 
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.sweep.loading import load_sweep
-from tiedexp.sweep.plan import plan_sweep
+from tiedexp.sweep.planning import plan_sweep
 from tiedexp.sweep.watching import Ledger, Watcher
 from tiedexp.sweep.worker import Outcome, Task, execute_with_log
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tiedexp.errors import RunError
-from tiedexp.processor import count_cores
+from tiedexp.host import count_cores
 from tiedexp.training.devices import build_strategy, set_up_process
 
 

@@ -15,8 +15,8 @@ import tensorflow as tf
 from tiedexp.bench.handwritten import build_handwritten
 from tiedexp.bench.rows import Row, build_rows
 from tiedexp.bench.timing import time_in_turns
+from tiedexp.convolution.factoring import factor
 from tiedexp.layers.tied_conv import TiedConv2D
-from tiedexp.patterns.factoring import factor
 from tiedexp.patterns.grid import Pattern
 
 DENSE = "Conv2D"

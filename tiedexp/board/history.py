@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiedexp.reading import read_text
+from tiedexp.files.bounded import read_text
 from tiedexp.runs.directory import MAX_JSON_BYTES, RunDirectory
 from tiedexp.runs.records import EpochLine, Manifest, Result, SplitLine, check_record
 from tiedexp.runs.tensorboard import Split

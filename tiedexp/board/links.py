@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tiedexp.errors import RunError
-from tiedexp.reading import check_tree
+from tiedexp.files.bounded import check_tree
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.finding import find_runs
 

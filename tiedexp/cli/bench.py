@@ -11,7 +11,7 @@ from tiedexp.cli.options import DataDir, Json
 
 if TYPE_CHECKING:
     from tiedexp.bench.rows import Row
-    from tiedexp.experiment.plan import Plan
+    from tiedexp.experiment.preparation import Plan
     from tiedexp.patterns.grid import Pattern
 
 
@@ -68,7 +68,7 @@ def bench(
 
 
 def _plan(path: Path, data_dir: Path | None) -> Plan:
-    from tiedexp.experiment.plan import plan_experiment
+    from tiedexp.experiment.preparation import plan_experiment
     from tiedexp.spec.loading import load_spec
 
     return plan_experiment(load_spec(path, []), data_dir=data_dir)

@@ -141,9 +141,9 @@ def _show(comparison: Comparison, columns: Sequence[Column], *, may_leave_out: b
 def _write_pictures(
     comparison: Comparison, columns: Sequence[Column], paths: Sequence[Path], html: Path | None, plots: Path | None
 ) -> None:
-    from tiedexp.atomic import write_text
     from tiedexp.compare.page import build_page, draw_pictures
     from tiedexp.errors import SpecError
+    from tiedexp.files.atomic import write_text
 
     # Before the drawing, which takes some seconds.
     if html is not None and not html.parent.is_dir():

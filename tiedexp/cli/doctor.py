@@ -83,7 +83,7 @@ def _check_devices(console: Console) -> list[str]:
 
     import tensorflow as tf
 
-    from tiedexp.processor import count_cores, find_processor
+    from tiedexp.host import count_cores, find_processor
 
     gpus = tf.config.list_physical_devices("GPU")
     names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
@@ -102,8 +102,8 @@ def _check_layer(console: Console) -> list[str]:
     import keras
     import numpy as np
 
+    from tiedexp.convolution.cpp.library import find_obstacle
     from tiedexp.layers.tied_conv import TiedConv2D
-    from tiedexp.native.library import find_obstacle
 
     obstacle = find_obstacle()
     console.print(

@@ -11,7 +11,7 @@ import typer
 from tiedexp.cli.options import DataDir, Json, RunPath, warn
 
 if TYPE_CHECKING:
-    from tiedexp.evaluation import Evaluation
+    from tiedexp.metrics import Evaluation
 
 MAX_CLASSES_SHOWN = 20
 
@@ -55,7 +55,7 @@ def evaluate(
     may come from anywhere: unless you trained it yourself, where it is now, no data file that it names is opened.
     """
     from tiedexp.cli.pictures import check_picture
-    from tiedexp.experiment.plan import evaluation_source
+    from tiedexp.experiment.preparation import evaluation_source
     from tiedexp.process import quiet_tensorflow
     from tiedexp.runs.directory import RunDirectory
     from tiedexp.spec.loading import load_spec

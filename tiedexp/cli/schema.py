@@ -17,6 +17,6 @@ def schema(
     from json import dumps
 
     from tiedexp.spec.loading import build_json_schema
-    from tiedexp.sweep.schema import SweepSpec
+    from tiedexp.sweep.sweep_spec import SweepSpec
 
     typer.echo(dumps(SweepSpec.model_json_schema() if sweep else build_json_schema(), indent=2))

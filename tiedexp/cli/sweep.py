@@ -11,7 +11,7 @@ import typer
 from tiedexp.cli.options import AllowInexact, DataDir, Json, Quiet, RunsRoot
 
 if TYPE_CHECKING:
-    from tiedexp.sweep.plan import SweepPlan, SweepRun
+    from tiedexp.sweep.planning import SweepPlan, SweepRun
     from tiedexp.sweep.watching import Results
 
 
@@ -69,7 +69,7 @@ def sweep(
         from tiedexp.runs.directory import find_runs_root
         from tiedexp.sweep.estimate import check_disk, estimate_runs, measure_step_with
         from tiedexp.sweep.loading import load_sweep
-        from tiedexp.sweep.plan import plan_sweep
+        from tiedexp.sweep.planning import plan_sweep
         from tiedexp.sweep.worker import Task
 
         root = find_runs_root(runs)

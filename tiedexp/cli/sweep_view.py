@@ -15,7 +15,7 @@ from rich.text import Text
 
 from tiedexp.cli.console import Console
 from tiedexp.sweep.estimate import Estimate
-from tiedexp.sweep.plan import SweepPlan, SweepRun
+from tiedexp.sweep.planning import SweepPlan, SweepRun
 from tiedexp.sweep.watching import Watcher
 from tiedexp.sweep.worker import Progress
 

@@ -32,7 +32,7 @@ def train(
     with stop_on_signals() as should_stop:
         from tiedexp.cli.train_view import JsonView, ResultView, TrainView
         from tiedexp.experiment.data_check import DataCheck
-        from tiedexp.experiment.plan import locate_run, training_source
+        from tiedexp.experiment.preparation import locate_run, training_source
         from tiedexp.runs.directory import find_runs_root
         from tiedexp.spec.loading import load_spec
 

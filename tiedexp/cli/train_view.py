@@ -14,7 +14,7 @@ from rich.table import Table
 
 from tiedexp.cli.console import Console
 from tiedexp.experiment.observer import Observer
-from tiedexp.experiment.plan import Plan, name_pattern
+from tiedexp.experiment.preparation import Plan, name_pattern
 
 if TYPE_CHECKING:
     from tiedexp.data.sources import Dataset

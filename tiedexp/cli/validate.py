@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tiedexp.cli.options import DataDir, Json, Overrides, RunsRoot, SpecPath, warn
 
 if TYPE_CHECKING:
-    from tiedexp.experiment.plan import Plan
+    from tiedexp.experiment.preparation import Plan
     from tiedexp.models.cost import LayerCost, ModelCost
 
 
@@ -20,7 +20,7 @@ def validate(
     json: Json = False,
 ) -> None:
     """Check a spec; print its layers and their cost."""
-    from tiedexp.experiment.plan import locate_run, plan_experiment
+    from tiedexp.experiment.preparation import locate_run, plan_experiment
     from tiedexp.runs.directory import find_runs_root
     from tiedexp.spec.loading import load_spec
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tiedexp.data.pipeline import Augmentation, Batches
 from tiedexp.data.sources import Dataset, Split
-from tiedexp.experiment.plan import Plan, load_images
+from tiedexp.experiment.preparation import Plan, load_images
 from tiedexp.layers.tied_conv import TiedConv2D
 from tiedexp.models.plain import build_plain
 from tiedexp.models.resnet import build_resnet

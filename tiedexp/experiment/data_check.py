@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tiedexp.errors import DatasetError, RunError
-from tiedexp.experiment.plan import load_images, training_source
+from tiedexp.experiment.preparation import load_images, training_source
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.spec.schema import DatasetSpec, ExperimentSpec
 

@@ -12,11 +12,11 @@ from tiedexp.data.pipeline import evaluation_batches
 from tiedexp.data.sources import Dataset, Split, describe_dataset, load_dataset
 from tiedexp.data.transforms import apply_transform
 from tiedexp.errors import DatasetError, PatternError, RunError
-from tiedexp.evaluation import Evaluation, Predictor, compute_evaluation
 from tiedexp.experiment.build import EVALUATION_BATCH, build_model
 from tiedexp.experiment.limits import check_fits
-from tiedexp.experiment.plan import Plan, evaluation_source, plan_model, training_source
+from tiedexp.experiment.preparation import Plan, evaluation_source, plan_model, training_source
 from tiedexp.experiment.state import load_state
+from tiedexp.metrics import Evaluation, Predictor, compute_evaluation
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.records import DataRecord, Manifest
 from tiedexp.spec.loading import load_spec

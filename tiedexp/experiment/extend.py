@@ -8,7 +8,7 @@ from typing import Any
 
 from tiedexp.errors import RunError, SpecError
 from tiedexp.experiment.observer import Observer
-from tiedexp.experiment.plan import describe_spec, locate_run, rerun_source
+from tiedexp.experiment.preparation import describe_spec, locate_run, rerun_source
 from tiedexp.experiment.run import run_experiment
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.spec.loading import dump_spec, load_spec

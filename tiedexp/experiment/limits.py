@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tiedexp.data.sources import Dataset, DatasetShape
 from tiedexp.errors import RunError
-from tiedexp.experiment.plan import Plan
-from tiedexp.processor import find_memory
+from tiedexp.experiment.preparation import Plan
+from tiedexp.host import find_memory
 
 _FLOAT_BYTES = 4
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiedexp.drawing import draw_confusion, draw_kernels
-from tiedexp.experiment.plan import Plan, name_pattern
+from tiedexp.experiment.preparation import Plan, name_pattern
 from tiedexp.runs.tensorboard import TensorBoardLog
 from tiedexp.spec.loading import dump_spec
 
 if TYPE_CHECKING:
     import keras
 
-    from tiedexp.evaluation import Evaluation
+    from tiedexp.metrics import Evaluation
     from tiedexp.training.trainer import EpochResult
 
 

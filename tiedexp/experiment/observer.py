@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tiedexp.data.sources import Dataset
-    from tiedexp.experiment.plan import Plan
+    from tiedexp.experiment.preparation import Plan
     from tiedexp.runs.directory import RunDirectory
     from tiedexp.training.trainer import Progress
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tiedexp.errors import RunError
 from tiedexp.experiment.observer import Observer
-from tiedexp.experiment.plan import locate_run, rerun_source
+from tiedexp.experiment.preparation import locate_run, rerun_source
 from tiedexp.experiment.run import run_experiment
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.finding import REPRODUCED

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from tiedexp.convolution.choosing import NATIVE
+from tiedexp.convolution.cpp.library import find_version
 from tiedexp.data.pipeline import evaluation_batches, normalisation
 from tiedexp.errors import (
     DivergenceError,
@@ -23,7 +25,6 @@ from tiedexp.errors import (
     TiedexpError,
     explain_os_error,
 )
-from tiedexp.evaluation import Predictor, compute_evaluation, compute_loss_and_accuracy
 from tiedexp.experiment.build import (
     EVALUATION_BATCH,
     build_batches,
@@ -39,7 +40,7 @@ from tiedexp.experiment.data_check import DataCheck
 from tiedexp.experiment.limits import check_step_fits
 from tiedexp.experiment.log import log_end, log_epoch, log_head, log_hparams_metrics
 from tiedexp.experiment.observer import Observer
-from tiedexp.experiment.plan import (
+from tiedexp.experiment.preparation import (
     describe_spec,
     locate_run,
     name_pattern,
@@ -48,8 +49,7 @@ from tiedexp.experiment.plan import (
     training_source,
 )
 from tiedexp.experiment.state import RunState, load_state
-from tiedexp.native.library import find_version
-from tiedexp.patterns.choosing import NATIVE
+from tiedexp.metrics import Predictor, compute_evaluation, compute_loss_and_accuracy
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.manifest import COMPILED, describe_environment, find_differences
 from tiedexp.runs.records import Manifest, average_epoch_seconds, check_record

@@ -7,9 +7,9 @@ from typing import Any
 
 import keras
 
-from tiedexp.layers.tied_kernel import expand_kernel
+from tiedexp.convolution.choosing import Choice
+from tiedexp.convolution.kernel import expand_kernel
 from tiedexp.layers.tied_layer import TiedLayer
-from tiedexp.patterns.choosing import Choice
 from tiedexp.patterns.grid import Pattern
 
 
@@ -37,9 +37,9 @@ class TiedConv2D(TiedLayer, keras.layers.Conv2D):
         gradient: "sum" gives a weight the sum of its cells' gradients (the chain rule); "mean" their mean, which is
             gradient descent on the untied kernel projected onto the tied ones.
         implementation: "expand" computes the dense kernel and convolves with it; "factored" multiplies sums of the
-            input by one weight per group (see `tiedexp.patterns.factoring`), in compiled code, where that can run;
+            input by one weight per group (see `tiedexp.convolution.factoring`), in compiled code, where that can run;
             "auto" chooses the faster one at the layer's sizes, for output, input gradient and weight gradient apart.
-            A mapping of the fields of `tiedexp.patterns.choosing.Choice` fixes each. All agree to rounding. While a
+            A mapping of the fields of `tiedexp.convolution.choosing.Choice` fixes each. All agree to rounding. While a
             model is exported, the kernel is always expanded, so that other programs can load the result.
         **kwargs: as `keras.layers.Conv2D`: strides, padding, data_format, dilation_rate, groups, activation, ...
 

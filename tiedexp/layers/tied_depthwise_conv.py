@@ -7,9 +7,9 @@ from typing import Any
 
 import keras
 
-from tiedexp.layers.tied_kernel import expand_kernel
+from tiedexp.convolution.choosing import Choice
+from tiedexp.convolution.kernel import expand_kernel
 from tiedexp.layers.tied_layer import TiedLayer
-from tiedexp.patterns.choosing import Choice
 from tiedexp.patterns.grid import Pattern
 
 

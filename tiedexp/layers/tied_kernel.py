@@ -4,9 +4,7 @@ The trainable variable holds the free weights, (groups of the pattern, ...), and
 
     kernel = reshape(pattern.matrix @ free, (rows, cols, ...))
 
-so every cell of a group is the same number at all times. The product is computed as a gather, because a matmul rounds
-its inputs to ten bits on a GPU (TF32) and spreads one infinite weight to all cells as NaN. Its gradient is computed as
-a matmul: that of a gather is an `IndexedSlices`, which takes the slow, sparse path of every optimizer.
+so every cell of a group is the same number at all times.
 
 An initializer, regularizer or constraint is written by its user for the kernel he thinks of, the expanded one. The
 classes here carry each over to the free weights, so that a layer means the same with any pattern.
@@ -15,58 +13,20 @@ classes here carry each over to the free weights, so that a layer means the same
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 from keras.src.utils.argument_validation import standardize_tuple
 
+from tiedexp.convolution.choosing import Choice
+from tiedexp.convolution.kernel import expand_kernel
 from tiedexp.errors import PatternError
-from tiedexp.patterns.choosing import Choice
 from tiedexp.patterns.grid import Pattern
 
 GRADIENTS = ("sum", "mean")
 IMPLEMENTATIONS = ("auto", "expand", "factored")
-
-
-def expand_kernel(free: Any, pattern: Pattern, gradient: str = "sum") -> Any:
-    """Free weights, a tensor (groups, ...), to the kernel (rows, cols, ...), differentiable.
-
-    Args:
-        free: tensor of the free weights.
-        pattern: says which group, and which sign, each cell takes.
-        gradient: "sum" back-propagates the sum over a group's cells (the chain rule), "mean" their mean, which is
-            stochastic gradient descent on the untied kernel projected onto the tied ones.
-    """
-    tail = tuple(free.shape[1:])
-    flat = keras.ops.reshape(free, (pattern.num_groups, math.prod(tail)))  # (groups, rest)
-    identity = pattern.num_groups == pattern.index.size  # canonical order and signs: every cell its own weight
-    if not identity:
-        flat = _copy_to_cells(flat, pattern, gradient)
-    return keras.ops.reshape(flat, pattern.shape + tail)
-
-
-def _copy_to_cells(flat: Any, pattern: Pattern, gradient: str) -> Any:
-    """Free weights (groups, rest) to signed cells (cells, rest)."""
-    cells = np.maximum(pattern.index.ravel(), 0)  # a fixed zero takes any weight, and its sign of 0
-    signs = pattern.sign.reshape(-1, 1).astype("float32")
-    weighting = pattern.matrix.T  # (groups, cells)
-    if gradient == "mean":
-        weighting = weighting / np.array(pattern.group_sizes)[:, None]
-
-    @keras.ops.custom_gradient
-    def copy(flat: Any) -> tuple[Any, Callable[..., Any]]:
-        def grad(*args: Any, upstream: Any = None) -> Any:
-            (upstream,) = args if upstream is None else (upstream,)
-            return keras.ops.matmul(keras.ops.cast(weighting, upstream.dtype), upstream)  # (groups, rest)
-
-        kernel = keras.ops.take(flat, cells, axis=0)  # (cells, rest)
-        if (pattern.sign == 1).all():
-            return kernel, grad
-        return kernel * keras.ops.cast(signs, kernel.dtype), grad
-
-    return copy(flat)
 
 
 class TiedInitializer(keras.initializers.Initializer):

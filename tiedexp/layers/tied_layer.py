@@ -7,12 +7,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tiedexp.layers.convolution import TiedConvolution, resolve
-from tiedexp.layers.measuring import choose_implementation
-from tiedexp.layers.native import count_threads
+from tiedexp.convolution.choosing import Choice
+from tiedexp.convolution.costs import BATCH, SIDE, ConvSize
+from tiedexp.convolution.measuring import choose_implementation
+from tiedexp.convolution.native import count_threads
+from tiedexp.convolution.operation import TiedConvolution, resolve
 from tiedexp.layers.tied_kernel import TiedKernel
-from tiedexp.patterns.choosing import Choice
-from tiedexp.patterns.costs import BATCH, SIDE, ConvSize
 
 
 class TiedLayer(TiedKernel):

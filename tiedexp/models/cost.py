@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tiedexp.convolution.choosing import Choice, choose, estimate_step
 from tiedexp.models.plan import ConvPlan
-from tiedexp.patterns.choosing import Choice, choose, estimate_step
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tiedexp.patterns.costs import BATCH, ConvSize
+from tiedexp.convolution.costs import BATCH, ConvSize
 from tiedexp.patterns.grid import Pattern
 
 MAX_PLAIN_STAGES = 3

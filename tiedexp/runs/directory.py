@@ -26,9 +26,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from tiedexp.atomic import UNFINISHED, remove_unfinished, replace_file, write_text
 from tiedexp.errors import RunError, RunLockedError
-from tiedexp.reading import check_tree, find_inside, parse_json, read_json, read_start, read_text
+from tiedexp.files.atomic import UNFINISHED, remove_unfinished, replace_file, write_text
+from tiedexp.files.bounded import check_tree, find_inside, parse_json, read_json, read_start, read_text
 from tiedexp.runs.manifest import MANIFEST_FORMAT
 from tiedexp.runs.records import EpochLine, Manifest, Result, check_record
 

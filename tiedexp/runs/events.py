@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from tensorboard.compat.proto import event_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from tiedexp.atomic import sync
+from tiedexp.files.atomic import sync
 
 _NAME = re.compile(r"events\.out\.tfevents\.[0-9]{6}\.[0-9]+")
 

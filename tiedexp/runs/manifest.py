@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tiedexp.host import find_processor
 from tiedexp.installed import find_version_of
-from tiedexp.processor import find_processor
 from tiedexp.runs.records import Manifest
 from tiedexp.terminal import clean_text
 
@@ -19,7 +19,7 @@ MANIFEST_FORMAT = 1
 CHANGED = "+changes"
 NUMERIC_PACKAGES = ("tiedexp", "tensorflow", "keras", "numpy", "scipy", "scikit-learn")
 PACKAGES = (*NUMERIC_PACKAGES, "tensorflow-datasets")
-COMPILED = "compiled convolution"  # the version of the code in `tiedexp.native`, where a run computes with it
+COMPILED = "compiled convolution"  # the version of the code in `tiedexp.convolution.cpp`, where a run computes with it
 
 
 def describe_environment() -> dict[str, Any]:

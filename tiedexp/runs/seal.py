@@ -19,9 +19,9 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
-from tiedexp.atomic import write_text
 from tiedexp.errors import RunError
-from tiedexp.reading import read_text
+from tiedexp.files.atomic import write_text
+from tiedexp.files.bounded import read_text
 from tiedexp.runs.directory import SEAL, RunDirectory
 
 KEY_BYTES = 32

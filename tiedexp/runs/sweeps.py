@@ -19,9 +19,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from tiedexp.atomic import write_text
 from tiedexp.errors import RunError
-from tiedexp.reading import find_inside, read_json
+from tiedexp.files.atomic import write_text
+from tiedexp.files.bounded import find_inside, read_json
 from tiedexp.runs.directory import MAX_JSON_BYTES, RunDirectory
 from tiedexp.runs.records import check_record
 

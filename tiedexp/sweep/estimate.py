@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiedexp.errors import RunError
-from tiedexp.experiment.plan import plan_experiment
-from tiedexp.processor import count_cores
+from tiedexp.experiment.preparation import plan_experiment
+from tiedexp.host import count_cores
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.spec.schema import ExperimentSpec
 from tiedexp.sweep.local import choose_jobs, time_steps_of
-from tiedexp.sweep.plan import MeasureStep, SweepPlan, SweepRun
+from tiedexp.sweep.planning import MeasureStep, SweepPlan, SweepRun
 from tiedexp.sweep.worker import Task
 
 START_SECONDS = 0.1  # of a process that is forked

@@ -20,7 +20,7 @@ from tiedexp.spec.explaining import Explainer
 from tiedexp.spec.loading import check_tree, in_order, load_tree, override_place, with_absolute_path, with_overrides
 from tiedexp.spec.schema import ExperimentSpec
 from tiedexp.sweep.naming import label_variant, make_name
-from tiedexp.sweep.schema import SweepSpec
+from tiedexp.sweep.sweep_spec import SweepSpec
 
 MAX_VARIANTS = 10_000
 

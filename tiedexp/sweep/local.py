@@ -17,13 +17,13 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 from tiedexp.errors import RunError
-from tiedexp.processor import count_cores, find_available_memory
-from tiedexp.sweep.plan import SweepPlan, SweepRun
+from tiedexp.host import count_cores, find_available_memory
+from tiedexp.sweep.planning import SweepPlan, SweepRun
 from tiedexp.sweep.watching import Ledger, Results, Watcher
 from tiedexp.sweep.worker import Outcome, Progress, Task, run_in_process, time_in_process
 
 if TYPE_CHECKING:
-    from tiedexp.experiment.timing import StepTime
+    from tiedexp.experiment.step_time import StepTime
 
 LOOK_SECONDS = 0.25  # how often runs that another process is in are looked at, and the view is refreshed
 WORKER_BYTES = 1 << 30  # about what a worker with a small model takes

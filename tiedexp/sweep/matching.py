@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from tiedexp.experiment.plan import plan_experiment
+from tiedexp.experiment.preparation import plan_experiment
 from tiedexp.spec.schema import ExperimentSpec
 
 MAX_WIDTH = 4096

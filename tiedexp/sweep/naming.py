@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from tiedexp.experiment.plan import name_pattern
+from tiedexp.experiment.preparation import name_pattern
 from tiedexp.labels import PATTERN, Setting, make_label
 from tiedexp.spec.document import show
 from tiedexp.spec.schema import ExperimentSpec

@@ -14,4 +14,4 @@ if SWEEP_PID and hasattr(ctypes.CDLL(None), "prctl"):  # Linux
         os._exit(1)
 
 import tiedexp.experiment.run  # noqa: E402
-import tiedexp.experiment.timing  # noqa: E402, F401
+import tiedexp.experiment.step_time  # noqa: E402, F401

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from tiedexp.errors import RunError
-from tiedexp.sweep.plan import SweepPlan, SweepRun
+from tiedexp.sweep.planning import SweepPlan, SweepRun
 from tiedexp.sweep.watching import Ledger, Results, Watcher
 from tiedexp.sweep.worker import Outcome, Progress, Task, execute_with_log
 

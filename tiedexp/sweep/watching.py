@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tiedexp.runs.directory import RunDirectory
-from tiedexp.sweep.plan import SweepPlan, SweepRun
+from tiedexp.sweep.planning import SweepPlan, SweepRun
 from tiedexp.sweep.worker import Outcome, Progress
 
 

@@ -24,12 +24,12 @@ from tiedexp.errors import (
     explain_os_error,
 )
 from tiedexp.experiment.observer import Observer
-from tiedexp.experiment.plan import locate_run
+from tiedexp.experiment.preparation import locate_run
 from tiedexp.process import quiet_tensorflow, stop_on_signals
 from tiedexp.spec.schema import ExperimentSpec
 
 if TYPE_CHECKING:
-    from tiedexp.experiment.timing import StepTime
+    from tiedexp.experiment.step_time import StepTime
     from tiedexp.training.trainer import Progress as TrainingProgress
 
 REPORT_SECONDS = 0.25
@@ -182,7 +182,7 @@ def time_in_process(task: Task, answers: connection.Connection) -> None:
     _become_worker(task)
     answer: StepTime | Outcome
     with quiet_tensorflow():
-        from tiedexp.experiment.timing import time_steps
+        from tiedexp.experiment.step_time import time_steps
 
         try:
             answer = time_steps(task.spec, data_dir=task.data_dir, threads=task.threads)

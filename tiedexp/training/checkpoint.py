@@ -25,8 +25,8 @@ import keras
 import numpy as np
 from keras.src.saving import saving_lib
 
-from tiedexp.atomic import remove_unfinished, replace_file, write_text
 from tiedexp.errors import DivergenceError, RunError
+from tiedexp.files.atomic import remove_unfinished, replace_file, write_text
 from tiedexp.training.weights_file import check_weights_file
 
 FORMAT = 2

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import tensorflow as tf
 
 from tiedexp.errors import RunError
-from tiedexp.processor import count_cores
+from tiedexp.host import count_cores
 
 
 def set_up_process(*, threads: int | None, deterministic: bool, preferred_threads: int | None = None) -> int:

@@ -21,8 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tiedexp.atomic import replace_file
 from tiedexp.errors import RunError
+from tiedexp.files.atomic import replace_file
 
 MAX_VALUES = 2**18  # of an array that is read
 # What Keras calls the kernel of a model's first tied convolution, and that of its first untied one.

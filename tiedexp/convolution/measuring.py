@@ -1,0 +1,165 @@
+"""The methods of a layer: by the estimate of `tiedexp.convolution.choosing`, and by the clock where that is close.
+
+A measurement takes about a second for a layer, most of it to build graphs, and is kept in the user's cache directory,
+so that it is made once for a pattern, sizes, dtype and device. There is none while TensorFlow's operations are
+deterministic, since another choice rounds differently, and none with the environment variable TIEDEXP_MEASURE=0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.framework import config as tf_config
+
+from tiedexp.convolution.choosing import EXPAND, FORWARD, NATIVE, PARTS, Choice, choose, compare_methods, estimate
+from tiedexp.convolution.costs import ConvSize
+from tiedexp.convolution.cpp.cache import cache_directory
+from tiedexp.convolution.cpp.library import find_version
+from tiedexp.convolution.native import is_available
+from tiedexp.convolution.operation import TiedConvolution
+from tiedexp.errors import PatternError
+from tiedexp.files.atomic import write_text
+from tiedexp.host import find_processor
+
+# Where the estimates of the two methods are within this factor of each other, they are compared by the clock.
+CLOSE = 1.12
+# Compiled code must be this much faster than the expanded kernel to be chosen.
+WORTH = 0.97
+# Where a whole step of the dense layer has fewer multiply-adds, no choice matters.
+MIN_MULTIPLICATIONS = 30_000_000
+# Sizes and times that bound a measurement; the batch is made smaller for layers with more multiply-adds.
+MAX_MULTIPLICATIONS = 2_000_000_000
+MAX_SECONDS = 0.15
+ROUNDS = 7
+
+
+def choose_implementation(
+    convolution: TiedConvolution, size: ConvSize, implementation: str | Mapping[str, Any], dtype: str
+) -> Choice:
+    """How a layer's convolution is computed.
+
+    Args:
+        convolution: pattern, strides, padding and dilation; its own choice is not looked at.
+        size: sizes of the layer.
+        implementation: "auto", "expand", "factored", or a mapping of the fields of `Choice`.
+        dtype: of the computation.
+
+    Raises:
+        PatternError: a mapping that names a method the pattern does not have.
+    """
+    pattern = convolution.pattern
+    if not isinstance(implementation, str):
+        return Choice.of(implementation, pattern).fit(size)
+    estimated = choose(pattern, size, implementation, implementation != EXPAND and is_available(dtype))
+    close = _list_close(pattern, size) if implementation == "auto" and _may_measure(dtype) else []
+    if not close:
+        return estimated
+    # In a thread of its own, which is in no graph and under no tape of the caller's.
+    with ThreadPoolExecutor(1) as pool:
+        measured = pool.submit(_choose_by_clock, convolution, size, dtype, estimated, close)
+    if (error := measured.exception()) is not None:  # e.g. out of memory: no layer fails for a choice
+        logging.getLogger(__name__).warning("The estimate chooses, because measuring failed: %s", error)
+        return estimated
+    return measured.result()
+
+
+def _choose_by_clock(
+    convolution: TiedConvolution, size: ConvSize, dtype: str, estimated: Choice, close: list[str]
+) -> Choice:
+    """The estimate with the measured methods in place of the close ones."""
+    key = _key(convolution, size, dtype)
+    with contextlib.suppress(KeyError, TypeError, AttributeError, PatternError):  # not measured yet, or damaged
+        return Choice.of(_load_choices()[key], convolution.pattern)
+    choice = replace(estimated, **_measure(convolution, size, close, dtype))
+    _save_choice(key, choice)
+    return choice
+
+
+def _may_measure(dtype: str) -> bool:
+    switched_off = os.environ.get("TIEDEXP_MEASURE", "1") == "0"
+    return not switched_off and not tf_config.is_op_determinism_enabled() and is_available(dtype)
+
+
+def _list_close(pattern: Any, size: ConvSize) -> list[str]:
+    """The parts for which the estimate cannot tell."""
+    if estimate(pattern, size, FORWARD, EXPAND).multiplications < MIN_MULTIPLICATIONS:
+        return []
+    ratios = {part: compare_methods(pattern, size, part) for part in PARTS}
+    return [part for part, ratio in ratios.items() if ratio is not None and 1 / CLOSE <= ratio <= CLOSE]
+
+
+def _measure(convolution: TiedConvolution, size: ConvSize, parts: list[str], dtype: str) -> dict[str, str]:
+    """For each part the faster method, measured in turns."""
+    per_image = estimate(convolution.pattern, replace(size, batch=1), FORWARD, EXPAND).multiplications
+    batch = max(1, min(size.batch, int(MAX_MULTIPLICATIONS / per_image)))
+    images = tf.random.stateless_normal((batch, *size.input_size, size.in_channels), (0, 1), dtype=dtype)
+    upstream = tf.random.stateless_normal((batch, *size.output_size, size.filters), (0, 2), dtype=dtype)
+    weights = (convolution.pattern.num_groups, size.in_channels // size.groups, size.filters)
+    free = tf.random.stateless_normal(weights, (0, 3), dtype=dtype)
+
+    def build(part: str, method: str) -> Callable[[], Any]:
+        ready = replace(convolution, choice=Choice(**{part: method}))
+        which = PARTS.index(part) - 1  # of the gradients; TensorFlow does not compute what is not returned
+
+        def run() -> Any:
+            return ready.forward(images, free) if part == FORWARD else ready.backward(images, free, upstream)[which]
+
+        traced: Callable[[], Any] = tf.function(run, autograph=False).get_concrete_function()
+        return traced
+
+    return {part: _fastest({method: build(part, method) for method in (EXPAND, NATIVE)}) for part in parts}
+
+
+def _fastest(methods: dict[str, Callable[[], Any]]) -> str:
+    """The method with the shortest time, each the best of several rounds in turns; the expanded kernel unless the
+    other is clearly faster."""
+    times = dict.fromkeys(methods, float("inf"))
+    began = time.perf_counter()
+    for number in range(ROUNDS + 1):
+        for method, run in methods.items():
+            start = time.perf_counter()
+            run()
+            if number:  # the first round warms up
+                times[method] = min(times[method], time.perf_counter() - start)
+        if number and time.perf_counter() - began > MAX_SECONDS:
+            break
+    return NATIVE if times[NATIVE] < WORTH * times[EXPAND] else EXPAND
+
+
+# The cache: one JSON object, from a description of what was measured to the fields of the choice.
+
+
+def cache_path() -> Path:
+    """Where measured choices are kept."""
+    return cache_directory() / "choices.json"
+
+
+def _key(convolution: TiedConvolution, size: ConvSize, dtype: str) -> str:
+    versions = f"tiedexp {version('tiedexp')}, tensorflow {tf.__version__}, compiled {find_version()}"
+    sizes = f"{convolution.pattern} | {size} {convolution.padding} {dtype}"
+    return f"{versions}, {find_processor()} | {sizes}"
+
+
+def _load_choices() -> dict[str, dict[str, str]]:
+    try:
+        choices = json.loads(cache_path().read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, or not ours: it is only a cache
+        return {}
+    return choices if isinstance(choices, dict) else {}
+
+
+def _save_choice(key: str, choice: Choice) -> None:
+    with contextlib.suppress(OSError):  # a read-only home costs a measurement the next time
+        cache_path().parent.mkdir(parents=True, exist_ok=True)
+        write_text(cache_path(), json.dumps({**_load_choices(), key: choice.as_dict()}, indent=1))
