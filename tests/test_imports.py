@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "layers": {"backend", "convolution", "errors", "patterns"},
     "models": {"convolution", "layers", "patterns"},
     "bench": {"convolution", "errors", "experiment", "layers", "patterns"},
-    "spec": {"errors", "patterns"},
+    "spec": {"errors", "models", "patterns"},
     "data": {"errors"},
     "drawing": {"patterns"},
     "compare": {"drawing", "errors", "labels", "patterns", "runs", "terminal", "training"},
@@ -56,6 +56,8 @@ MAY_IMPORT = {
 }
 # Of the convolution engine, the modules that may load TensorFlow or Keras; planning and building do not.
 MAY_LOAD_TENSORFLOW = {"expanded", "kernel", "library", "measuring", "native", "operation", "support"}
+# Of the models, the modules that load Keras; planning and counting do not.
+BUILD_MODELS = {"blocks", "plain", "resnet"}
 HEAVY = ("tensorflow", "keras", "tensorflow_datasets")
 
 
@@ -115,6 +117,17 @@ def test_the_engine_plans_and_builds_without_tensorflow():
         inside = {name.split(".")[2] for name in imports_of(path) if name.startswith("tiedexp.convolution.")}
         loads = bool(heavy or inside & MAY_LOAD_TENSORFLOW)
         assert loads == (path.stem in MAY_LOAD_TENSORFLOW), path
+
+
+def test_models_are_planned_without_keras():
+    """So a spec may import the table of families, and nothing else of the models."""
+    for path in (PACKAGE / "models").glob("*.py"):
+        names = imports_of(path)
+        inside = {name.split(".")[2] for name in names if name.startswith("tiedexp.models.")}
+        heavy = {name.split(".")[0] for name in names} & set(HEAVY)
+        assert bool(heavy or inside & BUILD_MODELS) == (path.stem in BUILD_MODELS), path
+    for path in (PACKAGE / "spec").glob("*.py"):
+        assert {name.split(".")[2] for name in imports_of(path) if name.startswith("tiedexp.models.")} <= {"families"}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 
 from tiedexp.errors import RunError
 from tiedexp.metrics import Predictor, compute_evaluation, compute_loss_and_accuracy
+from tiedexp.models.plan import plan_resnet
 from tiedexp.models.resnet import build_resnet
 
 PROBABILITIES = np.array(
@@ -107,7 +108,8 @@ def test_outputs_that_are_no_numbers_are_refused(bad):
 
 
 def test_the_order_in_which_batch_sizes_come_changes_no_bit():
-    model = build_resnet((8, 8, 1), 10, width=8, widen=1, kernel_size=3, patterns=[None] * 7)
+    convs = plan_resnet((8, 8, 1), width=8, widen=1, kernel_size=3, patterns=[None] * 7)
+    model = build_resnet((8, 8, 1), 10, convs)
     generator = np.random.default_rng(0)
     for variable in model.variables:  # batch normalisation as it is after training, not 0 and 1
         variable.assign(variable + generator.uniform(0.0, 0.3, size=variable.shape))

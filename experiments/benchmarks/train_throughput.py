@@ -31,10 +31,12 @@ import sys
 from pathlib import Path
 from tiedexp.data.sources import load_dataset
 from tiedexp.models.plain import build_plain
+from tiedexp.models.plan import plan_plain
 
 epochs, data_dir = int(sys.argv[1]), Path(sys.argv[2])
 train = load_dataset("mnist", data_dir=data_dir, limit=30000).train
-model = build_plain((28, 28, 1), 10, width=16, kernel_size=5, patterns=[None] * 4)
+convs = plan_plain((28, 28, 1), width=16, kernel_size=5, patterns=[None] * 4)
+model = build_plain((28, 28, 1), 10, convs)
 """
 
 

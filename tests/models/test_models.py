@@ -49,8 +49,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_model_is_what_was_planned(case):
     build, plan, image_shape, options = CASES[case]
-    model = build(image_shape, 7, dropout=0.2, **options)
     convs = plan(image_shape, **options)
+    model = build(image_shape, 7, convs, dropout=0.2)
     for conv in convs:
         layer = model.get_layer(conv.name)
         assert tuple(layer.output.shape[1:3]) == conv.output_size
@@ -67,8 +67,9 @@ def test_the_model_is_what_was_planned(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_layer_names_are_the_same_every_time(case):
-    build, _, image_shape, options = CASES[case]
-    first, second = (build(image_shape, 7, dropout=0.2, **options) for _ in range(2))
+    build, plan, image_shape, options = CASES[case]
+    convs = plan(image_shape, **options)
+    first, second = (build(image_shape, 7, convs, dropout=0.2) for _ in range(2))
     names = [layer.name for layer in first.layers]
     assert names == [layer.name for layer in second.layers]
     assert len(set(names)) == len(names)
@@ -79,7 +80,7 @@ def test_layer_names_are_the_same_every_time(case):
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_computes_in_half_and_answers_in_float32(precision):
     _, _, image_shape, options = CASES["resnet"]
-    model = build_resnet(image_shape, 7, dtype=precision, **options)
+    model = build_resnet(image_shape, 7, plan_resnet(image_shape, **options), dtype=precision)
     assert model.get_layer("conv_2").compute_dtype == precision.removeprefix("mixed_")
     assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
     logits = model(np.ones((2, *image_shape), "float32"))
@@ -111,8 +112,13 @@ def test_the_shortcut_keeps_every_nth_pixel_and_pads_channels_with_zeros(strides
     assert not models[0].weights
 
 
+def build_small_resnet():
+    convs = plan_resnet((8, 8, 1), width=4, widen=1, kernel_size=3, patterns=[None] * 7)
+    return build_resnet((8, 8, 1), 3, convs)
+
+
 def test_a_resnet_of_keras_layers_only_needs_nothing_of_ours():
-    model = build_resnet((8, 8, 1), 3, width=4, widen=1, kernel_size=3, patterns=[None] * 7)
+    model = build_small_resnet()
     assert {type(layer).__module__.split(".")[0] for layer in model.layers} == {"keras"}
 
 
@@ -134,7 +140,7 @@ def test_weights_of_0_1_0_are_loaded_into_a_resnet(monkeypatch, tmp_path):
 def build_and_take_a_step(apply, monkeypatch):
     monkeypatch.setattr("tiedexp.models.resnet.apply_padded_shortcut", apply)
     _, _, image_shape, options = CASES["resnet"]
-    model = build_resnet(image_shape, 7, implementation="expand", **options)
+    model = build_resnet(image_shape, 7, plan_resnet(image_shape, **options), implementation="expand")
     model.compile("adam", "mse")
     model.fit(np.ones((2, *image_shape)), np.ones((2, 7)), verbose=0)
     return model
@@ -142,7 +148,7 @@ def build_and_take_a_step(apply, monkeypatch):
 
 def test_a_residual_block_adds_its_input():
     """With the last batch norm of every block at zero, blocks are the identity (followed by ReLU)."""
-    model = build_resnet((8, 8, 1), 3, width=4, widen=1, kernel_size=3, patterns=[None] * 7)
+    model = build_small_resnet()
     for number in (3, 5, 7):
         model.get_layer(f"bn_{number}").gamma.assign(np.zeros(4 * 2 ** ((number - 2) // 2)))
     images = np.random.default_rng(1).normal(size=(3, 8, 8, 1)).astype("float32")
@@ -156,7 +162,8 @@ def test_a_residual_block_adds_its_input():
 @pytest.mark.parametrize(("preset", "invariant"), [("d4", True), ("rings", True), ("full", False)])
 def test_a_plain_model_of_symmetric_patterns_does_not_see_a_quarter_turn(preset, invariant):
     keras.utils.set_random_seed(0)
-    model = build_plain((16, 16, 2), 5, width=4, kernel_size=5, patterns=[Pattern.preset(preset, 5)] * 3)
+    convs = plan_plain((16, 16, 2), width=4, kernel_size=5, patterns=[Pattern.preset(preset, 5)] * 3)
+    model = build_plain((16, 16, 2), 5, convs)
     images = np.random.default_rng(2).normal(size=(4, 16, 16, 2)).astype("float32")
     turned = np.rot90(images, axes=(1, 2))
     same = np.allclose(model(images), model(turned), atol=1e-5)

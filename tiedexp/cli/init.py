@@ -30,8 +30,8 @@ dataset:
   # limit: null                # at most this many images of each split, to try things out
 
 model:
-  family: plain                # plain: conv-BN-ReLU stack; resnet: CIFAR ResNet, with depth 6n+2
-  depth: 4                     # conv layers
+  family: plain                # {families}
+  depth: 4                     # {depths}
   width: 32                    # filters of the first stage; each later stage has twice as many
   kernel_size: 5               # a side, or [rows, columns]
   # widen: 1                   # resnet: a factor on the width
@@ -127,6 +127,7 @@ def build_starter(path: Path, dataset: str) -> str:
     import re
 
     from tiedexp.errors import SpecError
+    from tiedexp.models.families import describe_depths, describe_families
     from tiedexp.spec.document import resolve_scalar
 
     if not re.fullmatch(r"[A-Za-z][\w/.:+*-]*", dataset, re.ASCII) or resolve_scalar(dataset) != dataset:
@@ -137,4 +138,5 @@ def build_starter(path: Path, dataset: str) -> str:
     where = {"folder": "images", "npz": "images.npz"}.get(dataset)
     line = f"  path: {where:<22} # seen from the directory of this file\n" if where else ""
     file = " ".join(path.name.split())  # it stands in comments, which end with the line
-    return STARTER.format(schema=SCHEMA_NAME, file=file, name=stem, dataset=dataset, path=line)
+    about = {"families": describe_families(), "depths": describe_depths()}
+    return STARTER.format(schema=SCHEMA_NAME, file=file, name=stem, dataset=dataset, path=line, **about)

@@ -13,8 +13,7 @@ from tiedexp.data.pipeline import Augmentation, Batches
 from tiedexp.data.sources import Dataset, Split
 from tiedexp.experiment.preparation import Plan, load_images
 from tiedexp.layers.tied_conv import TiedConv2D
-from tiedexp.models.plain import build_plain
-from tiedexp.models.resnet import build_resnet
+from tiedexp.models.families import FAMILIES
 from tiedexp.spec.schema import ExperimentSpec
 from tiedexp.training import optimizers
 from tiedexp.training.trainer import Trainer
@@ -34,18 +33,10 @@ def build_model(plan: Plan, implementations: Mapping[str, Mapping[str, str]] | N
         implementations: of tied convs, by name, how they are computed; None for what the spec says.
     """
     model = plan.spec.model
-    options: dict[str, Any] = {
-        "width": model.width,
-        "kernel_size": model.kernel_size,
-        "patterns": model.conv_patterns(),
-        "dropout": model.dropout,
-        "dtype": plan.spec.training.precision,
-    }
+    options: dict[str, Any] = {"dropout": model.dropout, "dtype": plan.spec.training.precision}
     if model.tying is not None:
         options.update(gradient=model.tying.gradient, implementation=implementations or model.tying.implementation)
-    if model.family == "plain":
-        return build_plain(plan.image_shape, plan.num_classes, **options)
-    return build_resnet(plan.image_shape, plan.num_classes, widen=model.widen, **options)
+    return FAMILIES[model.family].build(plan.image_shape, plan.num_classes, plan.convs, **options)
 
 
 def read_implementations(model: keras.Model) -> dict[str, dict[str, str]]:

@@ -22,7 +22,8 @@ from tiedexp.data.sources import (
 )
 from tiedexp.errors import DatasetError, RunError
 from tiedexp.models.cost import ModelCost, compute_cost
-from tiedexp.models.plan import ConvPlan, plan_plain, plan_resnet
+from tiedexp.models.families import FAMILIES
+from tiedexp.models.plan import ConvPlan
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.seal import has_seal
 from tiedexp.spec.schema import ExperimentSpec, ModelSpec, PatternOptions, PatternValue
@@ -90,15 +91,15 @@ def plan_experiment(
 def plan_model(spec: ExperimentSpec, image_shape: tuple[int, int, int], num_classes: int) -> Plan:
     """The same, for images (rows, cols, channels) and classes that are known."""
     model = spec.model
-    sizes: dict[str, Any] = {
-        "width": model.width,
-        "kernel_size": model.kernel_size,
-        "patterns": model.conv_patterns(),
-    }
-    if model.family == "plain":
-        convs = plan_plain(image_shape, **sizes)
-    else:
-        convs = plan_resnet(image_shape, widen=model.widen, **sizes)
+    family = FAMILIES[model.family]
+    options = {key: getattr(model, key) for key in family.options}
+    convs = family.plan(
+        image_shape,
+        width=model.width,
+        kernel_size=model.kernel_size,
+        patterns=model.conv_patterns(),
+        **options,
+    )
     implementation = "auto" if model.tying is None else model.tying.implementation
     native = spec.training.precision == "float32" and find_compiler() is not None
     return Plan(spec, image_shape, num_classes, tuple(convs), compute_cost(convs, num_classes, implementation, native))

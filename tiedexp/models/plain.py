@@ -7,17 +7,14 @@ from collections.abc import Mapping, Sequence
 import keras
 
 from tiedexp.models.blocks import apply_classifier, apply_conv_bn, apply_relu, image_input
-from tiedexp.models.plan import plan_plain
-from tiedexp.patterns.grid import Pattern
+from tiedexp.models.plan import ConvPlan
 
 
 def build_plain(
     image_shape: tuple[int, int, int],
     num_classes: int,
+    convs: Sequence[ConvPlan],
     *,
-    width: int,
-    kernel_size: int | tuple[int, int],
-    patterns: Sequence[Pattern | None],
     gradient: str = "sum",
     implementation: str | Mapping[str, Mapping[str, str]] = "auto",
     dropout: float = 0.0,
@@ -26,23 +23,21 @@ def build_plain(
     """Build the model: images (batch, rows, cols, channels) to logits (batch, num_classes).
 
     Resolution is halved by pooling and not by strides: a stride-1 conv and a 2x2 pooling of an even-sided image
-    commute with mirrors and quarter turns, so a model of symmetric patterns keeps their symmetry. The pooling averages,
-    for the gradient of max pooling is not deterministic everywhere (XLA refuses it).
+    commute with mirrors and quarter turns, so a model of symmetric patterns keeps their symmetry. It is average
+    pooling, because the gradient of max pooling is not deterministic everywhere (XLA refuses it).
 
     Args:
         image_shape: (rows, cols, channels).
         num_classes: number of logits.
-        width: filters of the first stage; doubled at each of the up to two further stages.
-        kernel_size: side or (rows, cols) of every conv.
-        patterns: one entry a conv, None for a standard one; so the depth is `len(patterns)`.
+        convs: the list made by `plan_plain` for this `image_shape`.
         gradient: as in `TiedConv2D`.
-        implementation: as in `TiedConv2D`; or one for every tied conv, by its name.
+        implementation: as in `TiedConv2D`; or one for each tied conv, by its name.
         dropout: rate before the classifier.
-        dtype: a Keras dtype policy, such as "mixed_float16".
+        dtype: a Keras dtype policy, e.g. "mixed_float16".
     """
     x = inputs = image_input(image_shape)
     stage = 1
-    for conv in plan_plain(image_shape, width=width, kernel_size=kernel_size, patterns=patterns):
+    for conv in convs:
         if conv.stage > stage:
             stage = conv.stage
             x = keras.layers.AveragePooling2D(2, dtype=dtype, name=f"pool_{stage - 1}")(x)

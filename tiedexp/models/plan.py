@@ -1,7 +1,7 @@
 """The convolutions of each model family, written out before anything is built: sizes, strides, patterns and names.
 
-Both the builders (plain.py, resnet.py) and the cost (cost.py) read this one list, so that what `tiedexp validate`
-prints without Keras is what Keras then builds.
+Both the builders (plain.py, resnet.py) and the cost (cost.py) read this list, so that what `tiedexp validate` prints
+without Keras is what Keras then builds.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ class ConvPlan:
     """One convolution of a model, without bias, "same" padding.
 
     Args:
-        number: position from the input on, from 1; the layer is named `conv_<number>`.
-        stage: number of its stage, from 1; all convs of a stage have one resolution and width.
-        in_channels: channels that come in.
-        filters: channels that go out.
+        number: position counted from the input, from 1; the layer's name is `conv_<number>`.
+        stage: number of its stage, from 1; all convs of a stage have the same resolution and width.
+        in_channels: channels of its input.
+        filters: channels of its output.
         kernel_size: (rows, cols).
         strides: the same along rows and columns.
-        input_size: (rows, cols) of the image that comes in.
-        output_size: (rows, cols) of the image that goes out.
+        input_size: (rows, cols) of its input.
+        output_size: (rows, cols) of its output.
         pattern: how the kernel is tied; None for a standard convolution.
     """
 
@@ -48,9 +48,14 @@ class ConvPlan:
 
     @property
     def size(self) -> ConvSize:
-        """What its choice of implementation depends on."""
+        """The sizes on which its choice of implementation depends."""
         strides = self.strides, self.strides
         return ConvSize(BATCH, self.input_size, self.output_size, self.in_channels, self.filters, strides)
+
+
+def count_plain_convs(depth: int) -> int:
+    """Every weight layer but the classifier, which `depth` does not count."""
+    return depth
 
 
 def plan_plain(
@@ -62,14 +67,14 @@ def plan_plain(
 ) -> list[ConvPlan]:
     """Convs of a plain stack: up to three stages, each at half the resolution and twice the width of the one before.
 
-    Earlier stages get the convs that are left over. Small images and shallow models have fewer stages, so that no
-    stage is empty and none sees an image under 2 pixels.
+    Earlier stages get the remaining convs. Small images and shallow models have fewer stages, so that no stage is empty
+    and no conv sees an image smaller than 2 pixels.
 
     Args:
         image_shape: (rows, cols, channels).
         width: filters of the first stage.
         kernel_size: side or (rows, cols).
-        patterns: one entry a conv.
+        patterns: one entry per conv.
     """
     rows, cols, channels = image_shape
     num_stages = 1
@@ -83,6 +88,17 @@ def plan_plain(
         convs.append(ConvPlan(number, halvings + 1, channels, filters, _pair(kernel_size), 1, size, size, pattern))
         channels = filters
     return convs
+
+
+def count_resnet_convs(depth: int) -> int:
+    """Every weight layer but the classifier, which `depth` counts.
+
+    Raises:
+        ValueError: no resnet has this depth.
+    """
+    if depth < 8 or (depth - 2) % 6:
+        raise ValueError("a resnet has depth 6n+2, such as 8, 14, 20, 26, 32, 44 or 56")
+    return depth - 1
 
 
 def plan_resnet(
@@ -103,10 +119,10 @@ def plan_resnet(
         width: filters of the first conv.
         widen: factor on the width of the stages.
         kernel_size: side or (rows, cols).
-        patterns: one entry a conv: 6n+1 of them.
+        patterns: one entry per conv, 6n+1 in all.
 
     Raises:
-        ValueError: another number of patterns.
+        ValueError: the number of patterns is not 6n+1.
     """
     blocks, rest = divmod(len(patterns) - 1, 6)
     if rest or blocks < 1:

@@ -8,18 +8,14 @@ from typing import Any
 import keras
 
 from tiedexp.models.blocks import apply_classifier, apply_conv_bn, apply_padded_shortcut, apply_relu, image_input
-from tiedexp.models.plan import plan_resnet
-from tiedexp.patterns.grid import Pattern
+from tiedexp.models.plan import ConvPlan
 
 
 def build_resnet(
     image_shape: tuple[int, int, int],
     num_classes: int,
+    convs: Sequence[ConvPlan],
     *,
-    width: int,
-    widen: int,
-    kernel_size: int | tuple[int, int],
-    patterns: Sequence[Pattern | None],
     gradient: str = "sum",
     implementation: str | Mapping[str, Mapping[str, str]] = "auto",
     dropout: float = 0.0,
@@ -30,20 +26,17 @@ def build_resnet(
     Args:
         image_shape: (rows, cols, channels).
         num_classes: number of logits.
-        width: filters of the first conv, 16 in the paper.
-        widen: factor on the filters of the three stages; 1 is the paper's, more a wide residual network.
-        kernel_size: side or (rows, cols) of every conv.
-        patterns: one entry a conv, 6n+1 of them, None for a standard one.
+        convs: the list made by `plan_resnet` for this `image_shape`.
         gradient: as in `TiedConv2D`.
-        implementation: as in `TiedConv2D`; or one for every tied conv, by its name.
+        implementation: as in `TiedConv2D`; or one for each tied conv, by its name.
         dropout: rate before the classifier.
-        dtype: a Keras dtype policy, such as "mixed_float16".
+        dtype: a Keras dtype policy, e.g. "mixed_float16".
     """
-    first, *convs = plan_resnet(image_shape, width=width, widen=widen, kernel_size=kernel_size, patterns=patterns)
+    first, *others = convs
     options: dict[str, Any] = {"gradient": gradient, "implementation": implementation, "dtype": dtype}
     inputs = image_input(image_shape)
     x = apply_relu(apply_conv_bn(inputs, first, **options), "relu_1", dtype)
-    for conv_a, conv_b in zip(convs[::2], convs[1::2], strict=True):
+    for conv_a, conv_b in zip(others[::2], others[1::2], strict=True):
         shortcut = x
         if conv_a.strides > 1 or conv_a.in_channels != conv_a.filters:
             shortcut = apply_padded_shortcut(x, conv_a, dtype)

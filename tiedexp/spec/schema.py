@@ -11,10 +11,20 @@ from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from tiedexp.errors import PatternError
+from tiedexp.models.families import FAMILIES, describe_depths, describe_families
 from tiedexp.patterns.grid import MAX_SIDE, Pattern
 
 PathToField = tuple[str | int, ...]
@@ -161,18 +171,26 @@ class TyingSpec(_Strict):
         return tuple(by_conv.get(conv) for conv in range(1, depth + 1))
 
 
+def _check_family(name: str) -> str:
+    if name not in FAMILIES:
+        raise ValueError(name)  # the explainer lists the families
+    return name
+
+
 class ModelSpec(_Strict):
     """The network: a family and its sizes."""
 
-    family: Literal["plain", "resnet"] = Field(
-        "plain", description="plain: conv-BN-ReLU stack; resnet: CIFAR ResNet (He et al. 2016)."
+    family: Annotated[str, AfterValidator(_check_family)] = Field(
+        "plain",
+        description=f"{describe_families()}.",
+        json_schema_extra=lambda shape: shape.update(enum=[*FAMILIES]),
     )
     depth: int = Field(
         4,
         ge=1,
         le=1202,
-        validate_default=True,  # the default is no resnet's depth
-        description="plain: number of conv layers; resnet: 6n+2 weight layers.",
+        validate_default=True,  # the default is not the depth of a resnet
+        description=f"{describe_depths()}.",
     )
     width: int = Field(16, ge=1, le=4096, description="Filters of the first stage; each later stage has twice as many.")
     widen: int = Field(1, ge=1, le=64, description="resnet: factor on the width of the stages (wide residual nets).")
@@ -183,38 +201,41 @@ class ModelSpec(_Strict):
     @field_validator("depth")
     @classmethod
     def _depth_fits_family(cls, depth: int, info: Any) -> int:
-        if info.data.get("family") == "resnet" and (depth < 8 or (depth - 2) % 6):
-            raise PydanticCustomError("tiedexp", "a resnet has depth 6n+2, such as 8, 14, 20, 26, 32, 44 or 56")
+        if "family" in info.data:
+            try:
+                FAMILIES[info.data["family"]].count_convs(depth)
+            except ValueError as error:
+                raise PydanticCustomError("tiedexp", "{text}", {"text": str(error)}) from None
         return depth
 
     @field_validator("widen")
     @classmethod
     def _widen_fits_family(cls, widen: int, info: Any) -> int:
-        if info.data.get("family") == "plain" and widen != 1:
-            raise PydanticCustomError("tiedexp", "only a resnet can be widened; for a plain model change `width`")
+        family = info.data.get("family")
+        if widen != 1 and family is not None and "widen" not in FAMILIES[family].options:
+            wide = " or ".join(f"a {name}" for name, other in FAMILIES.items() if "widen" in other.options)
+            text = f"only {wide} can be widened; for a {family} model change `width`"
+            raise PydanticCustomError("tiedexp", "{text}", {"text": text})
         return widen
 
     @field_validator("tying")
     @classmethod
     def _tying_fits_model(cls, tying: TyingSpec | None, info: Any) -> TyingSpec | None:
         if tying is not None and {"family", "depth", "kernel_size"} <= info.data.keys():
-            tying.patterns(_num_convs(info.data["family"], info.data["depth"]), info.data["kernel_size"])
+            num_convs = FAMILIES[info.data["family"]].count_convs(info.data["depth"])
+            tying.patterns(num_convs, info.data["kernel_size"])
         return tying
 
     @property
     def num_convs(self) -> int:
-        """Convs that are numbered and may be tied (a resnet's last weight layer is its classifier)."""
-        return _num_convs(self.family, self.depth)
+        """The number of convs, which may be tied."""
+        return FAMILIES[self.family].count_convs(self.depth)
 
     def conv_patterns(self) -> tuple[Pattern | None, ...]:
         """The pattern of each conv, None where it is a standard one."""
         if self.tying is None:
             return (None,) * self.num_convs
         return self.tying.patterns(self.num_convs, self.kernel_size)
-
-
-def _num_convs(family: str, depth: int) -> int:
-    return depth if family == "plain" else depth - 1
 
 
 class DatasetSpec(_Strict):
