@@ -83,8 +83,7 @@ def _parse_pattern(text: str, kernel_size: int) -> tuple[str, Pattern]:
     text = text.strip()
     name, colon, options = text.partition(":")
     if colon:
-        value = {"preset": name, **parse_options(options.split(","))}
-        return text, Pattern.of(value, kernel_size)
+        return text, Pattern.of(parse_options(name, options.split(",")), kernel_size)
     if name in PRESETS:
         return text, Pattern.of(name, kernel_size)
     return text, Pattern.of(text)

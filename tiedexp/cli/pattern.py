@@ -78,7 +78,7 @@ def show(
     from tiedexp.patterns.presets import PRESETS
 
     is_preset = pattern in PRESETS
-    value = {"preset": pattern, **parse_options(options or [])} if options else pattern
+    value = parse_options(pattern, options) if options else pattern
     tied = Pattern.of(value, _parse_size(size or "5") if is_preset or size else None)
     if png is not None:
         _draw(tied, png)
@@ -106,19 +106,17 @@ def _parse_size(text: str) -> tuple[int, int]:
     return int(sides[0]), int(sides[-1])
 
 
-def parse_options(options: list[str]) -> dict[str, Any]:
-    """Options of a preset, written NAME=VALUE, as `Pattern.preset` takes them."""
+def parse_options(preset: str, options: list[str]) -> dict[str, Any]:
+    """A preset with options, each written NAME=VALUE, as `Pattern.of` takes them."""
     from tiedexp.errors import SpecError
+    from tiedexp.patterns.presets import find_preset
 
-    parsed: dict[str, Any] = {}
+    parsed: dict[str, Any] = {"preset": preset}
     for option in options:
         name, equals, value = option.partition("=")
         if not equals:
-            raise SpecError(f"an option of a preset is NAME=VALUE, for example groups=9. Received: '{option}'")
-        truths = {"true": True, "false": False}
-        parsed[name] = truths.get(value, int(value) if value.isdecimal() else value)
-        if name == "tile" and "x" in value:
-            parsed[name] = _parse_size(value)
+            raise SpecError(f"an option of a preset is NAME=VALUE, e.g. groups=9. Received: '{option}'")
+        parsed[name] = find_preset(preset).parse_option(name, value)
     return parsed
 
 

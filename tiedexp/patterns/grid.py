@@ -127,10 +127,9 @@ class Pattern:
         rows, cols = _as_size(size)
         preset = presets.find_preset(name)
         preset.check_options(options)
-        if "of" in options:
-            options["of"] = cls.of(options["of"], (rows, cols))
-        elif name == "random_like":
-            options["of"] = cls.preset("block", (rows, cols))
+        for key, option in preset.options.items():
+            if option.kind is presets.PATTERN:
+                options[key] = cls.of(options.get(key, option.default), (rows, cols))
         return cls(*preset.build(rows, cols, **options))
 
     @classmethod

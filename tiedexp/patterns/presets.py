@@ -1,7 +1,9 @@
-"""The named families of patterns: what each ties, at any size for which that makes sense, and who proposed it.
+"""The presets: named patterns for any kernel size at which they make sense, and who proposed them.
 
-A family is a function of (rows, cols) and its options that returns the group of each cell (rows, cols), -1 for a cell
-fixed at zero, and the sign of each cell (or None where all are positive).
+A preset is a function of (rows, cols) and its options. It returns the group of each cell, an array (rows, cols) with -1
+for a cell fixed at zero, and the sign of each cell (or None where all are positive). Its keyword-only parameters are
+its options; each is declared there, as `Annotated[int, Option("what it means")]`. Checks, specs, their JSON schema and
+the command line read this declaration. A new preset is a function and a row of `PRESETS`.
 """
 
 from __future__ import annotations
@@ -10,9 +12,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +26,7 @@ Cells = tuple[Grid, Grid | None]
 
 
 class _HasCells(Protocol):
-    """A pattern, seen from here: only its two arrays matter."""
+    """A `Pattern`, of which only the two arrays are needed here."""
 
     @property
     def index(self) -> Grid: ...
@@ -32,18 +34,87 @@ class _HasCells(Protocol):
     def sign(self) -> Grid: ...
 
 
+@dataclass(frozen=True)
+class Kind:
+    """The values that an option takes.
+
+    Args:
+        wanted: what they are, for messages.
+        accepts: whether something is such a value.
+        parse: from the text of a command line; text that is not such a value is returned as it is.
+    """
+
+    wanted: str
+    accepts: Callable[[Any], bool]
+    parse: Callable[[str], Any]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_size(value: Any) -> bool:
+    return _is_whole(value) or (isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_whole, value)))
+
+
+def _parse_whole(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
+def _parse_size(text: str) -> int | tuple[int, int] | str:
+    rows, x, cols = text.lower().partition("x")
+    return (int(rows), int(cols)) if x and rows.isdecimal() and cols.isdecimal() else _parse_whole(text)
+
+
+def _parse_truth(text: str) -> bool | str:
+    return text == "true" if text in ("true", "false") else text
+
+
+WHOLE = Kind("a whole number", _is_whole, _parse_whole)
+TRUTH = Kind("true or false", lambda value: isinstance(value, bool), _parse_truth)
+SIZE = Kind("a whole number or two of them", _is_size, _parse_size)
+PATTERN = Kind("a pattern", lambda value: True, str)  # any value of `Pattern.of`, which checks it
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a preset.
+
+    Args:
+        meaning: in a few words.
+        kind: the values that it takes.
+        at_least: the least number of a WHOLE option, where that does not depend on the kernel size.
+        default: the pattern that a PATTERN option has if it is left out; other defaults are in the signature.
+    """
+
+    meaning: str
+    kind: Kind = WHOLE
+    at_least: int | None = None
+    default: str = "full"
+
+
+Seed = Annotated[int, Option("which of the random patterns", at_least=0)]
+
+
 def full(rows: int, cols: int) -> Cells:
     return np.arange(rows * cols).reshape(rows, cols), None
 
 
-def block(rows: int, cols: int, *, blocks: int | None = None) -> Cells:
+def block(
+    rows: int, cols: int, *, blocks: Annotated[int | None, Option("blocks along each side", at_least=1)] = None
+) -> Cells:
     blocks = min(3, max(rows, cols)) if blocks is None else blocks
     if not 1 <= blocks <= max(rows, cols):
         raise PatternError(f"block: `blocks` goes from 1 to the longer side, {max(rows, cols)}. Received: {blocks}")
     return _product(_parts(rows, min(blocks, rows)), _parts(cols, min(blocks, cols))), None
 
 
-def tile(rows: int, cols: int, *, tile: int | tuple[int, int] = 2) -> Cells:
+def tile(
+    rows: int,
+    cols: int,
+    *,
+    tile: Annotated[int | tuple[int, int], Option("side, or [rows, cols], of the small kernel", SIZE)] = 2,
+) -> Cells:
     height, width = (tile, tile) if isinstance(tile, int) else tuple(tile)
     if not (1 <= height <= max(rows, 2) and 1 <= width <= max(cols, 2)):
         raise PatternError(f"tile: `tile` must fit into the {rows}x{cols} kernel. Received: {tile}")
@@ -117,7 +188,12 @@ def circulant(rows: int, cols: int) -> Cells:
     return (j - i) % cols, None
 
 
-def centre_surround(rows: int, cols: int, *, radius: int | None = None) -> Cells:
+def centre_surround(
+    rows: int,
+    cols: int,
+    *,
+    radius: Annotated[int | None, Option("radius of the centre, in cells", at_least=0)] = None,
+) -> Cells:
     radius = (max(rows, cols) - 1) // 4 if radius is None else radius
     surround = _chebyshev(rows, cols) > 2 * radius + 1
     if radius < 0 or not surround.any():
@@ -154,7 +230,9 @@ def cross(rows: int, cols: int) -> Cells:
     return _free_where((down <= 1) | (across <= 1)), None
 
 
-def atrous(rows: int, cols: int, *, rate: int = 2) -> Cells:
+def atrous(
+    rows: int, cols: int, *, rate: Annotated[int, Option("distance between free cells", at_least=1)] = 2
+) -> Cells:
     if rate < 1 or (rows - 1) % rate or (cols - 1) % rate:
         raise PatternError(
             f"atrous: with rate={rate} a side is a multiple of {max(rate, 1)}, plus 1 "
@@ -164,14 +242,22 @@ def atrous(rows: int, cols: int, *, rate: int = 2) -> Cells:
     return _free_where((i % rate == 0) & (j % rate == 0)), None
 
 
-def causal(rows: int, cols: int, *, centre: bool = True) -> Cells:
+def causal(
+    rows: int, cols: int, *, centre: Annotated[bool, Option("whether the middle cell is free", TRUTH)] = True
+) -> Cells:
     cells, _ = full(rows, cols)
     # Where "same" padding puts the output pixel: of the two middle lines of an even side, the first.
     middle = (rows - 1) // 2 * cols + (cols - 1) // 2
     return np.where(cells < middle + centre, cells, -1), None
 
 
-def hashed(rows: int, cols: int, *, groups: int | None = None, seed: int = 0) -> Cells:
+def hashed(
+    rows: int,
+    cols: int,
+    *,
+    groups: Annotated[int | None, Option("number of free weights", at_least=1)] = None,
+    seed: Seed = 0,
+) -> Cells:
     groups = min(3, rows) * min(3, cols) if groups is None else groups
     if not 1 <= groups <= rows * cols:
         raise PatternError(f"hashed: `groups` goes from 1 to the {rows * cols} cells. Received: {groups}")
@@ -181,39 +267,59 @@ def hashed(rows: int, cols: int, *, groups: int | None = None, seed: int = 0) ->
     return index.reshape(rows, cols), None
 
 
-def random_like(rows: int, cols: int, *, of: _HasCells, seed: int = 0) -> Cells:
+def random_like(
+    rows: int,
+    cols: int,
+    *,
+    of: Annotated[_HasCells, Option("the pattern whose group sizes to use", PATTERN, default="block")],
+    seed: Seed = 0,
+) -> Cells:
     order, _ = _hash_order(rows * cols, seed)
     return of.index.ravel()[order].reshape(rows, cols), of.sign.ravel()[order].reshape(rows, cols)
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A named family: its function, what it means in a line, and where it comes from."""
+    """A named pattern of any size: its function, what it means in one line, and where it comes from."""
 
     build: Callable[..., Cells]
     meaning: str
     source: str
 
+    def __post_init__(self) -> None:
+        _ = self.options  # TypeError, at once, for an option that is not declared
+
     @property
-    def options(self) -> tuple[str, ...]:
-        """Names of the options beside the size."""
-        parameters = inspect.signature(self.build).parameters.values()
-        return tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
+    def name(self) -> str:
+        """The name of its function."""
+        return self.build.__name__
+
+    @cached_property
+    def options(self) -> dict[str, Option]:
+        """The options besides the size, by name."""
+        hints = get_type_hints(self.build, include_extras=True)
+        options = {}
+        for name, parameter in inspect.signature(self.build).parameters.items():
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                declared = [part for part in getattr(hints[name], "__metadata__", ()) if isinstance(part, Option)]
+                if len(declared) != 1:
+                    raise TypeError(f"{self.name}: declare the option `{name}` as Annotated[..., Option(...)]")
+                options[name] = declared[0]
+        return options
 
     def check_options(self, options: Mapping[str, Any]) -> None:
-        """Raise PatternError for an option that the family does not take, or that is of the wrong type."""
-        name = self.build.__name__
-        for option, value in options.items():
-            if option not in self.options:
+        """Raise PatternError for an option that the preset does not take, or whose value is of the wrong kind."""
+        for name, value in options.items():
+            if name not in self.options:
                 allowed = f"it takes {', '.join(self.options)}" if self.options else "it takes none"
-                raise PatternError(f"the preset '{name}' has no option '{option}'; {allowed}")
-            whole = _is_whole(value)
-            pair = option == "tile" and isinstance(value, tuple | list) and all(map(_is_whole, value))
-            if option == "centre" and not isinstance(value, bool):
-                raise PatternError(f"the preset '{name}': `centre` is true or false. Received: {value!r}")
-            if option not in ("centre", "of") and not whole and not (pair and len(value) == 2):
-                wanted = "a whole number or two of them" if option == "tile" else "a whole number"
-                raise PatternError(f"the preset '{name}': `{option}` is {wanted}. Received: {value!r}")
+                raise PatternError(f"the preset '{self.name}' has no option '{name}'; {allowed}")
+            kind = self.options[name].kind
+            if not kind.accepts(value):
+                raise PatternError(f"the preset '{self.name}': `{name}` is {kind.wanted}. Received: {value!r}")
+
+    def parse_option(self, name: str, text: str) -> Any:
+        """The value of an option from the text of a command line; `check_options` refuses what is not one."""
+        return self.options[name].kind.parse(text) if name in self.options else text
 
 
 _MIRROR = "Dudar & Semenov 2018, arXiv 1805.09421; SymNet, Dzhezyan & Cecotti 2019, arXiv 1906.04252"
@@ -224,59 +330,83 @@ _ROTATION = (
     "2016, arXiv 1602.07576 (there the feature maps carry the group)"
 )
 _RINGS = "GMR-Conv, Du et al. 2025, arXiv 2504.02819 (there round rings, smoothed by Gaussians)"
-_OWN = "a control of this project"
-_ODD_MIRROR = f"{_OWN}, a mirror's counterpart of SymNet's anti-point reflection (arXiv 1906.04252)"
+_TILED = "the hand-written Keras layer Conv2DTiledKernel"
+_OWN = "a control, proposed by this project"
+_ODD_MIRROR = f"{_OWN}: the mirror counterpart of SymNet's anti-point reflection (arXiv 1906.04252)"
 
 PRESETS = {
-    preset.build.__name__: preset
+    preset.name: preset
     for preset in (
-        Preset(full, "every cell its own weight: the ordinary convolution", "the baseline"),
+        Preset(full, "every cell has its own weight: the ordinary convolution", "the baseline"),
         Preset(
-            block, "a coarse grid of blocks, as even as possible", "LargeKernel3D, Chen et al. 2023, arXiv 2206.10555"
+            block, "a coarse grid of blocks of nearly equal size", "LargeKernel3D, Chen et al. 2023, arXiv 2206.10555"
         ),
-        Preset(tile, "a small kernel repeated over the large one", "Conv2DTiledKernel, the question's second answer"),
+        Preset(tile, "a small kernel repeated over the large one", _TILED),
         Preset(mirror_h, "left and right halves are mirror images", _MIRROR),
         Preset(mirror_v, "upper and lower halves are mirror images", _MIRROR),
-        Preset(mirror_hv, "mirror images both ways", _MIRROR),
-        Preset(point, "unchanged by a half turn", _POINT),
-        Preset(transpose, "unchanged by swapping rows and columns", _INVARIANT),
-        Preset(rot90, "unchanged by quarter turns", _ROTATION),
-        Preset(d4, "unchanged by quarter turns and mirrors", _ROTATION),
-        Preset(rings, "one weight a square ring (Chebyshev distance)", _RINGS),
+        Preset(mirror_hv, "symmetric under both mirrors", _MIRROR),
+        Preset(point, "symmetric under rotation by 180 degrees", _POINT),
+        Preset(transpose, "symmetric under swapping rows and columns", _INVARIANT),
+        Preset(rot90, "symmetric under rotation by 90 degrees", _ROTATION),
+        Preset(d4, "symmetric under rotation by 90 degrees and mirrors", _ROTATION),
+        Preset(rings, "one weight per square ring (Chebyshev distance from the centre)", _RINGS),
         Preset(
             rings_circular,
-            "one weight a round ring (rounded Euclidean radius), the corners beyond zero",
+            "one weight per round ring (rounded Euclidean radius); corners outside the rings are zero",
             _RINGS,
         ),
-        Preset(row, "one weight a row", "the question's tiled kernel with a column tile"),
-        Preset(column, "one weight a column", "the question's tiled kernel, Conv2DTiledKernel(10, [1, 5], [5, 1])"),
-        Preset(toeplitz, "one weight a diagonal", _OWN),
-        Preset(hankel, "one weight an antidiagonal", _OWN),
-        Preset(circulant, "each row is the one above, moved on by one and wrapped", _OWN),
-        Preset(centre_surround, "one weight inside, one around", _OWN),
+        Preset(row, "one weight per row", f"{_TILED} with a tile of one column"),
+        Preset(column, "one weight per column", f"{_TILED} with a tile of one row"),
+        Preset(toeplitz, "one weight per diagonal", _OWN),
+        Preset(hankel, "one weight per antidiagonal", _OWN),
+        Preset(circulant, "each row is the row above shifted right by one cell, with wrap-around", _OWN),
+        Preset(centre_surround, "one weight for the centre, one for the cells around it", _OWN),
         Preset(checkerboard, "two weights, alternating", _OWN),
-        Preset(anti_point, "a half turn negates it; an odd centre is zero", _POINT),
-        Preset(anti_h, "the right half is minus the mirrored left half", _ODD_MIRROR),
-        Preset(anti_v, "the lower half is minus the mirrored upper half", _ODD_MIRROR),
+        Preset(anti_point, "antisymmetric under rotation by 180 degrees; the centre of odd sides is zero", _POINT),
+        Preset(
+            anti_h, "antisymmetric under the left-right mirror; the middle column of odd sides is zero", _ODD_MIRROR
+        ),
+        Preset(anti_v, "antisymmetric under the up-down mirror; the middle row of odd sides is zero", _ODD_MIRROR),
         Preset(cross, "free on the middle row and column, zero elsewhere", _OWN),
-        Preset(atrous, "free on every `rate`-th row and column, zero between", "Yu & Koltun 2016, arXiv 1511.07122"),
+        Preset(atrous, "free on every `rate`-th row and column, zero elsewhere", "Yu & Koltun 2016, arXiv 1511.07122"),
         Preset(
             causal,
-            "free above and to the left (and at the centre), zero after it",
+            "free before the centre in reading order (and at the centre), zero after it",
             "PixelCNN, van den Oord et al. 2016, arXiv 1601.06759",
         ),
         Preset(
             hashed,
-            "cells dealt to `groups` weights by a hash of `seed`",
+            "cells assigned to `groups` weights by a hash of `seed`",
             "HashedNets, Chen et al. 2015, arXiv 1504.04788",
         ),
-        Preset(random_like, "the group sizes of the pattern `of`, cells shuffled by `seed`", _OWN),
+        Preset(random_like, "the group sizes of the pattern `of`, with the cells shuffled by `seed`", _OWN),
     )
 }
 
 
+def collect_options() -> dict[str, tuple[Option, list[str]]]:
+    """Every option of the presets by its name, with the names of the presets that take it.
+
+    Raises:
+        TypeError: two presets declare an option of one name differently.
+    """
+    options: dict[str, tuple[Option, list[str]]] = {}
+    for preset in PRESETS.values():
+        for name, option in preset.options.items():
+            declared, takers = options.setdefault(name, (option, []))
+            if declared != option:
+                raise TypeError(f"{', '.join(takers)} and {preset.name} declare the option `{name}` differently")
+            takers.append(preset.name)
+    return options
+
+
+def name_pattern_options() -> list[str]:
+    """The names of the options that are patterns themselves."""
+    return [name for name, (option, _) in collect_options().items() if option.kind is PATTERN]
+
+
 def find_preset(name: str) -> Preset:
-    """The family of that name; PatternError names close ones otherwise."""
+    """The preset with this name; PatternError, with similar names, if there is none."""
     if isinstance(name, str) and name in PRESETS:
         return PRESETS[name]
     close = close_names(str(name))
@@ -284,14 +414,10 @@ def find_preset(name: str) -> Preset:
     raise PatternError(f"unknown pattern '{name}'; {hint}")
 
 
-@lru_cache(maxsize=256)  # a spec may have one wrong name thousands of times
+@lru_cache(maxsize=256)  # a spec may have the same wrong name thousands of times
 def close_names(name: str) -> tuple[str, ...]:
-    """The presets whose names are nearly `name`, nearest first; capitals do not matter."""
+    """The presets with names similar to `name`, the most similar first; case does not matter."""
     return tuple(get_close_matches(name.lower(), PRESETS, n=3, cutoff=0.6))
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _product(down: Grid, across: Grid) -> Grid:

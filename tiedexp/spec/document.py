@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from tiedexp.errors import SpecError
+from tiedexp.patterns.presets import name_pattern_options
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
@@ -38,7 +39,7 @@ _MAX_NUMBER = 100  # characters; a longer run of digits is text, so that no numb
 
 # The key that says which of several shapes a mapping has, by the mapping's own key. An heir that chooses another shape
 # starts afresh: `momentum` of a base's sgd means nothing to adamw.
-_CHOICES = {"optimizer": "name", "schedule": "name", "pattern": "preset", "of": "preset"}
+_CHOICES = {"optimizer": "name", "schedule": "name"} | dict.fromkeys(["pattern", *name_pattern_options()], "preset")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from hashlib import sha256
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    create_model,
     field_validator,
     model_validator,
 )
@@ -25,6 +26,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from tiedexp.errors import PatternError
 from tiedexp.models.families import FAMILIES, describe_depths, describe_families
+from tiedexp.patterns import presets
 from tiedexp.patterns.grid import MAX_SIDE, Pattern
 
 PathToField = tuple[str | int, ...]
@@ -35,6 +37,9 @@ NAME_RULE = "1 to 80 letters, digits, '.', '_' and '-', the first a letter or di
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def _refusal(problems: Iterable[tuple[PathToField, str, Any]]) -> ValidationError:
@@ -62,22 +67,40 @@ def _named_or(default: str) -> Callable[[Any], Any]:
 KernelSize = Size | Annotated[tuple[Size, Size], BeforeValidator(list_to_tuple)]
 
 
+_OPTION_TYPES: dict[presets.Kind, Any] = {
+    presets.WHOLE: int | None,
+    presets.TRUTH: bool | None,
+    presets.SIZE: KernelSize | None,
+    presets.PATTERN: "str | PatternOptions | None",
+}
+
+
+def _with_preset_options(model: type[_Model]) -> type[_Model]:
+    """The model with one more key for every option of a preset."""
+    fields: dict[str, Any] = {
+        name: (
+            _OPTION_TYPES[option.kind],
+            Field(None, ge=option.at_least, description=f"{', '.join(takers)}: {option.meaning}."),
+        )
+        for name, (option, takers) in presets.collect_options().items()
+    }
+    return create_model(model.__name__, __base__=model, __doc__=model.__doc__, __module__=__name__, **fields)
+
+
+@_with_preset_options
 class PatternOptions(_Strict):
     """A preset with options, for example `{preset: hashed, groups: 9, seed: 0}`."""
 
     preset: str = Field(description="A name from `tiedexp pattern list`.")
-    blocks: int | None = Field(None, ge=1, description="block: blocks along each side.")
-    tile: KernelSize | None = Field(None, description="tile: side, or [rows, cols], of the small kernel.")
-    radius: int | None = Field(None, ge=0, description="centre_surround: radius of the centre, in cells.")
-    rate: int | None = Field(None, ge=1, description="atrous: distance between free cells.")
-    centre: bool | None = Field(None, description="causal: whether the middle cell is free.")
-    groups: int | None = Field(None, ge=1, description="hashed: number of free weights.")
-    seed: int | None = Field(None, ge=0, description="hashed, random_like: which of the random patterns.")
-    of: str | PatternOptions | None = Field(None, description="random_like: the pattern whose group sizes to use.")
 
     def options(self) -> dict[str, Any]:
         """The keys that were given, as `Pattern.of` takes them."""
         return self.model_dump(exclude_none=True)
+
+    def inner_patterns(self) -> list[PatternValue]:
+        """The options that are patterns themselves."""
+        values = (getattr(self, name) for name in presets.name_pattern_options())
+        return [value for value in values if value is not None]
 
 
 PatternValue = str | PatternOptions
@@ -93,8 +116,8 @@ def build_pattern(value: PatternValue, kernel_size: int | tuple[int, int]) -> Pa
 def _count_cells(value: PatternValue, kernel_size: int | tuple[int, int]) -> int:
     """Cells that are made for a pattern, those of the patterns in it too."""
     rows, cols = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
-    inner = 0 if isinstance(value, str) or value.of is None else _count_cells(value.of, kernel_size)
-    return rows * cols + inner
+    inner = [] if isinstance(value, str) else value.inner_patterns()
+    return rows * cols + sum(_count_cells(part, kernel_size) for part in inner)
 
 
 class TyingSpec(_Strict):
