@@ -7,9 +7,8 @@ from typing import Any
 
 import keras
 
-from tiedexp.convolution.choosing import Choice
 from tiedexp.convolution.kernel import expand_kernel
-from tiedexp.layers.tied_layer import TiedLayer
+from tiedexp.layers.tied_layer import TiedLayer, resolve_pattern
 from tiedexp.patterns.grid import Pattern
 
 
@@ -67,12 +66,9 @@ class TiedConv2D(TiedLayer, keras.layers.Conv2D):
         implementation: str | Mapping[str, Any] = "auto",
         **kwargs: Any,
     ):
-        resolved = self.resolve_pattern(pattern, kernel_size, gradient, implementation)
+        resolved = resolve_pattern(pattern, kernel_size, gradient, implementation)
         super().__init__(filters, resolved.shape, **kwargs)
-        self.pattern = resolved
-        self.gradient = gradient
-        self.implementation = implementation
-        self.choice = Choice()
+        self.set_tying(resolved, gradient, implementation)
 
     def build(self, input_shape: Any) -> None:
         """Create the free weights, (groups of the pattern, in_channels // groups, filters), and the bias."""
@@ -89,17 +85,8 @@ class TiedConv2D(TiedLayer, keras.layers.Conv2D):
             self.kernel_regularizer,
             self.kernel_constraint,
         )
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                name="bias",
-                shape=(self.filters,),
-                initializer=self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                dtype=self.dtype,
-            )
-        self.choice = self.choose(input_shape, self.filters, self.groups)
+        self.add_bias(self.filters)
+        self.choose(input_shape, self.filters, self.groups)
         self.built = True
         if self.lora_rank:
             self.enable_lora(self.lora_rank, lora_alpha=self.lora_alpha)
@@ -123,7 +110,7 @@ class TiedConv2D(TiedLayer, keras.layers.Conv2D):
 
     def _adapted_free_kernel(self) -> Any:
         """The free weights with the low-rank update of `enable_lora`, which acts on them and so keeps the tying."""
-        free = keras.ops.convert_to_tensor(self._built_kernel())
+        free = keras.ops.convert_to_tensor(self.free_kernel)
         if not self.lora_enabled:
             return free
         update = keras.ops.matmul(self.lora_kernel_a, self.lora_kernel_b) * (self.lora_alpha / self.lora_rank)
@@ -149,8 +136,4 @@ class TiedConv2D(TiedLayer, keras.layers.Conv2D):
             config.pop(name, None)
         dense = keras.layers.Conv2D.from_config(config)
         free = self._adapted_free_kernel()
-        in_channels = free.shape[1] * self.groups
-        last = self.data_format == "channels_last"
-        dense.build((None, None, None, in_channels) if last else (None, in_channels, None, None))
-        dense.set_weights([expand_kernel(free, self.pattern), *([self.bias] if self.use_bias else [])])
-        return dense
+        return self.fill(dense, free, free.shape[1] * self.groups)

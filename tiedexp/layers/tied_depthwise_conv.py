@@ -7,9 +7,7 @@ from typing import Any
 
 import keras
 
-from tiedexp.convolution.choosing import Choice
-from tiedexp.convolution.kernel import expand_kernel
-from tiedexp.layers.tied_layer import TiedLayer
+from tiedexp.layers.tied_layer import TiedLayer, resolve_pattern
 from tiedexp.patterns.grid import Pattern
 
 
@@ -47,12 +45,9 @@ class TiedDepthwiseConv2D(TiedLayer, keras.layers.DepthwiseConv2D):
         implementation: str | Mapping[str, Any] = "auto",
         **kwargs: Any,
     ):
-        resolved = self.resolve_pattern(pattern, kernel_size, gradient, implementation)
+        resolved = resolve_pattern(pattern, kernel_size, gradient, implementation)
         super().__init__(resolved.shape, **kwargs)
-        self.pattern = resolved
-        self.gradient = gradient
-        self.implementation = implementation
-        self.choice = Choice()
+        self.set_tying(resolved, gradient, implementation)
 
     def build(self, input_shape: Any) -> None:
         """Create the free weights, (groups of the pattern, channels, depth_multiplier), and the bias."""
@@ -64,25 +59,16 @@ class TiedDepthwiseConv2D(TiedLayer, keras.layers.DepthwiseConv2D):
             self.depthwise_regularizer,
             self.depthwise_constraint,
         )
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                name="bias",
-                shape=(channels * self.depth_multiplier,),
-                initializer=self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                dtype=self.dtype,
-            )
+        self.add_bias(channels * self.depth_multiplier)
         if self.depth_multiplier == 1 and 1 in (max(self.strides), max(self.dilation_rate)):
-            self.choice = self.choose(input_shape, channels, channels)
+            self.choose(input_shape, channels, channels)
         self.built = True
 
     def call(self, inputs: Any) -> Any:
         """The output, activation included."""
         if self.is_left_to_keras(inputs.dtype):
             return super().call(inputs)
-        free = keras.ops.convert_to_tensor(self._built_kernel())  # (groups of the pattern, channels, multiplier)
+        free = keras.ops.convert_to_tensor(self.free_kernel)  # (groups of the pattern, channels, multiplier)
         return self.convolve(inputs, keras.ops.reshape(free, (free.shape[0], 1, -1)))  # a group for each channel
 
     def get_config(self) -> dict[str, Any]:
@@ -92,9 +78,4 @@ class TiedDepthwiseConv2D(TiedLayer, keras.layers.DepthwiseConv2D):
     def to_depthwise_conv2d(self) -> keras.layers.DepthwiseConv2D:
         """A built `keras.layers.DepthwiseConv2D` with the same name, arguments and outputs."""
         dense = keras.layers.DepthwiseConv2D.from_config(keras.layers.DepthwiseConv2D.get_config(self))
-        free = self.free_kernel
-        channels = free.shape[1]
-        last = self.data_format == "channels_last"
-        dense.build((None, None, None, channels) if last else (None, channels, None, None))
-        dense.set_weights([expand_kernel(free, self.pattern), *([self.bias] if self.use_bias else [])])
-        return dense
+        return self.fill(dense, self.free_kernel, self.free_kernel.shape[1])

@@ -1,69 +1,281 @@
-"""How the tied layers compute: as chosen for their sizes when they are built."""
+"""What the tied layers share: their arguments, the variable, its expansion, and how they compute.
+
+The trainable variable holds the free weights, (groups of the pattern, ...), and the layer computes with
+
+    kernel = reshape(pattern.matrix @ free, (rows, cols, ...))
+
+so all cells of a group are the same number at all times.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+from keras.src.utils.argument_validation import standardize_tuple
 
 from tiedexp.convolution.choosing import Choice
 from tiedexp.convolution.costs import BATCH, SIDE, ConvSize
+from tiedexp.convolution.kernel import expand_kernel
 from tiedexp.convolution.measuring import choose_implementation
 from tiedexp.convolution.native import count_threads
 from tiedexp.convolution.operation import TiedConvolution, resolve
-from tiedexp.layers.tied_kernel import TiedKernel
+from tiedexp.errors import PatternError
+from tiedexp.layers.tied_rules import TiedConstraint, TiedInitializer, TiedRegularizer
+from tiedexp.patterns.grid import Pattern
+
+GRADIENTS = ("sum", "mean")
+IMPLEMENTATIONS = ("auto", "expand", "factored")
 
 
-class TiedLayer(TiedKernel):
-    """Mixin of the tied layers, which adds a choice to the variable."""
+def resolve_pattern(
+    pattern: Pattern | str | Mapping[str, Any],
+    kernel_size: Any,
+    gradient: str,
+    implementation: str | Mapping[str, Any],
+) -> Pattern:
+    """Check the arguments that concern tying, before the Keras layer checks the others."""
+    if gradient not in GRADIENTS:
+        raise ValueError(f"`gradient` must be one of {GRADIENTS}. Received: gradient={gradient!r}")
+    if not isinstance(implementation, Mapping) and implementation not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"`implementation` must be one of {IMPLEMENTATIONS}, or a mapping. "
+            f"Received: implementation={implementation!r}"
+        )
+    sizes = kernel_size if isinstance(kernel_size, tuple | list) else (kernel_size,)
+    if all(isinstance(size, int) for size in sizes):
+        standardize_tuple(kernel_size, 2, "kernel_size")  # refuses zeros as the standard layers do
+    try:
+        resolved = Pattern.of(pattern, kernel_size)
+    except PatternError as error:
+        raise PatternError(f"{error}. Received: pattern={pattern!r}, kernel_size={kernel_size!r}") from None
+    if isinstance(implementation, Mapping):
+        Choice.of(implementation, resolved)
+    return resolved
 
+
+class KerasConvolution:
+    """The attributes that `keras.layers.Conv2D` and `DepthwiseConv2D` have in common and `TiedLayer` uses.
+
+    They are only declared here, for type checkers; Keras defines them.
+    """
+
+    name: str
+    built: bool
+    dtype: Any
+    compute_dtype: str
+    data_format: str
+    strides: tuple[int, int]
+    dilation_rate: tuple[int, int]
+    padding: str
+    use_bias: bool
+    bias: Any
+    bias_initializer: Any
+    bias_regularizer: Any
+    bias_constraint: Any
+    activation: Callable[[Any], Any] | None
+    input_spec: Any
+    add_weight: Callable[..., Any]
+
+
+class TiedLayer(KerasConvolution):
+    """Mixin that ties the kernel of a convolution of Keras.
+
+    A layer lists it before the layer of Keras, and calls `set_tying` in `__init__`, `add_free_kernel`, `add_bias` and
+    `choose` in `build`, and `convolve` in `call`.
+    """
+
+    pattern: Pattern
+    gradient: str
+    implementation: str | Mapping[str, Any]
     choice: Choice  # the methods that `implementation` stands for; known once the layer is built
+    _kernel: Any
 
-    def choose(self, input_shape: Any, filters: int, groups: int) -> Choice:
-        """The fastest methods; for unknown sizes of batch and images, those at usual sizes."""
-        layer: Any = self
-        last = layer.data_format == "channels_last"
+    def set_tying(self, pattern: Pattern, gradient: str, implementation: str | Mapping[str, Any]) -> None:
+        """Keep the arguments that concern tying."""
+        self.pattern = pattern
+        self.gradient = gradient
+        self.implementation = implementation
+        self.choice = Choice()
+
+    def tying_config(self) -> dict[str, Any]:
+        """What `get_config` adds; the pattern as its text, so that a saved model needs no code of the user's."""
+        method = self.implementation
+        return {
+            "pattern": str(self.pattern),
+            "gradient": self.gradient,
+            "implementation": method if isinstance(method, str) else dict(method),
+        }
+
+    # The variables
+
+    def input_channels(self, input_shape: Any) -> int:
+        """Channels of an input shape, which must be known; fixes them in the layer's input specification."""
+        channel_axis = 1 if self._is_channels_first else -1
+        channels = input_shape[channel_axis]
+        if channels is None:
+            raise ValueError(
+                f"The number of input channels must be known. Received: input shape {tuple(input_shape)}, "
+                f"data_format={self.data_format!r}"
+            )
+        self.input_spec = keras.InputSpec(min_ndim=4, axes={channel_axis: channels})
+        return int(channels)
+
+    def add_free_kernel(self, tail: tuple[int, ...], initializer: Any, regularizer: Any, constraint: Any) -> None:
+        """Create the variable, (groups of the pattern, *tail)."""
+        self._kernel = self.add_weight(
+            name="free_kernel",
+            shape=(self.pattern.num_groups, *tail),
+            initializer=TiedInitializer(initializer, self.pattern),
+            regularizer=None if regularizer is None else TiedRegularizer(regularizer, self.pattern, self.gradient),
+            constraint=None if constraint is None else TiedConstraint(constraint, self.pattern),
+            trainable=True,
+            dtype=self.dtype,
+        )
+
+    def add_bias(self, size: int) -> None:
+        """Create the bias, (size,), if the layer has one."""
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(size,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+                dtype=self.dtype,
+            )
+
+    @property
+    def free_kernel(self) -> Any:
+        """The trainable variable: (groups of the pattern, in_channels // groups, filters)."""
+        if not self.built:
+            raise AttributeError(f"Layer '{self.name}' has no kernel yet: build it first.")
+        return self._kernel
+
+    @property
+    def kernel(self) -> Any:
+        """The expanded kernel, a tensor (rows, cols, in_channels // groups, filters).
+
+        `kernel.assign` sets it, as it does for a standard layer, whose kernel is a variable.
+        """
+        kernel = expand_kernel(keras.ops.convert_to_tensor(self.free_kernel), self.pattern, self.gradient)
+        kernel.assign = self.assign_kernel
+        kernel.value = _NoVariable(self.name)
+        return kernel
+
+    def assign_kernel(self, value: Any) -> Any:
+        """Set the free weights to those of an expanded kernel.
+
+        Args:
+            value: array (rows, cols, in_channels // groups, filters) whose cells are tied by the pattern.
+
+        Returns:
+            The variable of the free weights.
+
+        Raises:
+            ValueError: `value` has another shape, is not tied by the pattern, or is a symbolic tensor of a graph.
+        """
+        free, pattern = self.free_kernel, self.pattern
+        shape = (*pattern.shape, *free.shape[1:])
+        advice = (
+            f"Assign the free weights, shape {tuple(free.shape)}, instead: `layer.free_kernel.assign(...)`. "
+            f"Received: layer '{self.name}'"
+        )
+        try:
+            kernel = keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(value, dtype=free.dtype))
+        except NotImplementedError:
+            raise ValueError(f"Whether a kernel in a graph is tied cannot be checked. {advice}") from None
+        if kernel.shape != shape:
+            raise ValueError(f"The kernel has shape {shape}. Received: an array of shape {kernel.shape}")
+        first = kernel.reshape(-1, *shape[2:])[pattern.first_cells]  # (groups, in_channels // groups, filters)
+        expanded = keras.ops.convert_to_numpy(expand_kernel(keras.ops.convert_to_tensor(first), pattern))
+        if not np.array_equal(expanded, kernel, equal_nan=kernel.dtype.kind == "f"):
+            raise ValueError(f"The pattern ties cells of the kernel that differ in the array assigned to it. {advice}")
+        return free.assign(first)
+
+    # The computation
+
+    def choose(self, input_shape: Any, filters: int, groups: int) -> None:
+        """Choose the fastest methods; where the sizes of batch and images are unknown, those for usual sizes."""
+        first = self._is_channels_first
         convolution = self._convolution(Choice())
         sides = [
             side or max(SIDE, convolution.extent(axis))
-            for axis, side in enumerate(input_shape[1:3] if last else input_shape[2:4])
+            for axis, side in enumerate(input_shape[2:4] if first else input_shape[1:3])
         ]
         size = ConvSize(
             batch=input_shape[0] or BATCH,
             input_size=(sides[0], sides[1]),
             output_size=(convolution.output_length(sides[0], 0), convolution.output_length(sides[1], 1)),
-            in_channels=input_shape[-1 if last else 1],
+            in_channels=input_shape[1 if first else -1],
             filters=filters,
-            strides=tuple(layer.strides),
-            dilation=tuple(layer.dilation_rate),
+            strides=self.strides,
+            dilation=self.dilation_rate,
             groups=groups,
             threads=count_threads(),
         )
-        return choose_implementation(convolution, size, self.implementation, layer.compute_dtype)
+        self.choice = choose_implementation(convolution, size, self.implementation, self.compute_dtype)
 
     def is_left_to_keras(self, dtype: Any) -> bool:
         """Whether the layer of Keras may compute the output, from the expanded kernel.
 
         It may not with channels first on a CPU, where TensorFlow has such a convolution for some processors only.
         """
-        layer: Any = self
-        runs_there = layer.data_format == "channels_last" or bool(tf.config.get_visible_devices("GPU"))
+        runs_there = not self._is_channels_first or bool(tf.config.get_visible_devices("GPU"))
         return runs_there and resolve(self.choice, dtype).is_expanded
 
     def convolve(self, inputs: Any, free: Any) -> Any:
-        """The output as chosen, activation included, with free weights (groups, in_channels // groups, filters)."""
-        layer: Any = self
-        first = layer.data_format == "channels_first"
+        """The output, activation included, by the chosen methods.
+
+        Args:
+            inputs: as in `call`.
+            free: the free weights, (groups of the pattern, in_channels // groups, filters).
+        """
+        first = self._is_channels_first
         images = keras.ops.transpose(inputs, (0, 2, 3, 1)) if first else inputs
         outputs = self._convolution(self.choice)(images, free)
-        if layer.use_bias:
-            outputs = outputs + keras.ops.cast(layer.bias, outputs.dtype)
+        if self.use_bias:
+            outputs = outputs + keras.ops.cast(self.bias, outputs.dtype)
         outputs = keras.ops.transpose(outputs, (0, 3, 1, 2)) if first else outputs
-        return outputs if layer.activation is None else layer.activation(outputs)
+        return outputs if self.activation is None else self.activation(outputs)
 
     def _convolution(self, choice: Choice) -> TiedConvolution:
-        layer: Any = self
-        return TiedConvolution(
-            self.pattern, choice, tuple(layer.strides), tuple(layer.dilation_rate), layer.padding, self.gradient
+        return TiedConvolution(self.pattern, choice, self.strides, self.dilation_rate, self.padding, self.gradient)
+
+    @property
+    def _is_channels_first(self) -> bool:
+        return self.data_format == "channels_first"
+
+    # Other layers
+
+    def fill(self, dense: Any, free: Any, in_channels: int) -> Any:
+        """Build a layer of Keras and give it the expanded kernel of `free`, and the bias."""
+        unknown = None, None
+        dense.build((None, in_channels, *unknown) if self._is_channels_first else (None, *unknown, in_channels))
+        dense.set_weights([expand_kernel(free, self.pattern), *([self.bias] if self.use_bias else [])])
+        return dense
+
+    def quantize(self, mode: Any = None, **kwargs: Any) -> None:
+        """Refused: the integer layers of Keras store a dense kernel."""
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot be quantized: Keras quantizes no convolution. Received: mode={mode!r}. "
+            "Convert it to a standard convolution for tools that can."
+        )
+
+
+class _NoVariable:
+    """In place of the `value` of a variable: explains, when it is used, that an expanded kernel is not a variable."""
+
+    def __init__(self, layer: str):
+        self.layer = layer
+
+    def __tf_tensor__(self, dtype: Any = None, name: Any = None) -> Any:
+        raise TypeError(
+            f"The kernel of the tied layer '{self.layer}' is computed from its free weights and is not a variable, so "
+            "e.g. `keras.layers.SpectralNormalization` cannot scale it: pass a `kernel_constraint` that divides the "
+            "kernel by its largest singular value instead."
         )

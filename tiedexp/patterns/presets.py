@@ -337,7 +337,7 @@ _ODD_MIRROR = f"{_OWN}: the mirror counterpart of SymNet's anti-point reflection
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset(full, "every cell has its own weight: the ordinary convolution", "the baseline"),
+        Preset(full, "a weight for every cell: the ordinary convolution", "the baseline"),
         Preset(
             block, "a coarse grid of blocks of nearly equal size", "LargeKernel3D, Chen et al. 2023, arXiv 2206.10555"
         ),
@@ -348,8 +348,8 @@ PRESETS = {
         Preset(point, "symmetric under rotation by 180 degrees", _POINT),
         Preset(transpose, "symmetric under swapping rows and columns", _INVARIANT),
         Preset(rot90, "symmetric under rotation by 90 degrees", _ROTATION),
-        Preset(d4, "symmetric under rotation by 90 degrees and mirrors", _ROTATION),
-        Preset(rings, "one weight per square ring (Chebyshev distance from the centre)", _RINGS),
+        Preset(d4, "symmetric under rotation by 90 degrees and under mirrors", _ROTATION),
+        Preset(rings, "one weight per square ring (Chebyshev distance)", _RINGS),
         Preset(
             rings_circular,
             "one weight per round ring (rounded Euclidean radius); corners outside the rings are zero",
@@ -359,14 +359,12 @@ PRESETS = {
         Preset(column, "one weight per column", f"{_TILED} with a tile of one row"),
         Preset(toeplitz, "one weight per diagonal", _OWN),
         Preset(hankel, "one weight per antidiagonal", _OWN),
-        Preset(circulant, "each row is the row above shifted right by one cell, with wrap-around", _OWN),
+        Preset(circulant, "each row is the row above, shifted by one with wrap-around", _OWN),
         Preset(centre_surround, "one weight for the centre, one for the cells around it", _OWN),
         Preset(checkerboard, "two weights, alternating", _OWN),
-        Preset(anti_point, "antisymmetric under rotation by 180 degrees; the centre of odd sides is zero", _POINT),
-        Preset(
-            anti_h, "antisymmetric under the left-right mirror; the middle column of odd sides is zero", _ODD_MIRROR
-        ),
-        Preset(anti_v, "antisymmetric under the up-down mirror; the middle row of odd sides is zero", _ODD_MIRROR),
+        Preset(anti_point, "antisymmetric under rotation by 180 degrees", _POINT),
+        Preset(anti_h, "antisymmetric under the left-right mirror", _ODD_MIRROR),
+        Preset(anti_v, "antisymmetric under the up-down mirror", _ODD_MIRROR),
         Preset(cross, "free on the middle row and column, zero elsewhere", _OWN),
         Preset(atrous, "free on every `rate`-th row and column, zero elsewhere", "Yu & Koltun 2016, arXiv 1511.07122"),
         Preset(
