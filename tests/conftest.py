@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from samples import make_evaluation, make_line, make_manifest, make_result, write_run
 
 from tiedexp.convolution.cpp.compiler import build_library
 from tiedexp.patterns.grid import Pattern
@@ -88,41 +88,28 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             for step in steps:
                 place = place.setdefault(step, {})
             place[last] = value
-        splits = {"test": test, "validation": validation}
-        evaluations = {
-            split: None if accuracy is None else {
-                "images": 100, "loss": 1 - accuracy, "accuracy": accuracy, "accuracy_interval": [0.0, 1.0],
-                "top5_accuracy": None, "calibration_error": 0.01, "confusion": [[45, 5], [10 - seed, 40 + seed]],
-            }
-            for split, accuracy in splits.items()
-        }  # fmt: skip
-        manifest = {
-            "format": 1, "versions": {"python": "3.11"}, "commit": None, "processor": "cpu", "device": "CPU",
-            "replicas": 1, "threads": 1, "deterministic": True,
-            "data": {
-                "name": "digits", "fingerprint": "0", "data_dir": None, "image_shape": [8, 8, 1],
-                "class_names": ["zero", "one"], "mean": [0.5], "std": [0.5],
-            },
-            "spec": spec, "pattern": pattern, "patterns": {}, "unique_weights": weights, "expanded_weights": 2000,
-            "macs_dense": 8000, "macs_tied": 4 * weights,
-        }  # fmt: skip
-        lines = [
-            {
-                "epoch": epoch, "step": epoch, "learning_rate": 0.1,
-                "train": {"loss": 1.0, "accuracy": test - 0.1 / epoch, "images_per_second": 1.0},
-                "validation": None if validation is None else {
-                    "loss": 1.0, "accuracy": validation - 0.1 / epoch, "images_per_second": 1.0
-                },
-                "seconds": 8.0 if epoch == 1 else 1.0,
-            }
-            for epoch in range(1, 4)
-        ]  # fmt: skip
-        result = {**evaluations, "best_epoch": 3, "epochs": 3, "stopped_early": False, "seconds": 10.0}
+        confusion = ((45, 5), (10 - seed, 40 + seed))
         path = root / f"{spec['name']}-{'-'.join(map(str, changes.values())) or 'abc'}" / f"seed-{seed}"
-        path.mkdir(parents=True)
-        (path / "manifest.json").write_text(json.dumps(manifest))
-        (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        (path / "result.json").write_text(json.dumps(result))
+        write_run(
+            path,
+            make_manifest(spec=spec, pattern=pattern, unique_weights=weights, macs_tied=4 * weights),
+            [
+                make_line(
+                    epoch,
+                    train=test - 0.1 / epoch,
+                    validation=None if validation is None else validation - 0.1 / epoch,
+                    seconds=8.0 if epoch == 1 else 1.0,
+                )
+                for epoch in range(1, 4)
+            ],
+            make_result(
+                test=make_evaluation(test, confusion=confusion),
+                validation=None if validation is None else make_evaluation(validation, confusion=confusion),
+                best_epoch=3,
+                epochs=3,
+                seconds=10.0,
+            ),
+        )
         return path
 
     return make

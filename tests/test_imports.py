@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "training": {"errors", "files", "host"},
     "board": {"errors", "files", "runs"},
     "runs": {"errors", "files", "host", "installed", "terminal"},
-    "metrics": {"errors"},
+    "metrics": {"errors", "runs"},
     "sweep": {"errors", "experiment", "host", "labels", "process", "runs", "spec", "training"},
     "experiment": {
         "convolution",

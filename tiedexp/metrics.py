@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,49 +12,9 @@ import scipy.stats
 import sklearn.metrics
 
 from tiedexp.errors import DivergenceError
+from tiedexp.runs.records import ClassResult, Evaluation
 
 CALIBRATION_BINS = 15
-
-
-@dataclass(frozen=True)
-class ClassResult:
-    """One class: its images, and how many of them, and of those called so, are right."""
-
-    name: str
-    images: int
-    precision: float
-    recall: float
-    f1: float
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Results on one split.
-
-    Args:
-        images: number of images.
-        loss: mean cross-entropy, natural logarithm.
-        accuracy: share of images whose likeliest class is right.
-        accuracy_interval: its 95% interval (Wilson 1927).
-        top5_accuracy: share of images whose class is among the five likeliest; None with five classes or fewer.
-        calibration_error: expected calibration error over 15 equal bins of confidence (Guo et al. 2017,
-            arXiv 1706.04599).
-        classes: results of each class.
-        confusion: counts, a row a true class, a column a predicted one.
-    """
-
-    images: int
-    loss: float
-    accuracy: float
-    accuracy_interval: tuple[float, float]
-    top5_accuracy: float | None
-    calibration_error: float
-    classes: tuple[ClassResult, ...]
-    confusion: tuple[tuple[int, ...], ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return asdict(self)
 
 
 class Predictor:
@@ -125,7 +84,7 @@ def compute_evaluation(logits: npt.NDArray[Any], labels: npt.NDArray[Any], class
         top5_accuracy=top5,
         calibration_error=_calibration_error(np.exp(log_probabilities.max(axis=1)), hits),
         classes=tuple(
-            ClassResult(name, int(count), float(p), float(r), float(f))
+            ClassResult(name=name, images=int(count), precision=float(p), recall=float(r), f1=float(f))
             for name, count, p, r, f in zip(class_names, images, precision, recall, f1, strict=True)
         ),
         confusion=tuple(

@@ -25,7 +25,7 @@ CONFIG = Path(__file__).resolve().parents[2] / "configs" / "mnist_block.yaml"
 def measure(data_dir: Path | None, overrides: list[str]) -> tuple[float, float, int]:
     """(seconds of training, seconds of them in checkpoints, number of checkpoints), of all epochs but the first."""
     from tiedexp.experiment import run as experiment
-    from tiedexp.experiment.observer import Observer
+    from tiedexp.experiment.observer import RunObserver
     from tiedexp.runs.tensorboard import TensorBoardLog
     from tiedexp.spec.loading import load_spec
     from tiedexp.training.checkpoint import CheckpointStore
@@ -43,7 +43,7 @@ def measure(data_dir: Path | None, overrides: list[str]) -> tuple[float, float, 
 
         return call
 
-    class Clock(Observer):
+    class Clock(RunObserver):
         def epoch_ends(self, line: Any) -> None:
             ends.append((time.perf_counter(), spent[0], saves[0]))
 

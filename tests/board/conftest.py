@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import pytest
+from samples import make_evaluation, make_line, make_manifest, make_result, make_split
+from samples import write_run as write_files
 
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.sweeps import PlannedRun, SweepDirectory, SweepRecord, Variant
 from tiedexp.runs.tensorboard import TensorBoardLog
 
-MANIFEST = {
-    "format": 1,
-    "versions": {},
-    "commit": None,
-    "processor": "",
-    "device": "",
-    "replicas": 1,
-    "threads": 1,
-    "deterministic": True,
-    "data": {
-        "name": "digits",
-        "fingerprint": "",
-        "data_dir": None,
-        "image_shape": [8, 8, 1],
-        "class_names": ["0"],
-        "mean": [0],
-        "std": [1],
-    },
-    "spec": {"model": {"depth": 4, "width": 8, "tying": {"pattern": "block"}}},
-    "pattern": "block",
-    "unique_weights": 100,
-    "expanded_weights": 200,
-    "macs_dense": 4000,
-    "macs_tied": 3000,
-}
+SPEC = {"model": {"depth": 4, "width": 8, "tying": {"pattern": "block"}}}
 VARIANTS = ("block", "d4")
 
 
@@ -59,32 +36,25 @@ def _write_run(
     run: RunDirectory, accuracies: Sequence[float], test: float | None = None, *, best: int = 1, **changes: object
 ) -> None:
     """A run as far as it is shown: epochs with these validation accuracies, and a test if it is finished."""
-    run.path.mkdir(parents=True, exist_ok=True)
-    run.write_json("manifest.json", {**MANIFEST, **changes})
-    run.write_spec("name: study\n")
-    split = {"loss": 1.0, "images_per_second": 9.0}
     lines = [
-        {
-            "epoch": epoch,
-            "step": epoch,
-            "learning_rate": 0.1,
-            "train": {**split, "accuracy": accuracy / 2},
-            "validation": {**split, "accuracy": accuracy},
-            "seconds": 1.0,
-        }
+        make_line(
+            epoch,
+            train=make_split(accuracy / 2, images_per_second=9.0),
+            validation=make_split(accuracy, images_per_second=9.0),
+        )
         for epoch, accuracy in enumerate(accuracies, 1)
     ]
-    run.rewrite_metrics(lines)
+    result = None
+    if test is not None:
+        result = make_result(make_evaluation(test, loss=0.5, images=10), best_epoch=best, epochs=len(lines))
+    write_files(run.path, make_manifest(**{"spec": SPEC, **changes}), lines, result)
+    run.write_spec("name: study\n")
     with TensorBoardLog(run.tensorboard) as log:
         log.layout()
         log.hparams({"pattern": "block"})
         for line in lines:
-            log.scalars("train", line["epoch"], line["train"])
-            log.scalars("validation", line["epoch"], line["validation"])
-    if test is not None:
-        evaluation = {"images": 10, "loss": 0.5, "accuracy": test, "accuracy_interval": [0.0, 1.0]}
-        ending = {"best_epoch": best, "epochs": len(lines), "stopped_early": False, "seconds": 1.0}
-        run.write_json("result.json", {"test": evaluation, **ending})
+            log.scalars("train", line.epoch, line.train.as_json())
+            log.scalars("validation", line.epoch, line.validation.as_json())
 
 
 @pytest.fixture
@@ -93,12 +63,6 @@ def sweep(tmp_path) -> SweepDirectory:
     directory = SweepDirectory(tmp_path / "runs" / "study")
     directory.write(make_record(), "name: study\n")
     return directory
-
-
-@pytest.fixture
-def manifest() -> dict[str, Any]:
-    """What a manifest.json may say."""
-    return dict(MANIFEST)
 
 
 @pytest.fixture

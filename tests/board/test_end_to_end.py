@@ -118,7 +118,7 @@ def board(sweep) -> Iterator[Board]:
 def metrics_of(sweep: SweepDirectory, pattern: str, split: str, tag: str) -> np.ndarray:
     """The values of a tag, (seeds, epochs)."""
     rows = [run.read_metrics() for planned, run in sweep.runs() if planned.variant == pattern]
-    return np.array([[line[split][tag] for line in lines] for lines in rows])
+    return np.array([[getattr(getattr(line, split), tag) for line in lines] for lines in rows])
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -137,16 +137,16 @@ def test_the_single_runs_are_as_they_were_written(board, sweep):
     for planned, run in sweep.runs():
         name = f"{planned.variant} s{planned.seed}"
         shown = board.scalars(f"{name}/validation", "accuracy")
-        expected = {line["epoch"]: line["validation"]["accuracy"] for line in run.read_metrics()}
+        expected = {line.epoch: line.validation.accuracy for line in run.read_metrics()}
         assert shown == pytest.approx(expected)
-        assert list(board.scalars(f"{name}/test", "accuracy")) == [run.read_result()["best_epoch"]]
+        assert list(board.scalars(f"{name}/test", "accuracy")) == [run.read_result().best_epoch]
 
 
 def test_the_test_of_the_mean_is_that_of_all_seeds(board, sweep):
     results = [run.read_result() for planned, run in sweep.runs() if planned.variant == "d4"]
     (step,), (accuracy,) = zip(*board.scalars("d4 mean/test", "accuracy").items(), strict=True)
-    assert step == max(result["best_epoch"] for result in results)
-    assert accuracy == pytest.approx(np.mean([result["test"]["accuracy"] for result in results]))
+    assert step == max(result.best_epoch for result in results)
+    assert accuracy == pytest.approx(np.mean([result.test.accuracy for result in results]))
 
 
 def test_the_hparams_tab_has_a_row_a_run_and_what_differs(board, sweep):
@@ -169,7 +169,7 @@ def test_the_hparams_tab_has_a_row_a_run_and_what_differs(board, sweep):
         assert row["hparams"]["pattern"] == planned.variant
         assert row["hparams"]["unique_weights"] == manifests[planned.variant].unique_weights
         assert [value["value"] for value in row["metricValues"]] == pytest.approx(
-            [result["test"]["accuracy"], result["validation"]["accuracy"], result["test"]["loss"]]
+            [result.test.accuracy, result.validation.accuracy, result.test.loss]
         )
         assert [session["status"] for session in row["sessions"]] == ["STATUS_SUCCESS"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from samples import make_manifest
 
 from tiedexp.board.hparams import MAX_CHECKBOXES, describe_columns, read_hparams
 from tiedexp.runs.records import Manifest
@@ -29,21 +30,16 @@ def sweep_of(*settings: dict[str, Any], widths: tuple[int, ...] = (), seeds: int
     )
 
 
-@pytest.fixture
-def manifest_of(manifest):
+def manifest_of(spec: dict[str, Any], **changes: Any) -> Manifest:
     """A manifest with another spec, pattern and costs."""
-
-    def make(spec: dict[str, Any], **changes: Any) -> Manifest:
-        return Manifest.model_validate({**manifest, "spec": spec, **changes})
-
-    return make
+    return make_manifest(spec=spec, **changes)
 
 
 def domains_of(record: SweepRecord, manifests: dict[str, Manifest]) -> dict[str, tuple]:
     return {column.name: column.values for column in describe_columns(record, manifests)}
 
 
-def test_what_differs_is_a_column_and_what_does_not_is_none(manifest_of):
+def test_what_differs_is_a_column_and_what_does_not_is_none():
     record = sweep_of(*({"model.depth": depth, "training.batch_size": 64} for depth in (4, 2)))
     manifests = {
         f"v{at}": manifest_of({"model": {"depth": depth}, "training": {"batch_size": 64}}, unique_weights=depth * 10)
@@ -55,7 +51,7 @@ def test_what_differs_is_a_column_and_what_does_not_is_none(manifest_of):
     assert values == {"depth": 4, "seed": "1", "unique_weights": 40}
 
 
-def test_a_variant_that_sets_nothing_has_the_value_of_its_spec(manifest_of):
+def test_a_variant_that_sets_nothing_has_the_value_of_its_spec():
     record = sweep_of({"model.depth": 2}, {"training.epochs": 9})
     manifests = {
         "v0": manifest_of({"model": {"depth": 2}, "training": {"epochs": 3}}),
@@ -75,13 +71,13 @@ def test_what_has_not_begun_is_known_from_the_sweep_alone():
         assert columns[name] == (float, ())
 
 
-def test_the_tying_is_named_as_in_the_manifest(manifest_of):
+def test_the_tying_is_named_as_in_the_manifest():
     record = sweep_of({"model.tying.pattern": {"preset": "hashed", "groups": 9}}, {"model.tying": None})
     manifests = {"v0": manifest_of({}, pattern="hashed(groups=9)"), "v1": manifest_of({}, pattern="none")}
     assert domains_of(record, manifests) == {"pattern": ("hashed(groups=9)", "none"), "seed": ("0", "1")}
 
 
-def test_keys_that_end_the_same_are_whole(manifest_of):
+def test_keys_that_end_the_same_are_whole():
     record = sweep_of(
         {"training.optimizer.name": "adam", "training.schedule.name": "cosine"},
         {"training.optimizer.name": "sgd", "training.schedule.name": "constant"},
@@ -93,7 +89,7 @@ def test_a_width_that_was_matched_is_a_column():
     assert domains_of(sweep_of({"model.depth": 2}, {"model.depth": 4}, widths=(16, 11)), {})["width"] == (11, 16)
 
 
-def test_many_numbers_are_an_interval(manifest_of):
+def test_many_numbers_are_an_interval():
     depths = range(2, 3 + MAX_CHECKBOXES)
     record = sweep_of(*({"model.depth": depth} for depth in depths), seeds=1)
     manifests = {f"v{at}": manifest_of({"model": {"depth": depth}}) for at, depth in enumerate(depths)}
@@ -111,7 +107,7 @@ def test_many_numbers_are_an_interval(manifest_of):
         (("\ud800", "x" * 1000), ("?", "x" * 200)),
     ],
 )
-def test_values_of_any_kind(manifest_of, given, shown):
+def test_values_of_any_kind(given, shown):
     record = sweep_of(*({"training.a": value} for value in given))
     manifests = {f"v{at}": manifest_of({"training": {"a": value}}) for at, value in enumerate(given)}
     assert domains_of(record, manifests)["a"] == shown
@@ -124,7 +120,7 @@ def test_five_columns_are_shown_at_first():
     assert shown == ["depth", "width", "b", "seed", "unique_weights"]
 
 
-def test_places_in_lists(manifest_of):
+def test_places_in_lists():
     record = sweep_of({"dataset.augment.0.pixels": 2}, {"dataset.augment.0.pixels": 4})
     manifests = {f"v{at}": manifest_of({"dataset": {"augment": [{"pixels": at}]}}) for at in range(2)}
     assert domains_of(record, manifests)["pixels"] == (0, 1)

@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 from PIL import Image
+from samples import make_manifest
 from sklearn.datasets import load_digits
 
 from tiedexp.errors import RunError
@@ -37,12 +38,8 @@ def finish(make_run):
 
     def write(spec):
         run = RunDirectory(make_run("none"))
-        manifest = run.read_json("manifest.json")
-        manifest["data"] |= {
-            "fingerprint": load_images(spec, None).fingerprint,
-            "files": training_source(spec).stamp(),
-        }
-        run.write_json("manifest.json", manifest)
+        data = {"fingerprint": load_images(spec, None).fingerprint, "files": training_source(spec).stamp()}
+        run.write_manifest(make_manifest(data=data))
         return run
 
     return write

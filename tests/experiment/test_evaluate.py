@@ -24,22 +24,12 @@ def change_manifest(run, **changes):
     run.write_json("manifest.json", {**run.read_json("manifest.json"), **changes})
 
 
-def as_json(evaluation):
-    """Lists in place of tuples."""
-    return {
-        **evaluation.as_dict(),
-        "accuracy_interval": list(evaluation.accuracy_interval),
-        "classes": [vars(result) for result in evaluation.classes],
-        "confusion": list(map(list, evaluation.confusion)),
-    }
-
-
 @pytest.mark.parametrize("splits", [("test", "validation"), ("validation", "test")])
 def test_the_results_are_those_of_training_in_any_order(make_spec, tmp_path, warnings, splits):
     run = run_experiment(make_spec(**RESNET), root=tmp_path)
     for split in splits:
         evaluation, epoch = evaluate_run(run, split=split, warn=warnings.append)
-        assert as_json(evaluation) == run.read_result()[split]
+        assert evaluation == getattr(run.read_result(), split)
         assert epoch == 1
     assert warnings == []
 
@@ -90,6 +80,6 @@ def test_the_convolutions_are_computed_as_in_training(make_spec, tmp_path, warni
     monkeypatch.setattr(tiedexp.experiment.evaluate, "build_model", build)
     evaluation, _ = evaluate_run(run, warn=warnings.append)
     assert seen == [other if known else trained]
-    assert evaluation.accuracy == pytest.approx(run.read_result()["test"]["accuracy"], abs=0.01)
+    assert evaluation.accuracy == pytest.approx(run.read_result().test.accuracy, abs=0.01)
     assert len(warnings) == (not known)
     assert all("in a way that this version does not know" in text for text in warnings)

@@ -50,11 +50,11 @@ def test_with_a_cosine_it_is_another_run(make_spec, tmp_path):
     compared = read_runs([tmp_path])
     assert sorted(run.name for run in compared.runs) == ["small", "small-from-2"]
     assert not compared.left_out
-    rates = [line["learning_rate"] for line in extended.read_metrics()]
+    rates = [line.learning_rate for line in extended.read_metrics()]
     assert len(rates) == 4
-    assert rates[:2] == [line["learning_rate"] for line in parent.read_metrics()]
+    assert rates[:2] == [line.learning_rate for line in parent.read_metrics()]
     assert rates[2] > rates[1]  # a cosine of four epochs is there
-    assert extended.read_result()["epochs"] == 4
+    assert extended.read_result().epochs == 4
 
 
 def test_one_that_an_older_version_extended_is_still_readable(make_spec, tmp_path):
@@ -64,17 +64,17 @@ def test_one_that_an_older_version_extended_is_still_readable(make_spec, tmp_pat
     manifest = extended.read_json("manifest.json")
     extended.write_json("manifest.json", {**manifest, "spec": parent.read_json("manifest.json")["spec"]})
     assert describe_run(extended).state == "finished"
-    assert extend_run(extended, 3).read_result()["epochs"] == 3
+    assert extend_run(extended, 3).read_result().epochs == 3
 
 
 def test_one_that_was_killed_while_it_was_filled_begins_again(make_spec, tmp_path):
     parent = run_experiment(make_spec(training={**CONSTANT, "epochs": 2}), root=tmp_path)
     extended = extend_run(parent, 3)
-    expected = extended.read_result()["test"]
+    expected = extended.read_result().test
     for name in ("result.json", "manifest.json"):
         (extended.path / name).unlink()
     (extended.checkpoints / "epoch-0002.json").write_text("{}")
-    assert extend_run(parent, 3).read_result()["test"] == expected
+    assert extend_run(parent, 3).read_result().test == expected
 
 
 def test_what_cannot_be_extended(make_spec, tmp_path):

@@ -13,14 +13,14 @@ from tiedexp.convolution.cpp import library
 from tiedexp.convolution.cpp.compiler import Built, find_compiler
 from tiedexp.errors import RunError, RunInterruptedError
 from tiedexp.experiment.build import build_model
-from tiedexp.experiment.observer import Observer
+from tiedexp.experiment.observer import RunObserver
 from tiedexp.experiment.preparation import locate_run
 from tiedexp.experiment.run import run_experiment
 
 pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
 
 
-class StopsInTheSecondEpoch(Observer):
+class StopsInTheSecondEpoch(RunObserver):
     def epoch_begins(self, epoch, num_steps):
         if epoch == 2:
             raise KeyboardInterrupt
@@ -65,7 +65,7 @@ def test_the_spec_decides(implementation, make_spec, tmp_path, choices):
     spec = make_spec(model={"tying": {"pattern": "row", "implementation": implementation}}, training={"epochs": 1})
     run = run_experiment(spec, root=tmp_path)
     assert all(choice.is_expanded == (implementation == "expand") for choice in choices[0])
-    assert run.read_result()["epochs"] == 1
+    assert run.read_result().epochs == 1
 
 
 def test_compiled_code_is_part_of_what_a_run_is_made_with(make_spec, tmp_path, monkeypatch):

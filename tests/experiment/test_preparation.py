@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from samples import make_manifest, write_run
 
 from tiedexp.errors import DatasetError, RunError
 from tiedexp.experiment.preparation import evaluation_source, locate_run, name_pattern, plan_experiment, training_source
@@ -48,15 +49,7 @@ def test_the_plan_of_a_resnet(make_spec):
 
 def make_run(path: Path, data_dir: str | None = None) -> RunDirectory:
     """A run with a manifest."""
-    path.mkdir(exist_ok=True)
-    data = {"name": "mnist", "fingerprint": "0", "image_shape": [28, 28, 1], "class_names": [], "mean": [0], "std": [1]}
-    machine = {"versions": {}, "commit": None, "processor": "", "device": "CPU", "replicas": 1, "threads": 1}
-    costs = {"unique_weights": 1, "expanded_weights": 1, "macs_dense": 1, "macs_tied": 1}
-    machine.update(spec={}, pattern="none", **costs)
-    manifest = {"format": 1, **machine, "deterministic": True, "data": {**data, "data_dir": data_dir}}
-    run = RunDirectory(path)
-    run.write_json("manifest.json", manifest)
-    return run
+    return write_run(path, make_manifest(data={"name": "mnist", "data_dir": data_dir}))
 
 
 def test_where_images_come_from(make_spec, tmp_path):

@@ -56,8 +56,8 @@ def test_it_has_as_many_threads_as_the_run(run, monkeypatch):
 def test_each_metric_and_weight_that_differs_is_named(run, make_spec, tmp_path):
     other = run_experiment(make_spec(training={"epochs": 2}), root=tmp_path / "other")
     lines = other.read_metrics()
-    lines[1]["train"]["loss"] += 0.25
-    other.rewrite_metrics(lines)
+    worse = lines[1].train.model_copy(update={"loss": lines[1].train.loss + 0.25})
+    other.rewrite_metrics([lines[0], lines[1].model_copy(update={"train": worse})])
     result = other.read_json("result.json")
     result["test"]["accuracy"] = 0.125
     other.write_json("result.json", result)
@@ -160,17 +160,22 @@ DEEP = json.loads('{"a":' * 300 + "[" * 300 + "]" * 300 + "}" * 300)
 
 @pytest.mark.parametrize("value", [[[1], [2, 3]], "none", [["a", "b"]], 7, [[10**18]], [None], {"a": 1}, None, DEEP])
 @pytest.mark.parametrize("name", ["confusion", "classes"])
-def test_a_metric_of_another_form_differs(run, tmp_path, name, value):
+def test_a_metric_of_another_form_differs_or_is_refused(run, tmp_path, name, value):
+    """What tiedexp writes too is refused where it is another thing; what it does not know may be anything."""
     other = RunDirectory(shutil.copytree(run.path, tmp_path / "other"))
+    first, last = other.read_metrics()
+    other.rewrite_metrics([first, last.model_copy(update={"note": value})])
+    found = {difference.name for difference in compare_runs(other, run).differences}
+    assert any(place.startswith("metrics: note") for place in found)
     result = other.read_json("result.json")
     result["test"][name] = value
     other.write_json("result.json", result)
-    lines = other.read_metrics()
-    lines[1]["note"] = value
-    other.rewrite_metrics(lines)
-    found = {difference.name for difference in compare_runs(other, run).differences}
-    assert any(place.startswith(f"result: test.{name}") for place in found)
-    assert any(place.startswith("metrics: note") for place in found)
+    if name == "confusion" and value in ([[1], [2, 3]], [[10**18]]):
+        (found,) = compare_runs(other, run).differences[1:]
+        assert found.name == "result: test.confusion"
+    else:
+        with pytest.raises(RunError, match=rf"result.json is not as tiedexp writes it: test.{name}.* is wrong"):
+            compare_runs(other, run)
 
 
 def test_a_metric_that_only_one_has(run, make_spec, tmp_path):

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tiedexp.errors import DatasetError, RunError, RunInterruptedError, RunLockedError, TiedexpError
 from tiedexp.experiment.build import build_model
 from tiedexp.experiment.evaluate import evaluate_run
-from tiedexp.experiment.observer import Observer
+from tiedexp.experiment.observer import RunObserver
 from tiedexp.experiment.preparation import locate_run, plan_model
 from tiedexp.experiment.run import run_experiment
 from tiedexp.runs.directory import _OWN, RunDirectory
@@ -35,7 +35,7 @@ def merge(base, changes):
     return {**base, **changes}
 
 
-class Recorder(Observer):
+class Recorder(RunObserver):
     """Notes what it is told; interrupts like Ctrl-C in the epoch it was asked to."""
 
     def __init__(self, interrupt_in=None):
@@ -59,7 +59,7 @@ class Recorder(Observer):
             raise KeyboardInterrupt
 
     def epoch_ends(self, line):
-        self.events.append(line["epoch"])
+        self.events.append(line.epoch)
 
     def finished(self, run, result):
         self.events.append("finished")
@@ -73,20 +73,24 @@ def read_weights(path):
 
 
 def without_times(run):
+    """The lines of metrics.jsonl, less what a clock says."""
+    times = {"seconds": 1.0, "first_of_process": False, "time": None}
     lines = []
     for line in run.read_metrics():
-        train, validation = (
-            {k: v for k, v in line[part].items() if k != "images_per_second"} for part in ("train", "validation")
-        )
-        times = dict.fromkeys(("seconds", "first_of_process", "time"))
-        lines.append({**line, "train": train, "validation": validation, **times})
+        splits = {name: without_speed(getattr(line, name)) for name in ("train", "validation")}
+        lines.append(line.model_copy(update={**times, **splits}))
     return lines
+
+
+def without_speed(split):
+    return None if split is None else split.model_copy(update={"images_per_second": 1.0})
 
 
 def assert_same_run(ours, theirs):
     """To the bit, but for times."""
     assert without_times(ours) == without_times(theirs)
-    results = [{**run.read_json("result.json"), "seconds": None, "epoch_seconds": None} for run in (ours, theirs)]
+    times = {"seconds": 1.0, "epoch_seconds": None}
+    results = [run.read_result().model_copy(update=times) for run in (ours, theirs)]
     assert results[0] == results[1]
     initial = [read_weights(run.initial_kernel) for run in (ours, theirs)]
     np.testing.assert_equal(initial[0], initial[1])
@@ -127,27 +131,27 @@ def test_a_run_leaves_what_is_promised(make_spec, tmp_path):
     assert recorder.sizes == {"train": 270, "validation": 30, "test": 300}
 
     assert load_spec(run.spec) == spec
-    lines, result, manifest = run.read_metrics(), run.read_json("result.json"), run.read_json("manifest.json")
-    assert [line["epoch"] for line in lines] == [1, 2, 3]
-    assert [line["step"] for line in lines] == [5, 10, 15]
-    assert lines[0]["learning_rate"] == pytest.approx(0.01 * 4 / 5)
-    assert lines[2]["train"]["loss"] < lines[0]["train"]["loss"]
+    lines, result, manifest = run.read_metrics(), run.read_result(), run.read_manifest()
+    assert [line.epoch for line in lines] == [1, 2, 3]
+    assert [line.step for line in lines] == [5, 10, 15]
+    assert lines[0].learning_rate == pytest.approx(0.01 * 4 / 5)
+    assert lines[2].train.loss < lines[0].train.loss
 
-    best = max(lines, key=lambda line: (line["validation"]["accuracy"], -line["validation"]["loss"]))
-    assert result["best_epoch"] == best["epoch"]
-    assert result["validation"]["accuracy"] == best["validation"]["accuracy"]
-    assert result["validation"]["loss"] == pytest.approx(best["validation"]["loss"], rel=1e-5)
-    assert result["test"]["images"] == 300
-    assert (result["epochs"], result["stopped_early"]) == (3, False)
+    best = max(lines, key=lambda line: (line.validation.accuracy, -line.validation.loss))
+    assert result.best_epoch == best.epoch
+    assert result.validation.accuracy == best.validation.accuracy
+    assert result.validation.loss == pytest.approx(best.validation.loss, rel=1e-5)
+    assert result.test.images == 300
+    assert (result.epochs, result.stopped_early) == (3, False)
 
-    assert manifest["versions"]["tensorflow"].startswith("2.21")
-    assert manifest["pattern"] == "point"
-    assert manifest["patterns"].keys() == {"conv_1", "conv_2"}
-    assert manifest["unique_weights"] == 5 * 4 + 8 + 5 * 4 * 8 + 16 + 9 * 10
-    assert len(manifest["data"]["fingerprint"]) == 16
-    assert manifest["threads"] >= 1
+    assert manifest.versions["tensorflow"].startswith("2.21")
+    assert manifest.pattern == "point"
+    assert manifest.patterns.keys() == {"conv_1", "conv_2"}
+    assert manifest.unique_weights == 5 * 4 + 8 + 5 * 4 * 8 + 16 + 9 * 10
+    assert len(manifest.data.fingerprint) == 16
+    assert manifest.threads >= 1
     kept = {path.name for path in run.checkpoints.iterdir()}
-    epochs = {3, 2, best["epoch"]}
+    epochs = {3, 2, best.epoch}
     assert kept == {f"epoch-000{epoch}.{ending}" for epoch in epochs for ending in ("json", "weights.h5")}
     assert sorted(path.name for path in run.tensorboard.iterdir() if path.is_dir()) == ["test", "train", "validation"]
 
@@ -228,14 +232,14 @@ def test_a_run_that_was_killed_at_its_first_kernel(make_spec, tmp_path, monkeypa
 def test_a_finished_run_is_not_run_again_unless_fresh(make_spec, tmp_path):
     spec = make_spec(training={"epochs": 1})
     run = run_experiment(spec, root=tmp_path)
-    before = run.read_json("result.json")
+    before = run.read_result()
     again, fresh = Recorder(), Recorder()
     run_experiment(spec, root=tmp_path, observer=again)
     assert again.events == ["finished"]
-    assert run.read_json("result.json") == before
+    assert run.read_result() == before
     run_experiment(spec, root=tmp_path, observer=fresh, fresh=True)
     assert fresh.events == ["planned", 1, "finished"]
-    assert run.read_json("result.json")["test"] == before["test"]
+    assert run.read_result().test == before.test
 
 
 @pytest.mark.parametrize("interrupt_in", [1, 2, 4])
@@ -254,9 +258,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(make_spec, tmp_path, interr
     assert_same_run(resumed, straight)
     # Which epochs have the time of compiling in theirs, and so do not count as what an epoch takes.
     lines = resumed.read_metrics()
-    assert [line["epoch"] for line in lines if line["first_of_process"]] == sorted({1, interrupt_in})
-    others = [line["seconds"] for line in lines if line["epoch"] not in (1, interrupt_in)]
-    assert resumed.read_result_record().epoch_seconds == pytest.approx(sum(others) / len(others), abs=1e-4)
+    assert [line.epoch for line in lines if line.first_of_process] == sorted({1, interrupt_in})
+    others = [line.seconds for line in lines if line.epoch not in (1, interrupt_in)]
+    assert resumed.read_result().epoch_seconds == pytest.approx(sum(others) / len(others), abs=1e-4)
 
 
 def stop_after(calls):
@@ -513,7 +517,7 @@ def test_lost_metrics_are_told(cut_off, tmp_path):
     recorder = Recorder()
     run_experiment(spec, root=tmp_path, observer=recorder)
     assert recorder.events[0] == f"warned: {run.path / 'metrics.jsonl'} has lost some epochs before epoch 2"
-    assert [line["epoch"] for line in run.read_metrics()] == [2, 3, 4]
+    assert [line.epoch for line in run.read_metrics()] == [2, 3, 4]
 
 
 @pytest.mark.parametrize("calls", [-1, 0], ids=["before anything is written", "before the first step"])
@@ -563,12 +567,12 @@ def test_a_stop_in_an_evaluation(make_spec, tmp_path):
 def test_a_run_cut_off_in_its_last_evaluation_is_finished_by_the_next(make_spec, tmp_path):
     spec = make_spec(training={"epochs": 2})
     run = run_experiment(spec, root=tmp_path)
-    result = run.read_json("result.json")
+    result = run.read_result()
     (run.path / "result.json").unlink()
     recorder = Recorder()
     run_experiment(spec, root=tmp_path, observer=recorder)
     assert recorder.events == ["resumed after 2", "planned", "finished"]
-    assert run.read_json("result.json")["test"] == result["test"]
+    assert run.read_result().test == result.test
 
 
 @pytest.fixture
@@ -639,7 +643,7 @@ def test_another_seed_is_another_run(make_spec, tmp_path):
     runs = [run_experiment(make_spec(seed=seed, training={"epochs": 1}), root=tmp_path) for seed in (0, 1)]
     assert runs[0].path.parent == runs[1].path.parent
     assert runs[0].path != runs[1].path
-    losses = [run.read_metrics()[0]["train"]["loss"] for run in runs]
+    losses = [run.read_metrics()[0].train.loss for run in runs]
     assert losses[0] != losses[1]
 
 
@@ -746,17 +750,17 @@ def test_an_evaluation_that_tensorflow_cannot_do_is_a_message(make_spec, tmp_pat
 def test_early_stopping(make_spec, tmp_path):
     spec = make_spec(training={"epochs": 30, "early_stopping": {"patience": 1, "min_delta": 1.0}})
     result = run_experiment(spec, root=tmp_path).read_json("result.json")
-    assert (result["epochs"], result["stopped_early"]) == (2, True)
+    assert (result.epochs, result.stopped_early) == (2, True)
 
 
 def test_without_validation_the_last_epoch_is_tested(make_spec, tmp_path):
     spec = make_spec(dataset={"validation": 0}, training={"epochs": 2})
     recorder = Recorder()
     run = run_experiment(spec, root=tmp_path, observer=recorder)
-    result = run.read_json("result.json")
+    result = run.read_result()
     assert recorder.sizes["validation"] == 0
-    assert (result["best_epoch"], result["validation"]) == (2, None)
-    assert run.read_metrics()[0]["validation"] is None
+    assert (result.best_epoch, result.validation) == (2, None)
+    assert run.read_metrics()[0].validation is None
 
 
 def test_missing_data_is_an_error_before_anything_is_made(make_spec, tmp_path):
@@ -830,5 +834,5 @@ def test_every_part_of_the_spec_runs(make_spec, tmp_path, case):
     changes = json.loads(json.dumps(EVERYTHING[case]))
     changes["training"] |= {"epochs": 2, "steps_per_epoch": 2}
     run = run_experiment(make_spec(**changes), root=tmp_path)
-    assert [line["step"] for line in run.read_metrics()] == [2, 4]
-    assert 0.0 <= run.read_json("result.json")["test"]["accuracy"] <= 1.0
+    assert [line.step for line in run.read_metrics()] == [2, 4]
+    assert 0.0 <= run.read_result().test.accuracy <= 1.0

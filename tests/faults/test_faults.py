@@ -15,7 +15,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from tiedexp.errors import RunError, RunInterruptedError
-from tiedexp.experiment.observer import Observer
+from tiedexp.experiment.observer import RunObserver
 from tiedexp.experiment.preparation import locate_run
 from tiedexp.experiment.reproduce import compare_runs
 from tiedexp.experiment.run import run_experiment
@@ -133,7 +133,7 @@ def test_a_clock_that_goes_backwards(spec, straight, tmp_path, monkeypatch):
     steps = read_steps(run)
     assert steps == read_steps(straight)
     assert all(values == sorted(set(values)) for values in steps.values())
-    assert min(line["seconds"] for line in run.read_metrics()) >= 0
+    assert min(line.seconds for line in run.read_metrics()) >= 0
 
 
 def read_steps(run):
@@ -149,7 +149,7 @@ def read_steps(run):
 
 
 def test_a_process_without_memory(spec, tmp_path):
-    class Full(Observer):
+    class Full(RunObserver):
         def progressed(self, progress):
             if locate_run(spec, tmp_path).read_metrics():
                 raise MemoryError
@@ -166,11 +166,11 @@ def test_a_process_without_memory(spec, tmp_path):
 KILLED = """
 import os, sys
 from pathlib import Path
-from tiedexp.experiment.observer import Observer
+from tiedexp.experiment.observer import RunObserver
 from tiedexp.experiment.run import run_experiment
 from tiedexp.spec.schema import ExperimentSpec
 
-class Aborted(Observer):
+class Aborted(RunObserver):
     def epoch_begins(self, epoch, num_steps):
         if epoch == 2:
             os.abort()  # as std::bad_alloc ends in TensorFlow
@@ -181,7 +181,7 @@ run_experiment(spec, root=Path(sys.argv[2]), observer=Aborted())
 
 
 def test_a_process_that_memory_ran_out_on_is_told_of_by_the_next(spec, straight, tmp_path):
-    class Listener(Observer):
+    class Listener(RunObserver):
         def __init__(self):
             self.heard = []
 

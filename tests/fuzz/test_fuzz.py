@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from samples import make_line, make_manifest, make_result
 
 from tiedexp.compare.where import parse_condition
 from tiedexp.data.npz import describe_npz, load_npz
@@ -343,19 +344,9 @@ def test_patterns(value, size):
 
 # Run directories
 
-SPLIT = {"loss": 1.0, "accuracy": 0.5, "images_per_second": 9.0}
-LINE = {"epoch": 1, "step": 5, "learning_rate": 0.1, "train": SPLIT, "validation": SPLIT, "seconds": 1.0}
-MANIFEST = {
-    "format": 1, "versions": {"python": "3.12"}, "commit": None, "processor": "", "device": "CPU", "replicas": 1,
-    "threads": 1, "deterministic": True, "spec": {"name": "a", "model": {"width": 4}}, "pattern": "block",
-    "unique_weights": 9, "expanded_weights": 25, "macs_dense": 25, "macs_tied": 9,
-    "data": {"name": "digits", "fingerprint": "0", "data_dir": None, "image_shape": [8, 8, 1], "class_names": ["a"],
-             "mean": [0.5], "std": [0.2]},
-}  # fmt: skip
-RESULT = {
-    "test": {"images": 5, "loss": 1.0, "accuracy": 0.5, "accuracy_interval": [0.1, 0.9]},
-    "best_epoch": 1, "epochs": 1, "stopped_early": False, "seconds": 1.0,
-}  # fmt: skip
+LINE, MANIFEST, RESULT = (
+    json.loads(json.dumps(record.as_json())) for record in (make_line(validation=0.5), make_manifest(), make_result())
+)
 FAILURE = {"error": "epoch 2: out of memory", "time": "2026-01-01T00:00:00+00:00"}
 RECORD = {
     "format": 1, "name": "study", "baseline": "a", "match": "weights", "axes": ["model.width"],

@@ -9,23 +9,16 @@ import subprocess
 import sys
 
 import pytest
+from samples import make_line, make_result
 
 import tiedexp.runs.directory
 from tiedexp.errors import RunError
 from tiedexp.runs.directory import MAX_JSON_BYTES, RunDirectory, find_runs_root
 from tiedexp.runs.manifest import MANIFEST_FORMAT
 
-SPLIT = {"loss": 1.0, "accuracy": 0.5, "images_per_second": 9.0}
-LINE = {"epoch": 1, "step": 5, "learning_rate": 0.1, "train": SPLIT, "validation": None, "seconds": 1.0}
-
+LINE = make_line().as_json()
 MANIFEST = {"format": 1, "versions": {"tiedexp": "1"}}
-RESULT = {
-    "test": {"images": 5, "loss": 1, "accuracy": 0.5, "accuracy_interval": [0.1, 0.9]},
-    "best_epoch": 1,
-    "epochs": 1,
-    "stopped_early": False,
-    "seconds": 1,
-}
+RESULT = make_result().as_json()
 
 
 @pytest.fixture
@@ -116,7 +109,7 @@ def test_a_file_that_has_another_name_is_not_written(run, tmp_path, name):
     write = {
         ".lock": lambda: run.lock().__enter__(),
         "log.txt": run.open_log,
-        "metrics.jsonl": lambda: run.append_metrics(LINE),
+        "metrics.jsonl": lambda: run.append_metrics(make_line()),
     }
     with pytest.raises(RunError, match=rf"{name} is a hard link to a file that has another name too"):
         write[name]()
@@ -179,7 +172,7 @@ def test_deleting_leaves_what_others_wrote(run, tmp_path):
         ("metrics.jsonl", {**LINE, "epoch": True}),
         ("metrics.jsonl", {**LINE, "epoch": 0}),
         ("metrics.jsonl", {**LINE, "seconds": math.nan}),
-        ("metrics.jsonl", {**LINE, "train": {**SPLIT, "loss": "1.0"}}),
+        ("metrics.jsonl", {**LINE, "train": {**LINE["train"], "loss": "1.0"}}),
         ("result.json", {**RESULT, "epochs": "3"}),
         ("result.json", {**RESULT, "best_epoch": -1}),
         ("result.json", {**RESULT, "stopped_early": "no"}),
@@ -237,12 +230,14 @@ def test_json_that_is_none(run, content, message):
 
 def test_metrics_are_lines_and_a_torn_last_one_is_left_out(run):
     assert run.read_metrics() == []
-    for epoch in (1, 2):
-        run.append_metrics({**LINE, "epoch": epoch})
+    lines = [make_line(epoch) for epoch in (1, 2)]
+    for line in lines:
+        run.append_metrics(line)
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "tr')
-    assert run.read_metrics() == [LINE, {**LINE, "epoch": 2}]
-    run.rewrite_metrics([LINE])
+    assert run.read_metrics() == lines
+    run.rewrite_metrics(lines[:1])
+    assert run.read_metrics() == lines[:1]
     assert [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()] == [LINE]
 
 

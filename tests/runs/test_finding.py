@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from samples import make_line, make_manifest, make_result
 
 from tiedexp.errors import RunError
 from tiedexp.runs.finding import REPRODUCED, find_runs
@@ -56,17 +57,7 @@ def test_no_directory(tmp_path):
         list(find_runs(tmp_path / "absent"))
 
 
-MANIFEST = {
-    "format": 1, "versions": {"python": "3.12"}, "commit": None, "processor": "", "device": "CPU", "replicas": 1,
-    "threads": 1, "deterministic": True, "spec": {"name": "a"}, "pattern": "block", "unique_weights": 9,
-    "expanded_weights": 25, "macs_dense": 25, "macs_tied": 9,
-    "data": {"name": "digits", "fingerprint": "0", "data_dir": None, "image_shape": [8, 8, 1], "class_names": ["a"],
-             "mean": [0.5], "std": [0.2]},
-}  # fmt: skip
-SPLIT = {"loss": 1.0, "accuracy": 0.5, "images_per_second": 9.0}
-LINE = {"epoch": 1, "step": 5, "learning_rate": 0.1, "train": SPLIT, "validation": None, "seconds": 1.0}
-TEST = {"images": 5, "loss": 1.0, "accuracy": 0.5, "accuracy_interval": [0.1, 0.9]}
-RESULT = {"test": TEST, "best_epoch": 1, "epochs": 1, "stopped_early": False, "seconds": 1.0}
+MANIFEST, LINE, RESULT = make_manifest().as_json(), make_line().as_json(), make_result().as_json()
 
 
 @pytest.mark.parametrize(

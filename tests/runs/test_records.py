@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from samples import make_line
 
 from tiedexp.runs.records import average_epoch_seconds
 
@@ -19,13 +20,13 @@ SECONDS = [8.0, 1.0, 1.5, 9.0, 2.0]
     ],
 )
 def test_epochs_that_begin_a_process_are_not_averaged(first, expected):
-    lines = [{"epoch": epoch, "seconds": seconds} for epoch, seconds in enumerate(SECONDS, 1)]
-    for line, begins in zip(lines, first, strict=True):
-        if begins is not None:
-            line["first_of_process"] = begins
+    lines = [
+        make_line(epoch, seconds=seconds, **({} if begins is None else {"first_of_process": begins}))
+        for epoch, (seconds, begins) in enumerate(zip(SECONDS, first, strict=True), 1)
+    ]
     assert average_epoch_seconds(lines) == expected
 
 
 def test_a_run_of_one_epoch_has_no_time():
-    assert average_epoch_seconds([{"epoch": 1, "seconds": 8.0}]) is None
+    assert average_epoch_seconds([make_line(1)]) is None
     assert average_epoch_seconds([]) is None

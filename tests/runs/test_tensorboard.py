@@ -246,11 +246,12 @@ def test_a_trained_run_has_the_same_tags_in_each_split(trained):
     for split in ("train", "validation"):
         for tag in ("loss", "accuracy", "images_per_second"):
             points = server.json("plugin/scalars/scalars", run=split, tag=tag)
-            epochs = [(line["epoch"], pytest.approx(line[split][tag], rel=1e-6)) for line in run.read_metrics()]
+            lines = [(line.epoch, getattr(line, split)) for line in run.read_metrics()]
+            epochs = [(epoch, pytest.approx(getattr(measured, tag), rel=1e-6)) for epoch, measured in lines]
             assert [(step, value) for _, step, value in points] == epochs
-    result = run.read_json("result.json")
+    result = run.read_result()
     ((_, step, accuracy),) = server.json("plugin/scalars/scalars", run="test", tag="accuracy")
-    assert (step, accuracy) == (result["best_epoch"], pytest.approx(result["test"]["accuracy"]))
+    assert (step, accuracy) == (result.best_epoch, pytest.approx(result.test.accuracy))
 
 
 def test_a_trained_run_shows_its_kernels_in_each_epoch(trained):
@@ -268,16 +269,16 @@ def test_a_trained_run_shows_its_kernels_in_each_epoch(trained):
 
 def test_a_trained_run_shows_its_confusion(trained):
     server, run = trained
-    result = run.read_json("result.json")
+    result = run.read_result()
     (image,) = server.json("plugin/images/images", run="test", tag="confusion", sample=0)
-    assert image["step"] == result["best_epoch"]
-    drawn = draw_confusion(np.array(result["test"]["confusion"]), [str(digit) for digit in range(10)])
+    assert image["step"] == result.best_epoch
+    drawn = draw_confusion(np.array(result.test.confusion), [str(digit) for digit in range(10)])
     assert server.get(f"plugin/images/individualImage?{image['query']}") == drawn
 
 
 def test_a_trained_run_is_a_row_of_the_hparams_tab(trained):
     server, run = trained
-    manifest, result = run.read_json("manifest.json"), run.read_json("result.json")
+    manifest, result = run.read_manifest(), run.read_result()
     (row,) = server.sessions()
     expected = {
         "pattern": "point",
@@ -289,12 +290,12 @@ def test_a_trained_run_is_a_row_of_the_hparams_tab(trained):
         "kernel_size": "3x3",
         "dataset": "digits",
         "seed": 7,
-        **{name: manifest[name] for name in ("unique_weights", "expanded_weights", "macs_dense", "macs_tied")},
+        **{name: getattr(manifest, name) for name in ("unique_weights", "expanded_weights", "macs_dense", "macs_tied")},
     }
     assert expected.items() <= row["hparams"].items()
     values = {value["name"]["tag"]: value["value"] for value in row["metricValues"]}
     assert values == pytest.approx(
-        {"test accuracy": result["test"]["accuracy"], "validation accuracy": result["validation"]["accuracy"]}
+        {"test accuracy": result.test.accuracy, "validation accuracy": result.validation.accuracy}
     )
 
 

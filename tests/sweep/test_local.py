@@ -44,7 +44,7 @@ class Recorder(Watcher):
         self.events.append(("retries", run.title))
 
     def finished(self, run, accuracy):
-        assert accuracy == run.directory.read_result()["test"]["accuracy"]
+        assert accuracy == run.directory.read_result().test.accuracy
         self.events.append(("finished", run.title))
 
     def failed(self, run, message):
@@ -81,10 +81,10 @@ def test_all_runs_come_to_the_same_as_alone(make_plan, train_alone):
     assert {run.directory.state for run in plan.runs} == {"finished"}
     run = plan.runs[0]
     assert "finished" in (run.directory.path / "log.txt").read_text()
-    assert train_alone(run.directory.path) == run.directory.read_result()["test"]["accuracy"]
+    assert train_alone(run.directory.path) == run.directory.read_result().test.accuracy
     estimate = estimate_runs(plan, plan.runs, None, jobs=1)[run.path]
     assert estimate.seconds == pytest.approx(
-        sum(each.directory.read_result()["seconds"] for each in plan.runs[:2]) / 2, rel=1e-6
+        sum(each.directory.read_result().seconds for each in plan.runs[:2]) / 2, rel=1e-6
     )
 
 

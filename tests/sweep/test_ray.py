@@ -39,7 +39,7 @@ def test_a_sweep_outlives_a_node(write_sweep, train_alone, tmp_path):
     (lost,) = [title for title, texts in attempts.items() if len(texts) > 1]  # the run that was on the node
     assert sum("epoch 1:" in text for text in attempts[lost]) == 1  # it went on, and did not begin again
     run = next(run for run in plan.runs if run.title == lost)
-    assert train_alone(run.directory.path) == run.directory.read_result()["test"]["accuracy"]
+    assert train_alone(run.directory.path) == run.directory.read_result().test.accuracy
 
 
 @needs_ray

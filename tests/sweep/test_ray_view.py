@@ -10,15 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from samples import make_line
 
 from tiedexp.cli import sweep_view
 from tiedexp.sweep.loading import load_sweep
 from tiedexp.sweep.planning import plan_sweep
 from tiedexp.sweep.ray import RayExecutor
 from tiedexp.sweep.worker import Outcome, Task
-
-SPLIT = {"loss": 1.0, "accuracy": 0.5, "images_per_second": 9.0}
-LINE = {"step": 5, "learning_rate": 0.1, "train": SPLIT, "seconds": 1.0}
 
 
 class RayError(Exception):
@@ -107,7 +105,7 @@ def test_the_live_view_follows_a_sweep_on_ray(sweep, make_run, tmp_path, monkeyp
         run.directory.write_json("manifest.json", {})
 
     def end_epoch(run, epoch, accuracy):
-        run.directory.append_metrics({"epoch": epoch, **LINE, "validation": {**SPLIT, "accuracy": accuracy}})
+        run.directory.append_metrics(make_line(epoch, validation=accuracy))
 
     def end(run, accuracy):
         shutil.copy(make_run(test=accuracy) / "result.json", run.directory.path)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tiedexp.files.bounded import read_text
 from tiedexp.runs.directory import MAX_JSON_BYTES, RunDirectory
-from tiedexp.runs.records import EpochLine, Manifest, Result, SplitLine, check_record
+from tiedexp.runs.records import EpochLine, Manifest, SplitLine
 from tiedexp.runs.tensorboard import Split
 
 Series = Mapping[int, Mapping[str, float]]  # epoch -> tag -> value
@@ -82,7 +82,7 @@ def _state_of(path: Path) -> tuple[int, int, int] | None:
 def _read_history(run: RunDirectory) -> RunHistory | None:
     if not run.inside("manifest.json").is_file():
         return None
-    lines = [check_record(EpochLine, line, run.path / "metrics.jsonl") for line in run.read_metrics()]
+    lines = run.read_metrics()
     series: dict[Split, Series] = {
         "train": {line.epoch: _tags_of(line, line.train) for line in lines},
         "validation": {line.epoch: _tags_of(line, line.validation) for line in lines if line.validation is not None},
@@ -90,7 +90,7 @@ def _read_history(run: RunDirectory) -> RunHistory | None:
     }
     epochs = max((line.epoch for line in lines), default=0)
     if run.finished:
-        result = check_record(Result, run.read_result(), run.path / "result.json")
+        result = run.read_result()
         epochs = result.epochs
         series["test"] = {result.best_epoch: {"loss": result.test.loss, "accuracy": result.test.accuracy}}
     failed = run.inside("failure.json").is_file()

@@ -11,7 +11,7 @@ import typer
 from tiedexp.cli.options import DataDir, Json, RunPath, warn
 
 if TYPE_CHECKING:
-    from tiedexp.metrics import Evaluation
+    from tiedexp.runs.records import Evaluation
 
 MAX_CLASSES_SHOWN = 20
 
@@ -83,7 +83,7 @@ def evaluate(
         from json import dumps
 
         about = {"run": str(run), "split": split.value, "epoch": epoch, "transform": transform, "data": data}
-        print(dumps({**about, **evaluation.as_dict()}, indent=2))
+        print(dumps({**about, **evaluation.as_json()}, indent=2))
     else:
         images = " ".join(filter(None, [split.value, data and f"of {data}", transform and f"after {transform}"]))
         _show(evaluation, f"{run}, epoch {epoch}, {images}")

@@ -13,18 +13,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tiedexp.cli.console import Console
-from tiedexp.experiment.observer import Observer
+from tiedexp.experiment.observer import RunObserver
 from tiedexp.experiment.preparation import Plan, name_pattern
 
 if TYPE_CHECKING:
     from tiedexp.data.sources import Dataset
     from tiedexp.runs.directory import RunDirectory
+    from tiedexp.runs.records import EpochLine, Result
     from tiedexp.training.trainer import Progress as TrainingProgress
 
 COLUMNS = (("epoch", 5), ("loss", 8), ("accuracy", 9), ("val loss", 9), ("val acc", 8), ("rate", 9), ("images/s", 9))
 
 
-class View(Observer):
+class View(RunObserver):
     """An observer that may hold the terminal, and gives it back when the run ends, however it ends."""
 
     def __enter__(self) -> Self:
@@ -44,9 +45,9 @@ class View(Observer):
 class JsonView(View):
     """Only the result, as one JSON document."""
 
-    def finished(self, run: RunDirectory, result: Mapping[str, Any]) -> None:
+    def finished(self, run: RunDirectory, result: Result) -> None:
         """Print run directory and result."""
-        print(json.dumps({"run": str(run.path), **result}, indent=2))
+        print(json.dumps({"run": str(run.path), **result.as_json()}, indent=2))
 
 
 class ResultView(View):
@@ -55,17 +56,17 @@ class ResultView(View):
     def __init__(self) -> None:
         self.console = Console(highlight=False)
 
-    def finished(self, run: RunDirectory, result: Mapping[str, Any]) -> None:
+    def finished(self, run: RunDirectory, result: Result) -> None:
         """Print the test result and where everything is."""
-        test = result["test"]
-        low, high = test["accuracy_interval"]
-        ending = " (stopped early)" if result["stopped_early"] else ""
+        test = result.test
+        low, high = test.accuracy_interval
+        ending = " (stopped early)" if result.stopped_early else ""
         self.console.print(
-            f"\n[bold]test accuracy {test['accuracy']:.4f}[/] (95% interval {low:.4f} to {high:.4f}), "
-            f"loss {test['loss']:.4f}, {test['images']} images"
+            f"\n[bold]test accuracy {test.accuracy:.4f}[/] (95% interval {low:.4f} to {high:.4f}), "
+            f"loss {test.loss:.4f}, {test.images} images"
         )
         self.console.print(
-            f"best epoch {result['best_epoch']} of {result['epochs']}{ending}, {result['seconds']:.1f} s of training"
+            f"best epoch {result.best_epoch} of {result.epochs}{ending}, {result.seconds:.1f} s of training"
         )
         path = shlex.quote(str(run.path))
         self.console.print(f"\nrun        {path}", markup=False, soft_wrap=True)
@@ -133,13 +134,13 @@ class TrainView(ResultView):
         )
         self._bar.update(self._task, completed=progress.step, status=status)
 
-    def epoch_ends(self, line: Mapping[str, Any]) -> None:
+    def epoch_ends(self, line: EpochLine) -> None:
         """A row of the table in place of the bar."""
         self.stop()
-        train, validation = line["train"], line["validation"]
-        values = [f"{line['epoch']}", f"{train['loss']:.4f}", f"{train['accuracy']:.4f}"]
-        values += [f"{validation['loss']:.4f}", f"{validation['accuracy']:.4f}"] if validation else ["-", "-"]
-        values += [f"{line['learning_rate']:.2e}", f"{train['images_per_second']:,.0f}"]
+        values = [f"{line.epoch}"]
+        for split in (line.train, line.validation):
+            values += ["-", "-"] if split is None else [f"{split.loss:.4f}", f"{split.accuracy:.4f}"]
+        values += [f"{line.learning_rate:.2e}", f"{line.train.images_per_second:,.0f}"]
         self.console.print("  ".join(f"{value:>{width}}" for value, (_, width) in zip(values, COLUMNS, strict=True)))
 
     def stop(self) -> None:
@@ -149,7 +150,7 @@ class TrainView(ResultView):
             self._bar.stop()
             self._task = None
 
-    def finished(self, run: RunDirectory, result: Mapping[str, Any]) -> None:
+    def finished(self, run: RunDirectory, result: Result) -> None:
         """Print the result; say so if the run had been finished before."""
         if not self._ran:
             self.console.print("this run is finished already; [bold]--fresh[/] starts it over")

@@ -9,6 +9,7 @@ from typing import Any
 from tiedexp.compare.reading import flatten, flatten_spec
 from tiedexp.labels import PATTERN, Setting
 from tiedexp.runs.directory import RunDirectory
+from tiedexp.runs.records import EpochLine
 
 # Of every run another, or told elsewhere.
 _PASSING = ("started", "command", "pid", "spec", "inexact")
@@ -53,7 +54,7 @@ def diff_runs(left: RunDirectory, right: RunDirectory) -> RunDifferences:
     for run in (left, right):
         manifest = run.read_manifest()
         specs.append({key: value for key, value in flatten_spec(manifest) if key != PATTERN or value != "none"})
-        content = {key: value for key, value in run.read_json("manifest.json").items() if key not in _PASSING}
+        content = {key: value for key, value in manifest.as_json().items() if key not in _PASSING}
         manifests.append(dict(flatten(content)))
         results.append(dict(_read_metrics(run)))
     epochs = [[_without_times(line) for line in run.read_metrics()] for run in (left, right)]
@@ -74,7 +75,7 @@ def _diff(left: Mapping[str, Setting], right: Mapping[str, Setting]) -> tuple[Di
 def _read_metrics(run: RunDirectory) -> Iterator[tuple[str, Setting]]:
     if not run.finished:
         return
-    result = run.read_result_record()
+    result = run.read_result()
     for split, record in (("validation", result.validation), ("test", result.test)):
         for metric in _METRICS:
             if record is not None and getattr(record, metric) is not None:
@@ -83,10 +84,7 @@ def _read_metrics(run: RunDirectory) -> Iterator[tuple[str, Setting]]:
         yield key, getattr(result, key)
 
 
-def _without_times(line: Mapping[str, Any]) -> dict[str, Any]:
+def _without_times(line: EpochLine) -> tuple[Any, ...]:
     """An epoch's line, less what a clock says."""
-    splits = {
-        split: None if line[split] is None else {key: line[split][key] for key in ("loss", "accuracy")}
-        for split in ("train", "validation")
-    }
-    return {**{key: line[key] for key in ("epoch", "step", "learning_rate")}, **splits}
+    splits = [None if split is None else (split.loss, split.accuracy) for split in (line.train, line.validation)]
+    return line.epoch, line.step, line.learning_rate, *splits

@@ -24,7 +24,7 @@ def draw_first_kernels(run: RunDirectory, title: str) -> tuple[bytes, str]:
     Raises:
         RunError: the pattern or the learnt weights cannot be read; names the run.
     """
-    manifest, epoch = run.read_manifest(), run.read_result_record().best_epoch
+    manifest, epoch = run.read_manifest(), run.read_result().best_epoch
     pattern = find_first_pattern(manifest, run)
     name = FIRST_TIED if manifest.patterns else FIRST_UNTIED
     weights = np.array(read_array(run.inside(f"checkpoints/epoch-{epoch:04d}.weights.h5"), [name]), dtype=np.float64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from tiedexp.compare.statistics import estimate_mean, find_dominating
 from tiedexp.compare.table import Comparison, Row, describe_verdict
 from tiedexp.errors import RunError
 from tiedexp.runs.directory import RunDirectory
+from tiedexp.runs.records import Evaluation
 from tiedexp.terminal import clean_text
 
 if TYPE_CHECKING:
@@ -177,10 +177,8 @@ def choose_rows(comparison: Comparison, count: int) -> list[tuple[int | None, Ro
 
 
 def _read_curve(run: RunDirectory, split: str, metric: str) -> list[float]:
-    values = [line[split][metric] for line in run.read_metrics() if line[split] is not None]
-    if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
-        raise RunError(f"{run.path / 'metrics.jsonl'} has a value of {metric} that is not a number")
-    return values
+    splits = (getattr(line, split) for line in run.read_metrics())
+    return [getattr(measured, metric) for measured in splits if measured is not None]
 
 
 def _mean_shares(row: Row, split: str) -> npt.NDArray[np.float64]:
@@ -191,16 +189,13 @@ def _mean_shares(row: Row, split: str) -> npt.NDArray[np.float64]:
 
 
 def _read_shares(run: RunDirectory, split: str) -> npt.NDArray[np.float64]:
-    content: Any = run.read_json("result.json").get(split)
-    matrix = content.get("confusion") if isinstance(content, dict) else None
-    try:
-        counts = np.array(matrix, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        counts = np.zeros(0)
-    if counts.ndim != 2 or len(set(counts.shape)) != 1 or not np.isfinite(counts).all() or (counts < 0).any():
+    evaluation: Evaluation | None = getattr(run.read_result(), split, None)
+    rows = () if evaluation is None else evaluation.confusion
+    if not rows or {len(row) for row in rows} != {len(rows)}:
         raise RunError(f"{run.path / 'result.json'} has no confusion matrix for {split}")
-    if len(counts) > MAX_CLASSES:
+    if len(rows) > MAX_CLASSES:
         raise RunError(f"{run.path}: a confusion matrix of more than {MAX_CLASSES} classes is not drawn")
+    counts = np.array(rows, dtype=np.float64)
     return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
 
 

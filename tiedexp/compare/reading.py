@@ -149,7 +149,7 @@ def read_run(run: RunDirectory, variant: str | None = None, sweep: ComparedSweep
     Raises:
         RunError: a file of it is not as tiedexp writes it.
     """
-    manifest, result = run.read_manifest(), run.read_result_record()
+    manifest, result = run.read_manifest(), run.read_result()
     settings = dict(flatten_spec(manifest))
     name, seed = settings.pop("name", None), settings.pop("seed", None)
     if not isinstance(name, str) or type(seed) is not int:

@@ -16,9 +16,9 @@ from tiedexp.experiment.build import EVALUATION_BATCH, build_model
 from tiedexp.experiment.limits import check_fits
 from tiedexp.experiment.preparation import Plan, evaluation_source, plan_model, training_source
 from tiedexp.experiment.state import load_state
-from tiedexp.metrics import Evaluation, Predictor, compute_evaluation
+from tiedexp.metrics import Predictor, compute_evaluation
 from tiedexp.runs.directory import RunDirectory
-from tiedexp.runs.records import DataRecord, Manifest
+from tiedexp.runs.records import DataRecord, Evaluation, Manifest
 from tiedexp.spec.loading import load_spec
 from tiedexp.spec.schema import ExperimentSpec
 from tiedexp.training.checkpoint import Checkpoint, CheckpointStore, load_weights

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tiedexp.errors import RunError, SpecError
-from tiedexp.experiment.observer import Observer
+from tiedexp.experiment.observer import RunObserver
 from tiedexp.experiment.preparation import describe_spec, locate_run, rerun_source
 from tiedexp.experiment.run import run_experiment
 from tiedexp.runs.directory import RunDirectory
+from tiedexp.runs.records import ParentRecord
 from tiedexp.spec.loading import dump_spec, load_spec
 from tiedexp.spec.schema import ExperimentSpec
 from tiedexp.training.checkpoint import CheckpointStore
@@ -24,7 +25,7 @@ def extend_run(
     data_dir: Path | None = None,
     allow_inexact: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
-    observer: Observer | None = None,
+    observer: RunObserver | None = None,
 ) -> RunDirectory:
     """Go on from the end of a finished run to more epochs, in a new run that names it as its parent.
 
@@ -48,9 +49,9 @@ def extend_run(
     spec, result = load_spec(run.spec, allow_extends=False), run.read_result()
     if epochs <= spec.training.epochs:
         raise SpecError(f"the run has {spec.training.epochs} epochs; --epochs must be more. Received: {epochs}")
-    if result["stopped_early"]:
+    if result.stopped_early:
         raise RunError(
-            f"{run.path} stopped early, after epoch {result['epochs']} of {spec.training.epochs}: more epochs change "
+            f"{run.path} stopped early, after epoch {result.epochs} of {spec.training.epochs}: more epochs change "
             "nothing; train a spec with another training.early_stopping"
         )
     longer = lengthen_spec(spec, epochs)
@@ -93,13 +94,13 @@ def _seed(target: RunDirectory, spec: ExperimentSpec, parent: RunDirectory) -> N
     target.rewrite_metrics(parent.read_metrics())
     target.copy_series(parent)
     target.copy_initial_kernel(parent)
-    best, last = parent.read_result()["best_epoch"], parent.read_result()["epochs"]
-    CheckpointStore(target.checkpoints).copy(CheckpointStore(parent.checkpoints), sorted({best, last}))
-    manifest = parent.read_json("manifest.json")
-    about = {
-        "run": str(parent.path.resolve()),
-        "epochs": last,
-        "fingerprint": manifest["data"]["fingerprint"],
-        "same_as_from_start": is_same_as_from_start(spec),
-    }
-    target.write_json("manifest.json", {**manifest, "spec": describe_spec(spec), "parent": about})
+    result, manifest = parent.read_result(), parent.read_manifest()
+    kept = sorted({result.best_epoch, result.epochs})
+    CheckpointStore(target.checkpoints).copy(CheckpointStore(parent.checkpoints), kept)
+    about = ParentRecord(
+        run=str(parent.path.resolve()),
+        epochs=result.epochs,
+        fingerprint=manifest.data.fingerprint,
+        same_as_from_start=is_same_as_from_start(spec),
+    )
+    target.write_manifest(manifest.model_copy(update={"spec": describe_spec(spec), "parent": about}))

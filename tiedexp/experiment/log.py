@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tiedexp.drawing import draw_confusion, draw_kernels
 from tiedexp.experiment.preparation import Plan, name_pattern
+from tiedexp.runs.records import EpochLine, Evaluation
 from tiedexp.runs.tensorboard import TensorBoardLog
 from tiedexp.spec.loading import dump_spec
 
 if TYPE_CHECKING:
     import keras
 
-    from tiedexp.metrics import Evaluation
     from tiedexp.training.trainer import EpochResult
 
 
@@ -50,14 +50,12 @@ def log_head(log: TensorBoardLog, plan: Plan, dataset_name: str) -> None:
     )
 
 
-def log_epoch(
-    log: TensorBoardLog, line: Mapping[str, Any], result: EpochResult, plan: Plan, model: keras.Model
-) -> None:
+def log_epoch(log: TensorBoardLog, line: EpochLine, result: EpochResult, plan: Plan, model: keras.Model) -> None:
     """One epoch: its line of metrics.jsonl, the kernels, and histograms if the spec wants them."""
-    epoch, rate = line["epoch"], {"learning_rate": line["learning_rate"]}
-    log.scalars("train", epoch, {**line["train"], **rate})
-    if line["validation"] is not None:
-        log.scalars("validation", epoch, {**line["validation"], **rate})
+    epoch, rate = line.epoch, {"learning_rate": line.learning_rate}
+    log.scalars("train", epoch, {**line.train.as_json(), **rate})
+    if line.validation is not None:
+        log.scalars("validation", epoch, {**line.validation.as_json(), **rate})
     log_hparams_metrics(log, line)
     if plan.spec.tensorboard.kernels:
         for conv in plan.convs:
@@ -72,10 +70,10 @@ def log_epoch(
     log.flush()
 
 
-def log_hparams_metrics(log: TensorBoardLog, line: Mapping[str, Any]) -> None:
+def log_hparams_metrics(log: TensorBoardLog, line: EpochLine) -> None:
     """What the HParams tab shows of an epoch, which no log keeps from an earlier process."""
-    if line["validation"] is not None:
-        log.hparams_metrics(line["epoch"], {"validation accuracy": line["validation"]["accuracy"]})
+    if line.validation is not None:
+        log.hparams_metrics(line.epoch, {"validation accuracy": line.validation.accuracy})
 
 
 def log_end(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tiedexp.data.sources import Dataset
     from tiedexp.experiment.preparation import Plan
     from tiedexp.runs.directory import RunDirectory
+    from tiedexp.runs.records import EpochLine, Result
     from tiedexp.training.trainer import Progress
 
 
-class Observer:
+class RunObserver:
     """Told what a run does, to show it; this one is silent."""
 
     def planned(self, plan: Plan, run: RunDirectory, device: str, dataset: Dataset, sizes: Mapping[str, int]) -> None:
@@ -30,8 +31,8 @@ class Observer:
     def progressed(self, progress: Progress) -> None:
         """Some steps more."""
 
-    def epoch_ends(self, line: Mapping[str, Any]) -> None:
+    def epoch_ends(self, line: EpochLine) -> None:
         """An epoch with its line of metrics.jsonl."""
 
-    def finished(self, run: RunDirectory, result: Mapping[str, Any]) -> None:
+    def finished(self, run: RunDirectory, result: Result) -> None:
         """The run has its result."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tiedexp.errors import RunError
-from tiedexp.experiment.observer import Observer
+from tiedexp.experiment.observer import RunObserver
 from tiedexp.experiment.preparation import locate_run, rerun_source
 from tiedexp.experiment.run import run_experiment
 from tiedexp.runs.directory import RunDirectory
@@ -24,6 +24,7 @@ from tiedexp.training.checkpoint import Checkpoint, CheckpointStore
 from tiedexp.training.weights_file import FIRST_TIED, FIRST_UNTIED, check_weights_file, read_array
 
 _MAX_DEPTH = 8  # of JSON, deeper than ours
+_COMPARED = (int, float, str, list, tuple)
 TIMES = ("seconds", "epoch_seconds", "first_of_process", "time", "images_per_second")  # and what they depend on
 
 
@@ -67,7 +68,7 @@ def reproduce_run(
     root: Path | None = None,
     data_dir: Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-    observer: Observer | None = None,
+    observer: RunObserver | None = None,
 ) -> Reproduction:
     """Do a run again from its own spec, beside it, and compare every metric and every weight, to the bit.
 
@@ -165,10 +166,10 @@ def _list_metrics(run: RunDirectory) -> Iterator[tuple[str, Any]]:
     """Each metric: of metrics.jsonl over all epochs, of result.json alone."""
     series: dict[str, list[Any]] = {}
     for line in run.read_metrics():
-        for name, value in _flatten(line):
+        for name, value in _flatten(line.as_json()):
             series.setdefault(f"metrics: {name}", []).append(value)
     yield from series.items()
-    for name, value in _flatten(run.read_result()):
+    for name, value in _flatten(run.read_result().as_json()):
         yield f"result: {name}", value
 
 
@@ -178,17 +179,17 @@ def _flatten(content: Mapping[str, Any], prefix: str = "", depth: int = 0) -> It
             continue
         if isinstance(value, Mapping) and depth < _MAX_DEPTH:
             yield from _flatten(value, f"{prefix}{key}.", depth + 1)
-        elif key == "classes" and isinstance(value, list) and all(isinstance(entry, Mapping) for entry in value):
+        elif key == "classes" and isinstance(value, Sequence) and all(isinstance(entry, Mapping) for entry in value):
             for entry in value:
                 yield from _flatten(entry, f"{prefix}{key}.{entry.get('name')}.", depth + 1)
         else:
-            yield f"{prefix}{key}", value if isinstance(value, int | float | str | list) else type(value).__name__
+            yield f"{prefix}{key}", value if isinstance(value, _COMPARED) else type(value).__name__
 
 
 def _kept_checkpoints(run: RunDirectory) -> list[Checkpoint]:
     """Those of the best and the last epoch; RunError if one is not there whole."""
     result, store = run.read_result(), CheckpointStore(run.checkpoints)
-    return [store.of_epoch(epoch) for epoch in sorted({result["best_epoch"], result["epochs"]})]
+    return [store.of_epoch(epoch) for epoch in sorted({result.best_epoch, result.epochs})]
 
 
 def _list_initial(run: RunDirectory) -> dict[str, npt.NDArray[Any]]:

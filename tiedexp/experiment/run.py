@@ -39,7 +39,7 @@ from tiedexp.experiment.build import (
 from tiedexp.experiment.data_check import DataCheck
 from tiedexp.experiment.limits import check_step_fits
 from tiedexp.experiment.log import log_end, log_epoch, log_head, log_hparams_metrics
-from tiedexp.experiment.observer import Observer
+from tiedexp.experiment.observer import RunObserver
 from tiedexp.experiment.preparation import (
     describe_spec,
     locate_run,
@@ -51,8 +51,16 @@ from tiedexp.experiment.preparation import (
 from tiedexp.experiment.state import RunState, load_state
 from tiedexp.metrics import Predictor, compute_evaluation, compute_loss_and_accuracy
 from tiedexp.runs.directory import RunDirectory
-from tiedexp.runs.manifest import COMPILED, describe_environment, find_differences
-from tiedexp.runs.records import Manifest, average_epoch_seconds, check_record
+from tiedexp.runs.manifest import describe_environment, find_differences
+from tiedexp.runs.records import (
+    DataRecord,
+    EpochLine,
+    InexactResume,
+    Manifest,
+    Result,
+    SplitLine,
+    average_epoch_seconds,
+)
 from tiedexp.runs.seal import write_seal
 from tiedexp.runs.tensorboard import TensorBoardLog
 from tiedexp.spec.loading import dump_spec
@@ -85,7 +93,7 @@ def run_experiment(
     allow_inexact: bool = False,
     threads: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-    observer: Observer | None = None,
+    observer: RunObserver | None = None,
 ) -> RunDirectory:
     """Train, choose the best epoch by validation, test it, and keep everything in the run's directory.
 
@@ -108,7 +116,7 @@ def run_experiment(
         RunError: the run failed; what it did so far is kept, with the reason in failure.json.
         RunInterruptedError: it was asked to stop, or Ctrl-C came; a checkpoint is kept, or else nothing at all.
     """
-    observer = observer or Observer()
+    observer = observer or RunObserver()
     run = locate_run(spec, root)
     if run.finished and not fresh:
         DataCheck(data_dir, observer.warned).check(run, spec)
@@ -173,7 +181,7 @@ class ExperimentRun:
         run: RunDirectory,
         data_dir: Path | None,
         threads: int | None,
-        observer: Observer,
+        observer: RunObserver,
         should_stop: Callable[[], bool],
         begun: Manifest | None = None,
     ):
@@ -228,7 +236,7 @@ class ExperimentRun:
         if checkpoint is None:
             self.run.clear()
             self.run.remove_unfinished()
-            self.run.write_json("manifest.json", self._manifest())
+            self.run.write_manifest(self._manifest())
             self._keep_first_kernel()
             rule = self.spec.training.early_stopping
             state = RunState(0, BestEpoch(), None if rule is None else EarlyStopping(**rule.model_dump()))
@@ -295,7 +303,7 @@ class ExperimentRun:
                 f"the data has changed since this run began (its fingerprint was {before.data.fingerprint} and is "
                 f"{self.dataset.fingerprint}), so it cannot go on after {after}; --fresh starts over"
             )
-        differences = find_differences(before, check_record(Manifest, self._manifest(), "this process"))
+        differences = find_differences(before, self._manifest())
         if not differences:
             return
         text = f"after {after} this run goes on with {'; '.join(differences)}"
@@ -305,55 +313,51 @@ class ExperimentRun:
                 "--allow-inexact goes on even so, --fresh starts over"
             )
         self.observer.warned(text)
-        manifest = self.run.read_json("manifest.json")
-        went_on = {"after_epoch": state.epoch, "after_step": state.sums.steps, "differences": differences}
-        manifest["inexact"] = [*manifest.get("inexact", []), went_on]
-        self.run.write_json("manifest.json", manifest)
+        resume = InexactResume(after_epoch=state.epoch, after_step=state.sums.steps, differences=differences)
+        self.run.write_manifest(before.model_copy(update={"inexact": (*before.inexact, resume)}))
 
     def _restore(self, checkpoint: Checkpoint, state: RunState) -> RunState:
         """Fill model and optimizer from a checkpoint, and bring metrics.jsonl to the same epoch."""
         restore(checkpoint, self.model)
-        lines = [line for line in self.run.read_metrics() if line["epoch"] < state.epoch]
+        lines = [line for line in self.run.read_metrics() if line.epoch < state.epoch]
         if state.line is not None:
             lines.append(state.line)
-        if len(lines) != state.epoch or any(line["epoch"] != at for at, line in enumerate(lines, 1)):
+        if len(lines) != state.epoch or any(line.epoch != at for at, line in enumerate(lines, 1)):
             self.observer.warned(f"{self.run.path / 'metrics.jsonl'} has lost some epochs before epoch {state.epoch}")
         self.run.rewrite_metrics(lines)
         self.run.remove_unfinished()
         self._prune(state)
-        return replace(state, seconds=sum(line["seconds"] for line in lines))
+        return replace(state, seconds=sum(line.seconds for line in lines))
 
-    def _manifest(self) -> dict[str, Any]:
-        cost, model = self.plan.cost, self.spec.model
-        environment, implementations = describe_environment(), read_implementations(self.model)
-        if any(NATIVE in choice.values() for choice in implementations.values()):
-            environment["versions"][COMPILED] = find_version() or "none"
-        return {
-            **environment,
-            "device": self.device,
-            "replicas": self.trainer.num_replicas,
-            "threads": self.threads,
-            "deterministic": self.spec.training.deterministic,
-            "data": {
-                "name": self.dataset.name,
-                "fingerprint": self.dataset.fingerprint,
-                "files": self.files,
-                "data_dir": None if self.data_dir is None else str(self.data_dir),
-                "image_shape": self.plan.image_shape,
-                "class_names": self.dataset.class_names,
-                "mean": [float(value) for value in self.mean],
-                "std": [float(value) for value in self.std],
-            },
-            "spec": describe_spec(self.spec),
-            "pattern": name_pattern(model),
-            "patterns": {conv.name: conv.pattern.digest for conv in self.plan.convs if conv.pattern is not None},
-            "unique_weights": cost.unique_weights,
-            "expanded_weights": cost.expanded_weights,
-            "macs_dense": cost.macs_dense,
-            "macs_tied": cost.macs_tied,
-            "implementations": implementations,
-            "steps_per_epoch": self.steps_per_epoch,
-        }
+    def _manifest(self) -> Manifest:
+        cost, implementations = self.plan.cost, read_implementations(self.model)
+        is_compiled = any(NATIVE in choice.values() for choice in implementations.values())
+        return Manifest(
+            **dict(describe_environment(compiled=find_version() or "none" if is_compiled else None)),
+            device=self.device,
+            replicas=self.trainer.num_replicas,
+            threads=self.threads,
+            deterministic=self.spec.training.deterministic,
+            data=DataRecord(
+                name=self.dataset.name,
+                fingerprint=self.dataset.fingerprint,
+                files=self.files,
+                data_dir=None if self.data_dir is None else str(self.data_dir),
+                image_shape=self.plan.image_shape,
+                class_names=tuple(self.dataset.class_names),
+                mean=tuple(float(value) for value in self.mean),
+                std=tuple(float(value) for value in self.std),
+            ),
+            spec=describe_spec(self.spec),
+            pattern=name_pattern(self.spec.model),
+            patterns={conv.name: conv.pattern.digest for conv in self.plan.convs if conv.pattern is not None},
+            unique_weights=cost.unique_weights,
+            expanded_weights=cost.expanded_weights,
+            macs_dense=cost.macs_dense,
+            macs_tied=cost.macs_tied,
+            implementations=implementations,
+            steps_per_epoch=self.steps_per_epoch,
+        )
 
     # Epochs
 
@@ -402,14 +406,14 @@ class ExperimentRun:
         check_finite(self.model)
         epoch, result = state.epoch + 1, state.sums.result(self.spec.training.batch_size)
         line = self._metrics_line(epoch, result)
-        validation = line["validation"] or {"accuracy": None, "loss": None}
-        best = state.best.update(epoch, validation["accuracy"], validation["loss"])
-        stopping = state.stopping
-        if stopping is not None:
-            stopping = stopping.update(validation["accuracy"], validation["loss"])
+        best, stopping = state.best.update(epoch, None, None), state.stopping
+        if line.validation is not None:
+            accuracy, loss = line.validation.accuracy, line.validation.loss
+            best = state.best.update(epoch, accuracy, loss)
+            stopping = None if stopping is None else stopping.update(accuracy, loss)
         # Before the checkpoint: a run that goes on after it does not come here again.
         log_epoch(log, line, result, self.plan, self.model)
-        state = self._save(RunState(epoch, best, stopping, state.seconds + line["seconds"], line))
+        state = self._save(RunState(epoch, best, stopping, state.seconds + line.seconds, line))
         self.run.append_metrics(line)
         self.observer.epoch_ends(line)
         return state
@@ -440,28 +444,26 @@ class ExperimentRun:
             return f"{nothing}; {advice}" if advice is REMEDY else nothing
         return f"{what} is kept in {self.run.checkpoints}; {advice}"
 
-    def _metrics_line(self, epoch: int, result: EpochResult) -> dict[str, Any]:
+    def _metrics_line(self, epoch: int, result: EpochResult) -> EpochLine:
         validation = None
         if len(self.validation.labels):
             begin = time.perf_counter()
             loss, accuracy = compute_loss_and_accuracy(*self._predict(self.validation))
             speed = len(self.validation.labels) / (time.perf_counter() - begin)
-            validation = {"loss": loss, "accuracy": accuracy, "images_per_second": round(speed, 1)}
+            validation = SplitLine(loss=loss, accuracy=accuracy, images_per_second=round(speed, 1))
         step = epoch * self.steps_per_epoch
-        return {
-            "epoch": epoch,
-            "step": step,
-            "learning_rate": float(self.schedule(step - 1)),
-            "train": {
-                "loss": result.loss,
-                "accuracy": result.accuracy,
-                "images_per_second": round(result.images_per_second, 1),
-            },
-            "validation": validation,
-            "seconds": round(result.seconds, 3),
-            "first_of_process": epoch == self.first_epoch,
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        return EpochLine(
+            epoch=epoch,
+            step=step,
+            learning_rate=float(self.schedule(step - 1)),
+            train=SplitLine(
+                loss=result.loss, accuracy=result.accuracy, images_per_second=round(result.images_per_second, 1)
+            ),
+            validation=validation,
+            seconds=round(result.seconds, 3),
+            first_of_process=epoch == self.first_epoch,
+            time=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
 
     def _predict(self, split: Split) -> tuple[Any, Any]:
         """Logits and labels of a split."""
@@ -489,13 +491,13 @@ class ExperimentRun:
         rate = float(self.schedule(state.best.epoch * self.steps_per_epoch - 1))
         extra = {"images_per_second": speed, "learning_rate": rate}
         log_end(log, state.best.epoch, state.epoch, test, validation, extra)
-        result = {
-            "test": test.as_dict(),
-            "validation": None if validation is None else validation.as_dict(),
-            "best_epoch": state.best.epoch,
-            "epochs": state.epoch,
-            "stopped_early": state.epoch < self.spec.training.epochs,
-            "seconds": round(state.seconds, 3),
-            "epoch_seconds": average_epoch_seconds(self.run.read_metrics()),
-        }
-        self.run.write_json("result.json", result)
+        result = Result(
+            test=test,
+            validation=validation,
+            best_epoch=state.best.epoch,
+            epochs=state.epoch,
+            stopped_early=state.epoch < self.spec.training.epochs,
+            seconds=round(state.seconds, 3),
+            epoch_seconds=average_epoch_seconds(self.run.read_metrics()),
+        )
+        self.run.write_result(result)

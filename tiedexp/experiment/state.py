@@ -35,7 +35,7 @@ class RunState:
     best: BestEpoch
     stopping: EarlyStopping | None
     seconds: float = 0.0
-    line: dict[str, Any] | None = None
+    line: EpochLine | None = None
     sums: EpochSums = field(default_factory=EpochSums)
     kept: tuple[int, ...] = ()
 
@@ -49,7 +49,7 @@ class RunState:
         return {
             "best": self.best.as_dict(),
             "stopping": None if self.stopping is None else self.stopping.as_dict(),
-            "metrics": self.line,
+            "metrics": None if self.line is None else self.line.as_json(),
             "sums": _dump_sums(self.sums) if self.sums.steps else None,
         }
 
@@ -89,7 +89,7 @@ def load_state(checkpoint: Checkpoint) -> RunState:
         checkpoint.epoch,
         state.best,
         state.stopping,
-        line=checkpoint.state["metrics"],
+        line=state.metrics,
         sums=EpochSums() if state.sums is None else _load_sums(checkpoint.step, state.sums, checkpoint.weights),
         kept=(checkpoint.step,) if checkpoint.step else (),
     )

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiedexp.experiment.observer import Observer
+from tiedexp.experiment.observer import RunObserver
 from tiedexp.experiment.preparation import locate_run
 from tiedexp.spec.schema import ExperimentSpec
 
@@ -42,7 +42,7 @@ def time_steps(
     from tiedexp.training.trainer import EpochSums
 
     begin = time.perf_counter()
-    parts = ExperimentRun(spec, locate_run(spec, Path()), data_dir, threads, Observer(), lambda: False)
+    parts = ExperimentRun(spec, locate_run(spec, Path()), data_dir, threads, RunObserver(), lambda: False)
     trainer, limit = parts.trainer, parts.steps_per_epoch
     trainer.run_steps(0, EpochSums(), 1)
     start = time.perf_counter() - begin

@@ -20,7 +20,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -127,7 +127,7 @@ class RunDirectory:
 
     def _has_result(self) -> bool:
         with suppress(RunError):
-            self.read_result_record()
+            self.read_result()
             return True
         return False
 
@@ -296,8 +296,16 @@ class RunDirectory:
         """Write spec.yaml."""
         write_text(self.spec, text)
 
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Write manifest.json."""
+        self.write_json("manifest.json", manifest.as_json())
+
+    def write_result(self, result: Result) -> None:
+        """Write result.json."""
+        self.write_json("result.json", result.as_json())
+
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write manifest.json or result.json."""
+        """Write a JSON file; ValueError for NaN or infinity in it."""
         write_text(self.inside(name), json.dumps(content, indent=2, allow_nan=False) + "\n")
 
     def open_log(self) -> int:
@@ -313,17 +321,17 @@ class RunDirectory:
         """Why the run failed the last time."""
         return str(self.read_json("failure.json").get("error", "unknown"))
 
-    def append_metrics(self, line: Mapping[str, Any]) -> None:
+    def append_metrics(self, line: EpochLine) -> None:
         """Add an epoch to metrics.jsonl."""
         descriptor = _open_own(self.inside("metrics.jsonl"), os.O_WRONLY | os.O_APPEND)
         with os.fdopen(descriptor, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(_dump_line(line))
             file.flush()
             os.fsync(file.fileno())
 
-    def rewrite_metrics(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Replace all of metrics.jsonl, when a run goes on from an earlier epoch."""
-        write_text(self.inside("metrics.jsonl"), "".join(json.dumps(line) + "\n" for line in lines))
+    def rewrite_metrics(self, lines: Iterable[EpochLine]) -> None:
+        """Replace all of metrics.jsonl, when a run resumes from an earlier epoch."""
+        write_text(self.inside("metrics.jsonl"), "".join(map(_dump_line, lines)))
 
     def copy_series(self, other: RunDirectory) -> None:
         """Take the TensorBoard series of training and validation over from another run."""
@@ -346,7 +354,7 @@ class RunDirectory:
     # Reading
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Read manifest.json or result.json.
+        """The content of a JSON file.
 
         Raises:
             RunError: absent, too large, or not a JSON object.
@@ -381,14 +389,8 @@ class RunDirectory:
                 "update tiedexp to use it"
             )
 
-    def read_result(self) -> dict[str, Any]:
-        """All of result.json; RunError if it is not as tiedexp writes it."""
-        content = self.read_json("result.json")
-        check_record(Result, content, self.path / "result.json")
-        return content
-
-    def read_result_record(self) -> Result:
-        """What result.json says, without what is not read back; RunError as `read_result`."""
+    def read_result(self) -> Result:
+        """What result.json says; RunError if it is not as tiedexp writes it."""
         return check_record(Result, self.read_json("result.json"), self.path / "result.json")
 
     def read_first_epoch(self) -> EpochLine | None:
@@ -402,7 +404,7 @@ class RunDirectory:
         place = f"{path}, line 1,"
         return check_record(EpochLine, parse_json(line, place), place) if end else None
 
-    def read_metrics(self) -> list[dict[str, Any]]:
+    def read_metrics(self) -> list[EpochLine]:
         """The epochs of metrics.jsonl, in order; a last line that was cut off is left out.
 
         Raises:
@@ -420,9 +422,12 @@ class RunDirectory:
                 if not line.endswith("\n"):
                     break
                 raise
-            check_record(EpochLine, content, f"{path}, line {number},")
-            epochs.append(content)
+            epochs.append(check_record(EpochLine, content, f"{path}, line {number},"))
         return epochs
+
+
+def _dump_line(line: EpochLine) -> str:
+    return json.dumps(line.as_json()) + "\n"
 
 
 def _open_own(path: Path, flags: int) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tiedexp.host import find_processor
 from tiedexp.installed import find_version_of
-from tiedexp.runs.records import Manifest
+from tiedexp.runs.records import Environment, Manifest
 from tiedexp.terminal import clean_text
 
 MANIFEST_FORMAT = 1
@@ -22,19 +22,26 @@ PACKAGES = (*NUMERIC_PACKAGES, "tensorflow-datasets")
 COMPILED = "compiled convolution"  # the version of the code in `tiedexp.convolution.cpp`, where a run computes with it
 
 
-def describe_environment() -> dict[str, Any]:
-    """Versions, commit of tiedexp (None outside a git checkout), machine, command and time, as plain JSON."""
-    return {
-        "format": MANIFEST_FORMAT,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "versions": {"python": platform.python_version(), **{name: find_version_of(name) for name in PACKAGES}},
-        "commit": find_commit(Path(__file__).parent),
-        "host": platform.node(),
-        "system": platform.platform(),
-        "processor": find_processor(),
-        "pid": os.getpid(),
-    }
+def describe_environment(compiled: str | None = None) -> Environment:
+    """This process, its versions and its machine.
+
+    Args:
+        compiled: the version of the compiled convolution; None where the run does without.
+    """
+    versions = {"python": platform.python_version(), **{name: find_version_of(name) for name in PACKAGES}}
+    if compiled is not None:
+        versions[COMPILED] = compiled
+    return Environment(
+        format=MANIFEST_FORMAT,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=(Path(sys.argv[0]).name, *sys.argv[1:]),
+        versions=versions,
+        commit=find_commit(Path(__file__).parent),
+        host=platform.node(),
+        system=platform.platform(),
+        processor=find_processor(),
+        pid=os.getpid(),
+    )
 
 
 def find_differences(before: Manifest, now: Manifest) -> tuple[str, ...]:

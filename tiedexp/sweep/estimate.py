@@ -105,7 +105,7 @@ def _read_times(runs: Sequence[SweepRun]) -> dict[str, float]:
 
 
 def _read_seconds(run: RunDirectory) -> float:
-    return float(run.read_result()["seconds"])
+    return run.read_result().seconds
 
 
 def _estimate_bytes(spec: ExperimentSpec, data_dir: Path | None) -> int:

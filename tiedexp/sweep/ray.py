@@ -135,8 +135,8 @@ class RayExecutor:
                 self._seen[run.path] = size
                 line = run.directory.read_metrics()[-1]
                 epochs = run.spec.training.epochs
-                accuracy = (line["validation"] or line["train"])["accuracy"]
-                self._watcher.progressed(run, Progress(line["epoch"], epochs, line["epoch"] / epochs, accuracy))
+                progress = Progress(line.epoch, epochs, line.epoch / epochs, line.measured.accuracy)
+                self._watcher.progressed(run, progress)
 
     def _cancel(self, ray: Any) -> None:
         references = list(self._pending)
@@ -149,7 +149,7 @@ class RayExecutor:
 def _has_result(run: SweepRun, outcome: Outcome) -> bool:
     """Whether a run's result is here, and is the one of this outcome."""
     try:
-        return run.directory.read_result_record().test.accuracy == outcome.accuracy
+        return run.directory.read_result().test.accuracy == outcome.accuracy
     except RunError:
         return False
 

@@ -7,13 +7,13 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from multiprocessing import connection, parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tiedexp.errors import (
     DivergenceError,
@@ -23,13 +23,14 @@ from tiedexp.errors import (
     TiedexpError,
     explain_os_error,
 )
-from tiedexp.experiment.observer import Observer
+from tiedexp.experiment.observer import RunObserver
 from tiedexp.experiment.preparation import locate_run
 from tiedexp.process import quiet_tensorflow, stop_on_signals
 from tiedexp.spec.schema import ExperimentSpec
 
 if TYPE_CHECKING:
     from tiedexp.experiment.step_time import StepTime
+    from tiedexp.runs.records import EpochLine
     from tiedexp.training.trainer import Progress as TrainingProgress
 
 REPORT_SECONDS = 0.25
@@ -85,7 +86,7 @@ class Outcome:
     accuracy: float | None = None
 
 
-class _Reporter(Observer):
+class _Reporter(RunObserver):
     """Tells a function where the run stands, a few times a second."""
 
     def __init__(self, epochs: int, report: Callable[[Progress], None]):
@@ -108,10 +109,10 @@ class _Reporter(Observer):
             self._last = now
             self._tell(progress.step / self._steps)
 
-    def epoch_ends(self, line: Mapping[str, Any]) -> None:
-        self._done = line["epoch"]
-        self._accuracy = (line["validation"] or line["train"])["accuracy"]
-        print(f"epoch {line['epoch']}: accuracy {self._accuracy:.4f}", flush=True)
+    def epoch_ends(self, line: EpochLine) -> None:
+        self._done = line.epoch
+        self._accuracy = line.measured.accuracy
+        print(f"epoch {line.epoch}: accuracy {self._accuracy:.4f}", flush=True)
         self._tell(0.0)
 
     def _tell(self, share_of_epoch: float) -> None:
@@ -138,7 +139,7 @@ def execute(
             should_stop=should_stop,
             observer=_Reporter(task.spec.training.epochs, report),
         )
-        return Outcome("finished", accuracy=done.read_result()["test"]["accuracy"])
+        return Outcome("finished", accuracy=done.read_result().test.accuracy)
     except RunLockedError as error:
         return Outcome("locked", str(error))
     except RunInterruptedError as error:
