@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "layers": {"backend", "convolution", "errors", "patterns"},
     "models": {"convolution", "layers", "patterns"},
     "bench": {"convolution", "errors", "experiment", "layers", "patterns"},
-    "spec": {"errors", "keys", "patterns", "text"},
+    "spec": {"data", "errors", "keys", "patterns", "text"},
     "data": {"errors", "text"},
     "drawing": {"patterns", "text"},
     "compare": {"drawing", "errors", "keys", "labels", "patterns", "runs", "terminal", "text", "training"},

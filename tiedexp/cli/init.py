@@ -126,6 +126,7 @@ def build_starter(path: Path, dataset: str) -> str:
     """
     import re
 
+    from tiedexp.data.sources import list_file_kinds
     from tiedexp.errors import SpecError
     from tiedexp.spec.document import resolve_scalar
 
@@ -134,7 +135,7 @@ def build_starter(path: Path, dataset: str) -> str:
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-")[:80] or "experiment"
     if resolve_scalar(stem) != stem:
         stem = f"experiment-{stem}"[:80]
-    where = {"folder": "images", "npz": "images.npz"}.get(dataset)
-    line = f"  path: {where:<22} # seen from the directory of this file\n" if where else ""
+    kind = list_file_kinds().get(dataset)
+    line = f"  path: {kind.example_path:<22} # seen from the directory of this file\n" if kind else ""
     file = " ".join(path.name.split())  # it stands in comments, which end with the line
     return STARTER.format(schema=SCHEMA_NAME, file=file, name=stem, dataset=dataset, path=line)
