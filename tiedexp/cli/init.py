@@ -93,7 +93,7 @@ checkpoint:
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("experiment.yaml"),
     dataset: Annotated[
-        str, typer.Option(help="digits, a TFDS image set such as mnist or cifar10, folder or npz.")
+        str, typer.Option(help="One that `tiedexp data list` shows.")
     ] = "digits",
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
