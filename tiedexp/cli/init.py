@@ -92,9 +92,7 @@ checkpoint:
 
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("experiment.yaml"),
-    dataset: Annotated[
-        str, typer.Option(help="One that `tiedexp data list` shows.")
-    ] = "digits",
+    dataset: Annotated[str, typer.Option(help="One that `tiedexp data list` shows.")] = "digits",
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Write a commented spec to start from.
