@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 
 import pytest
 
@@ -101,6 +102,16 @@ def test_cores_that_the_process_is_bound_to(system, monkeypatch):
 def test_without_control_groups(system):
     assert count_cores() == 64
     assert find_memory() == 256 * GIB
+
+
+def test_unknown_memory_and_the_limit_of_a_process(system, monkeypatch):
+    monkeypatch.setattr(os, "sysconf", lambda name: int(""))
+    assert find_memory() is None
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (GIB, GIB) if kind == resource.RLIMIT_AS else None)
+    assert find_memory() == GIB
+    assert find_available_memory() is None  # each process has a limit of its own
+    system(["0::/"], {"memory.max": GIB // 2})
+    assert find_memory() == GIB // 2
 
 
 def test_available_memory(system):

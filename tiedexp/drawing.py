@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tiedexp.patterns.grid import Pattern
+from tiedexp.text import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 MAX_KERNELS = 64
 MAX_WRITTEN_CLASSES = 20
 MAX_LETTERED_SIDE = 15
+_MAX_NAME = 18  # characters of a class's name
 
 _GROUP_COLOURS = (
     np.array(
@@ -162,7 +164,7 @@ def draw_confusion(matrix: npt.NDArray[Any], class_names: Sequence[str]) -> byte
     # The square root lets a few errors in a hundred show beside a diagonal near one.
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest")
     ticks = range(0, classes, -(-classes // 50))
-    names = [_shorten(class_names[tick]) for tick in ticks]
+    names = [shorten(class_names[tick], _MAX_NAME) for tick in ticks]
     fontsize = 9 if classes <= MAX_WRITTEN_CLASSES else 6.5
     rotation = 0 if max(map(len, names), default=0) <= 2 and classes <= MAX_WRITTEN_CLASSES else 90
     axes.set_xticks(ticks, names, rotation=rotation, fontsize=fontsize, color=_INK, parse_math=False)
@@ -291,10 +293,6 @@ def _count(number: int, noun: str) -> str:
 
 def _portion(shown: int, total: int, noun: str) -> str:
     return f"{shown} of {_count(total, noun)}" if shown < total else _count(total, noun)
-
-
-def _shorten(name: str) -> str:
-    return name if len(name) <= 18 else name[:17] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _to_png(figure: Figure) -> bytes:

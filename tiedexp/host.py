@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import resource
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
@@ -32,21 +33,30 @@ def count_cores() -> int:
 
 
 def find_memory() -> int | None:
-    """Bytes of memory in this machine, or fewer where a control group has a limit; None if unknown."""
-    limits = list(_read_limits("memory", _read_memory))
-    with suppress(ValueError, OSError):
-        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return int(min(limits)) if limits else None
+    """Bytes of memory that this process may use: the machine's, its control groups' or its own limit; None if unknown.
+
+    psutil would tell the machine's memory alone.
+    """
+    limits = [resource.getrlimit(resource.RLIMIT_AS)[0], _find_shared_memory() or 0]
+    return min((limit for limit in limits if limit > 0), default=None)  # -1 is no limit
 
 
 def find_available_memory() -> int | None:
-    """Bytes that processes may take without swapping, caches included, at most `find_memory`; None if unknown."""
-    memory = find_memory()
+    """Bytes that all processes together may still use without swapping; None if unknown."""
+    memory = _find_shared_memory()
     with suppress(OSError, StopIteration):
         lines = _MEMORY.read_text(encoding="ascii").splitlines()
         available = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
         return available if memory is None else min(available, memory)
     return memory
+
+
+def _find_shared_memory() -> int | None:
+    """Bytes of memory in this machine, or fewer where a control group has a limit."""
+    limits = list(_read_limits("memory", _read_memory))
+    with suppress(ValueError, OSError):
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return int(min(limits)) if limits else None
 
 
 @cache

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, TextIO, cast
 
+from tiedexp.text import shorten
+
 MAX_TEXT = 20_000  # characters of a value; the longest is a grid of 127x127
 
 
 def clean_text(text: str) -> str:
     """One line of text: no line breaks, no control characters, nothing that changes the direction, not too long."""
-    shown = _replace(text)
-    return shown if len(shown) <= MAX_TEXT else f"{shown[: MAX_TEXT - 1]}\N{HORIZONTAL ELLIPSIS}"
+    return shorten(_replace(text), MAX_TEXT)
 
 
 def clean_lines(text: str) -> str:

@@ -106,13 +106,13 @@ def test_a_checkpoint_elsewhere(tiedexp_cli, run, tmp_path):
     ],
 )
 def test_a_model_that_the_weights_are_not_of(tiedexp_cli, run, monkeypatch, old, new, message):
-    monkeypatch.setattr("tiedexp.experiment.limits._find_memory", lambda: 4 * 2**30)
+    monkeypatch.setattr("tiedexp.experiment.limits.find_memory", lambda: 4 * 2**30)
     change(run / "spec.yaml", old, new)
     refused(tiedexp_cli, run, message)
 
 
 def test_a_tied_kernel_that_expands_to_very_many_weights(tiedexp_cli, run, monkeypatch):
-    monkeypatch.setattr("tiedexp.experiment.limits._find_memory", lambda: 4 * 2**30)
+    monkeypatch.setattr("tiedexp.experiment.limits.find_memory", lambda: 4 * 2**30)
     change(run / "spec.yaml", "width: 4", "width: 600")
     change(run / "spec.yaml", "kernel_size: 3", "kernel_size: 127")
     change(run / "spec.yaml", "pattern: point", "pattern: checkerboard")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -48,23 +47,10 @@ def test_what_is_counted_is_less_than_what_a_step_takes_and_not_far_less(make_sp
 
 
 def test_a_step_that_does_not_fit_is_refused_before_anything_is_made(make_spec, tmp_path, monkeypatch):
-    monkeypatch.setattr(limits, "_find_memory", lambda: 2**28)
+    monkeypatch.setattr(limits, "find_memory", lambda: 2**28)
     spec = make_spec(dataset={"limit": None}, model={"width": 400}, training={"batch_size": 1000, "epochs": 1})
     with pytest.raises(
         RunError, match=r"need about 0\.\d GiB of memory; there are 0\.2; a smaller training.batch_size"
     ):
         run_experiment(spec, root=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
-
-
-def test_the_memory_of_a_container_or_job(monkeypatch):
-    monkeypatch.setattr(limits, "find_memory", lambda: 2**20)
-    assert limits._find_memory() == 2**20
-    monkeypatch.setattr(limits, "find_memory", lambda: None)
-    monkeypatch.setattr(resource, "getrlimit", lambda kind: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    assert limits._find_memory() is None
-
-
-def test_the_limit_of_a_process(monkeypatch):
-    monkeypatch.setattr(resource, "getrlimit", lambda kind: (2**20, 2**20) if kind == resource.RLIMIT_AS else None)
-    assert limits._find_memory() == 2**20

@@ -349,7 +349,7 @@ WHOLE_FILES: list[tuple[str, str | bytes, list[str]]] = [
         "name of dataset left out",
         "name: a\ndataset:\n  validation: 100\n",
         [
-            "2:1: dataset.name: this key is missing; it is digits, a TFDS image-classification set (mnist, cifar10, ...), folder or npz"
+            "2:1: dataset.name: this key is missing; it is digits, folder, npz, or a TFDS image-classification set such as mnist or cifar10"
         ],
     ),
     (

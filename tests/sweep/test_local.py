@@ -236,7 +236,7 @@ def test_a_container_has_fewer_runs_at_a_time(monkeypatch, tmp_path):
     host._find_quota.cache_clear()
     try:
         assert choose_jobs(100) == 5
-        assert limits._find_memory() == 5 << 30
+        assert limits.find_memory() == 5 << 30
         (tmp_path / "cpu.max").write_text("250000 100000\n")
         host._find_quota.cache_clear()
         assert choose_jobs(100) == 3

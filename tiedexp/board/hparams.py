@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tiedexp.keys import look_up
 from tiedexp.runs.records import Manifest
 from tiedexp.runs.summaries import HParam, HParamValue
 from tiedexp.runs.sweeps import PlannedRun, SweepRecord, Variant
@@ -69,7 +70,7 @@ def _values_of(record: SweepRecord, variant: Variant, manifest: Manifest | None)
         if key == "model.width":
             found[name] = variant.width
         elif manifest is not None:
-            found[name] = _plain(manifest.pattern if key in _TYING else _look_up(manifest.spec, key))
+            found[name] = _plain(manifest.pattern if key in _TYING else look_up(manifest.spec, key))
         elif key in _TYING:
             given = variant.settings.get(key, variant.settings.get(_TYING[0], {}))
             if given is None or isinstance(given, str):
@@ -79,16 +80,6 @@ def _values_of(record: SweepRecord, variant: Variant, manifest: Manifest | None)
     if manifest is not None:
         found |= {name: float(getattr(manifest, name)) for name in COSTS}
     return found
-
-
-def _look_up(spec: Any, key: str) -> Any:
-    """A value of a spec by its dotted key; None where there is none."""
-    for step in key.split("."):
-        if isinstance(spec, list) and step.isdecimal() and int(step) < len(spec):
-            spec = spec[int(step)]
-        else:
-            spec = spec.get(step) if isinstance(spec, dict) else None
-    return spec
 
 
 def _column(name: str, values: list[HParamValue], place: int, is_open: bool) -> HParam:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,7 +22,7 @@ app = typer.Typer(help="List, prepare and show datasets.", no_args_is_help=True,
 @app.command("list")
 def list_datasets(data_dir: DataDir = None, json: Json = False) -> None:
     """List the datasets that are prepared here, and common ones."""
-    from tiedexp.data.sources import find_data_dir
+    from tiedexp.data.sources import find_data_dir, list_file_kinds
 
     directory = find_data_dir(data_dir)
     rows = _list_rows(directory)
@@ -48,7 +49,10 @@ def list_datasets(data_dir: DataDir = None, json: Json = False) -> None:
     console.print(table)
     console.print(f"\nTFDS data directory: {directory}", markup=False, soft_wrap=True)
     console.print("Prepare one with `tiedexp data prepare NAME`; any image-classification set of TFDS will do.")
-    console.print("Your own images: `dataset: {name: folder, path: DIR}` or `{name: npz, path: FILE.npz}` in a spec.")
+    console.print("Your own images, in a spec:")
+    for name, kind in list_file_kinds().items():
+        line = f"  dataset: {{name: {name}, path: {kind.example_path}}}  ({kind.meaning})"
+        console.print(line, markup=False, soft_wrap=True)
 
 
 @app.command("prepare")
@@ -97,18 +101,15 @@ def show(
     """Show sizes, images of each class, and a contact sheet."""
     from tiedexp.cli.pictures import check_picture
     from tiedexp.data.pipeline import normalisation
-    from tiedexp.data.sources import check_prepared, load_dataset, parse_source
+    from tiedexp.data.sources import KINDS, check_prepared, load_dataset, parse_source
     from tiedexp.process import quiet_tensorflow
 
     if output is not None:
         check_picture(output)
     source, path = parse_source(name)
     check_prepared(source, path=path, data_dir=data_dir)
-    if source in ("digits", "folder", "npz"):
-        dataset = load_dataset(source, path=path, image_size=image_size, warn=warn)
-    else:
-        with quiet_tensorflow():
-            dataset = load_dataset(source, data_dir=data_dir, image_size=image_size)
+    with nullcontext() if source in KINDS else quiet_tensorflow():
+        dataset = load_dataset(source, path=path, data_dir=data_dir, image_size=image_size, warn=warn)
     if output is not None:
         _draw(dataset, output)
     mean, std = ([round(float(value), 4) for value in values] for values in normalisation(dataset.train))
@@ -140,14 +141,15 @@ def show(
 
 def _list_rows(directory: Path) -> list[dict[str, Any]]:
     from tiedexp.data.catalogue import CATALOGUE
-    from tiedexp.data.sources import describe_dataset, list_prepared
+    from tiedexp.data.sources import KINDS, describe_dataset, list_file_kinds, list_prepared
     from tiedexp.errors import DatasetError
 
     prepared = list_prepared(directory)
     rows: list[dict[str, Any]] = []
-    for name in ["digits", *CATALOGUE, *(name for name in prepared if name not in CATALOGUE)]:
-        meaning = "small handwritten digits, embedded" if name == "digits" else ""
-        row = {"name": name, "ready": name in ("digits", *prepared), "image_shape": None, "num_classes": None}
+    embedded = [name for name in KINDS if name not in list_file_kinds()]
+    for name in [*embedded, *CATALOGUE, *(name for name in prepared if name not in CATALOGUE)]:
+        meaning = KINDS[name].meaning if name in KINDS else ""
+        row = {"name": name, "ready": name in (*embedded, *prepared), "image_shape": None, "num_classes": None}
         row |= {"train_images": None, "test_images": None}
         try:
             row |= vars(describe_dataset(name, data_dir=directory))

@@ -92,9 +92,7 @@ checkpoint:
 
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("experiment.yaml"),
-    dataset: Annotated[
-        str, typer.Option(help="digits, a TFDS image set such as mnist or cifar10, folder or npz.")
-    ] = "digits",
+    dataset: Annotated[str, typer.Option(help="One that `tiedexp data list` shows.")] = "digits",
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Write a commented spec to start from.
@@ -126,6 +124,7 @@ def build_starter(path: Path, dataset: str) -> str:
     """
     import re
 
+    from tiedexp.data.sources import list_file_kinds
     from tiedexp.errors import SpecError
     from tiedexp.models.families import describe_depths, describe_families
     from tiedexp.spec.document import resolve_scalar
@@ -135,8 +134,8 @@ def build_starter(path: Path, dataset: str) -> str:
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-")[:80] or "experiment"
     if resolve_scalar(stem) != stem:
         stem = f"experiment-{stem}"[:80]
-    where = {"folder": "images", "npz": "images.npz"}.get(dataset)
-    line = f"  path: {where:<22} # seen from the directory of this file\n" if where else ""
+    kind = list_file_kinds().get(dataset)
+    line = f"  path: {kind.example_path:<22} # seen from the directory of this file\n" if kind else ""
     file = " ".join(path.name.split())  # it stands in comments, which end with the line
     about = {"families": describe_families(), "depths": describe_depths()}
     return STARTER.format(schema=SCHEMA_NAME, file=file, name=stem, dataset=dataset, path=line, **about)

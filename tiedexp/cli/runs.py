@@ -187,12 +187,13 @@ def _show_list(found: Sequence[ListedRun], width: int) -> None:
 def _build_lines(found: Sequence[ListedRun], *, max_pattern: int) -> list[str]:
     """A heading and one line per run, all of the same length: everything but the directory."""
     from tiedexp.labels import PATTERN
+    from tiedexp.text import shorten
 
     has_tags = any(run.tags for run in found)
     rows = [["state", "name", "seed", "pattern", "accuracy", *(["tags"] if has_tags else [])]]
     for run in found:
         accuracy = run.facts.get("test/accuracy")
-        pattern = _shorten(str(run.facts.get(PATTERN, "")), max_pattern)
+        pattern = shorten(str(run.facts.get(PATTERN, "")), max_pattern)
         shown = f"{accuracy:.4f}" if isinstance(accuracy, float) else ""
         tags = [" ".join(run.tags)] if has_tags else []
         rows.append([run.state, clean_text(run.name), str(run.facts.get("seed", "")), pattern, shown, *tags])
@@ -214,11 +215,6 @@ def _quote_path(path: Path) -> str:
     with suppress(ValueError):
         path = path.relative_to(Path.cwd())
     return shlex.quote(clean_text(str(path)))
-
-
-def _shorten(pattern: str, length: int) -> str:
-    """A pattern, which may be a grid written out."""
-    return pattern if len(pattern) <= length else f"{pattern[: length - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _select(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tiedexp.compare.reading import flatten, flatten_spec
+from tiedexp.compare.reading import flatten_settings, flatten_spec
 from tiedexp.labels import PATTERN, Setting
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.records import EpochLine
@@ -55,7 +55,7 @@ def diff_runs(left: RunDirectory, right: RunDirectory) -> RunDifferences:
         manifest = run.read_manifest()
         specs.append({key: value for key, value in flatten_spec(manifest) if key != PATTERN or value != "none"})
         content = {key: value for key, value in manifest.as_json().items() if key not in _PASSING}
-        manifests.append(dict(flatten(content)))
+        manifests.append(dict(flatten_settings(content)))
         results.append(dict(_read_metrics(run)))
     epochs = [[_without_times(line) for line in run.read_metrics()] for run in (left, right)]
     common = min(map(len, epochs))

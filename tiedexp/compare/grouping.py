@@ -11,6 +11,7 @@ from tiedexp.compare.reading import ComparedSweep, RunRecord
 from tiedexp.errors import SpecError
 from tiedexp.labels import PATTERN, Setting, make_label
 from tiedexp.terminal import clean_text
+from tiedexp.text import shorten
 
 WIDTH = "model.width"
 _MAX_LABEL = 48
@@ -130,7 +131,7 @@ def _name_apart(groups: list[Group]) -> list[Group]:
     taken: set[str] = set()
     apart = []
     for group in groups:
-        label = group.label if len(group.label) <= _MAX_LABEL else f"{group.label[: _MAX_LABEL - 1]}…"
+        label = shorten(group.label, _MAX_LABEL)
         if label in taken:
             label = f"{label} ({group.name})"
         number = 2

@@ -15,6 +15,7 @@ from tiedexp.errors import RunError
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.records import Evaluation
 from tiedexp.terminal import clean_text
+from tiedexp.text import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +26,7 @@ MAX_DIFFERENCES = 40
 MAX_LABELS = 24
 MAX_CLASSES = 100
 _MAX_WRITTEN = 20
+_MAX_LABEL, _MAX_CLASS = 32, 18  # characters
 
 
 def draw_curves(comparison: Comparison) -> Figure:
@@ -117,7 +119,7 @@ def draw_differences(comparison: Comparison) -> Figure | None:
             markersize=6.5, markerfacecolor=colour if row.is_resolved else "none", elinewidth=2, capsize=3,
         )  # fmt: skip
         axes.annotate(verdict, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
-    axes.set_yticks(range(len(rows)), [_shorten(row.label) + "†" * row.has_other_budget for row in rows])
+    axes.set_yticks(range(len(rows)), [shorten(row.label, _MAX_LABEL) + "†" * row.has_other_budget for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(f"{comparison.metric.replace('/', ' ')}, difference to {comparison.baseline}")
     return figure
@@ -201,7 +203,7 @@ def _read_shares(run: RunDirectory, split: str) -> npt.NDArray[np.float64]:
 
 def _class_names(row: Row, count: int) -> list[str]:
     run = next(iter(row.group.runs.values())).run
-    names = [_shorten(clean_text(name), 18) for name in run.read_manifest().data.class_names]
+    names = [shorten(clean_text(name), _MAX_CLASS) for name in run.read_manifest().data.class_names]
     return names if len(names) == count else [str(number) for number in range(count)]
 
 
@@ -248,7 +250,13 @@ def _label_points(figure: Figure, axes: Axes, points: Sequence[tuple[float, floa
     for point, label in zip(points, labels, strict=True):
         for dx, dy, across, along in places:
             text = axes.annotate(
-                _shorten(label), point, (dx, dy), textcoords="offset points", ha=across, va=along, fontsize=8.5
+                shorten(label, _MAX_LABEL),
+                point,
+                (dx, dy),
+                textcoords="offset points",
+                ha=across,
+                va=along,
+                fontsize=8.5,
             )
             box = text.get_window_extent()
             if not any(box.overlaps(other) for other in taken) and frame.x0 <= box.x0 and box.x1 <= frame.x1 + 40:
@@ -259,8 +267,4 @@ def _label_points(figure: Figure, axes: Axes, points: Sequence[tuple[float, floa
 
 def _legend(label: str) -> str:
     """A label that matplotlib does not take for a hidden one."""
-    return f"\N{ZERO WIDTH SPACE}{_shorten(label)}" if label.startswith("_") else _shorten(label)
-
-
-def _shorten(label: str, length: int = 32) -> str:
-    return label if len(label) <= length else f"{label[: length - 1]}\N{HORIZONTAL ELLIPSIS}"
+    return f"\N{ZERO WIDTH SPACE}{shorten(label, _MAX_LABEL)}" if label.startswith("_") else shorten(label, _MAX_LABEL)

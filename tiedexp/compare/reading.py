@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from json import dumps
 from pathlib import Path
 from typing import Any
 
 from tiedexp.errors import RunError
+from tiedexp.keys import flatten
 from tiedexp.labels import PATTERN, Setting
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.finding import find_runs
@@ -21,6 +22,7 @@ METRICS = ("accuracy", "loss", "top5_accuracy", "calibration_error")
 
 _MAX_TITLE = 24  # characters of a sweep's, of which the last tell more
 _MAX_COUNT = 2**53
+_MAX_DEPTH = 100  # of JSON, deeper than ours
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,30 +180,22 @@ def _find_some(path: Path) -> Iterator[RunDirectory]:
 
 def flatten_spec(manifest: Manifest) -> Iterator[tuple[str, Setting]]:
     """A run's spec by dotted keys, the pattern by its short name; RunError if it is nested too deep."""
-    yield from ((key, value) for key, value in flatten(manifest.spec) if key != PATTERN)
+    yield from ((key, value) for key, value in flatten_settings(manifest.spec) if key != PATTERN)
     yield PATTERN, clean_text(manifest.pattern)
 
 
-def flatten(content: Mapping[str, Any]) -> Iterator[tuple[str, Setting]]:
+def flatten_settings(content: Mapping[str, Any]) -> Iterator[tuple[str, Setting]]:
     """The values of JSON objects within each other by dotted keys, lists as JSON.
 
     Raises:
         RunError: nested too deep.
     """
     try:
-        yield from _flatten(content, "")
+        for key, value in flatten(content, _MAX_DEPTH, whole=("pattern",)):
+            is_plain = value is None or isinstance(value, int | float)
+            yield clean_text(key), value if is_plain else clean_text(value if isinstance(value, str) else dumps(value))
     except RecursionError:
         raise RunError("a manifest is nested too deep to be one of tiedexp's") from None
-
-
-def _flatten(content: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Setting]]:
-    for key, value in content.items():
-        if isinstance(value, dict) and key != "pattern":
-            yield from _flatten(value, f"{prefix}{key}.")
-        elif value is None or isinstance(value, int | float):
-            yield clean_text(f"{prefix}{key}"), value
-        else:
-            yield clean_text(f"{prefix}{key}"), clean_text(value if isinstance(value, str) else json.dumps(value))
 
 
 def _find_epoch_seconds(run: RunDirectory, result: Result) -> float | None:

@@ -19,8 +19,8 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from tiedexp.data.catalogue import OWN_DATASETS
 from tiedexp.data.prepared import PreparedDataset, check_name, find_data_dir, find_prepared, list_prepared, suggest_name
+from tiedexp.data.sources import KINDS
 from tiedexp.errors import DatasetError
 
 CONNECT_SECONDS = 5.0
@@ -94,9 +94,9 @@ def import_archives(name: str, archives: Path, data_dir: Path | None = None) -> 
 def _build_builder(name: str, data_dir: Path) -> Any:
     import tensorflow_datasets as tfds
 
-    if name in OWN_DATASETS:
+    if name in KINDS:
         raise DatasetError(f"'{name}' needs no preparation")
-    known = tuple(tfds.list_builders())
+    known = (*KINDS, *tfds.list_builders())
     check_name(name, known)
     try:
         builder = tfds.builder(name, data_dir=data_dir)

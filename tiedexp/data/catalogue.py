@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-OWN_DATASETS = ("digits", "folder", "npz")  # the names that are not those of TensorFlow Datasets
-
 
 @dataclass(frozen=True)
 class CatalogueEntry:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tiedexp.data.splits import Split
+from tiedexp.text import shorten
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,7 +38,9 @@ def draw_contact_sheet(split: Split, class_names: Sequence[str], seed: int = 0) 
 
     font = ImageFont.load_default(_FONT_SIZE)
     shown = range(min(len(class_names), MAX_CLASSES))
-    captions = [f"{_shorten(class_names[label])}  {np.count_nonzero(split.labels == label)}" for label in shown]
+    captions = [
+        f"{shorten(class_names[label], _MAX_NAME)}  {np.count_nonzero(split.labels == label)}" for label in shown
+    ]
     left = _MARGIN + int(max(font.getlength(caption) for caption in captions)) + _MARGIN
     tile = _tile_size(split.images.shape[1:3])
     hidden = len(class_names) - len(shown)
@@ -82,7 +85,3 @@ def _enlarge(image: npt.NDArray[np.uint8], tile: tuple[int, int]) -> Image:
     shrinks = tile[0] < picture.height
     resampling = Image.Resampling.LANCZOS if shrinks else Image.Resampling.NEAREST
     return picture.resize((tile[1], tile[0]), resampling)
-
-
-def _shorten(name: str) -> str:
-    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"

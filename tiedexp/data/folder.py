@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tiedexp.data.images import EXTENSIONS, THREADS, load_image, read_image_header
+from tiedexp.data.kind import Description, FileKind, Images, Source, Warn
 from tiedexp.data.splits import Split
 from tiedexp.errors import DatasetError
 
@@ -28,6 +29,38 @@ class ImageFolder:
     class_names: tuple[str, ...]
     train: tuple[tuple[Path, int], ...]
     test: tuple[tuple[Path, int], ...] | None
+
+    @property
+    def files(self) -> list[Path]:
+        """All of them."""
+        return [path for path, _ in self.train + (self.test or ())]
+
+
+class Folder(FileKind):
+    """A directory of class directories."""
+
+    meaning = "a directory with one directory of images per class"
+    example_path = "images"
+
+    def is_at(self, path: Path) -> bool:
+        return path.is_dir()
+
+    def describe(self, source: Source, image_size: int | None, warn: Warn) -> Description:
+        shape, folder = describe_folder(source.own_path, image_size, warn)
+        test = None if folder.test is None else len(folder.test)
+        return Description(shape, len(folder.class_names), len(folder.train), test)
+
+    def load(self, source: Source, image_size: int | None, warn: Warn) -> Images:
+        shape, folder = describe_folder(source.own_path, image_size, warn)
+        train = _load_split(folder.train, shape, image_size)
+        test = None if folder.test is None else _load_split(folder.test, shape, image_size)
+        return Images(train, test, folder.class_names)
+
+    def check(self, source: Source) -> None:
+        find_images(source.own_path)
+
+    def list_files(self, path: Path) -> list[Path]:
+        return find_images(path).files
 
 
 def find_images(root: Path) -> ImageFolder:
@@ -61,9 +94,7 @@ def find_images(root: Path) -> ImageFolder:
     return ImageFolder(names, _list_images(train_root, names), tuple(test))
 
 
-def describe_folder(
-    root: Path, image_size: int | None, warn: Callable[[str], None] = lambda text: None
-) -> tuple[tuple[int, int, int], ImageFolder]:
+def describe_folder(root: Path, image_size: int | None, warn: Warn) -> tuple[tuple[int, int, int], ImageFolder]:
     """((rows, cols, channels) of the images, the files); reads all headers and decodes nothing.
 
     One image in colour makes all of them RGB; only if all are grey there is one channel.
@@ -77,7 +108,7 @@ def describe_folder(
         DatasetError: as `find_images`; an unreadable file; different sizes and no `image_size`.
     """
     folder = find_images(root)
-    files = [path for path, _ in folder.train + (folder.test or ())]
+    files = folder.files
     with ThreadPoolExecutor(THREADS) as pool:
         headers = list(pool.map(read_image_header, files))
     channels = _find_channels([channels for _, channels in headers], files, warn)
@@ -93,21 +124,7 @@ def describe_folder(
     return (rows, cols, channels), folder
 
 
-def load_folder(
-    root: Path, image_size: int | None, warn: Callable[[str], None] = lambda text: None
-) -> tuple[Split, Split | None, tuple[str, ...]]:
-    """(training images, test images if there are any, class names); arguments as `describe_folder`.
-
-    Raises:
-        DatasetError: as `describe_folder`, or a damaged file, by name.
-    """
-    shape, folder = describe_folder(root, image_size, warn)
-    train = _load_split(folder.train, shape, image_size)
-    test = None if folder.test is None else _load_split(folder.test, shape, image_size)
-    return train, test, folder.class_names
-
-
-def _find_channels(channels: Sequence[int], files: Sequence[Path], warn: Callable[[str], None]) -> int:
+def _find_channels(channels: Sequence[int], files: Sequence[Path], warn: Warn) -> int:
     """3 if any image is in colour, else 1."""
     colour = [path for path, number in zip(files, channels, strict=True) if number > 1]
     if 0 < len(colour) < len(files):

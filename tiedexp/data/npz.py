@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tiedexp.data.kind import Description, FileKind, Images, Source, Warn
 from tiedexp.data.splits import Split
 from tiedexp.errors import DatasetError
 
@@ -31,8 +32,30 @@ _HEADER_READERS: dict[tuple[int, int], Any] = {
 }
 
 
-def load_npz(path: Path) -> tuple[Split, Split | None, tuple[str, ...]]:
-    """(training images, test images if there are any, class names) of `x_train`, `y_train`, `x_test`, `y_test`.
+class Npz(FileKind):
+    """Arrays in one NumPy archive."""
+
+    meaning = "the arrays x_train, y_train, x_test, y_test of a NumPy archive"
+    example_path = "images.npz"
+
+    def is_at(self, path: Path) -> bool:
+        return path.suffix == ".npz"
+
+    def describe(self, source: Source, image_size: int | None, warn: Warn) -> Description:
+        return describe_npz(source.own_path)
+
+    def load(self, source: Source, image_size: int | None, warn: Warn) -> Images:
+        return load_npz(source.own_path)
+
+    def check(self, source: Source) -> None:
+        describe_npz(source.own_path)
+
+    def list_files(self, path: Path) -> list[Path]:
+        return [path]
+
+
+def load_npz(path: Path) -> Images:
+    """The images and labels `x_train`, `y_train`, and `x_test`, `y_test` if they are there.
 
     Images are (n, rows, cols) or (n, rows, cols, channels), uint8 or floats from 0 to 1; labels are whole numbers from
     0, (n,) or (n, 1). An array of strings `class_names` may name the classes.
@@ -49,11 +72,11 @@ def load_npz(path: Path) -> tuple[Split, Split | None, tuple[str, ...]]:
             raise DatasetError(
                 f"{path}: x_train has images {train.images.shape[1:]}, but x_test has {test.images.shape[1:]}"
             )
-    return train, test, _read_class_names(path, arrays)
+    return Images(train, test, _read_class_names(path, arrays))
 
 
-def describe_npz(path: Path) -> tuple[tuple[int, int, int], int, int, int | None]:
-    """(image shape, classes, training images, test images if there are any), without reading the images.
+def describe_npz(path: Path) -> Description:
+    """What is in an archive, without reading the images.
 
     Raises:
         DatasetError: as `load_npz`, as far as headers and labels tell.
@@ -62,7 +85,7 @@ def describe_npz(path: Path) -> tuple[tuple[int, int, int], int, int, int | None
     labels = _as_labels(path, "train", arrays)
     shape = _as_image_shape(path, "x_train", _read_shape(path, "x_train"))
     test = len(_as_labels(path, "test", arrays)) if "y_test" in arrays else None
-    return shape, len(_read_class_names(path, arrays)), len(labels), test
+    return Description(shape, len(_read_class_names(path, arrays)), len(labels), test)
 
 
 def _read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:

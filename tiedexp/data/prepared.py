@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from tiedexp.data.catalogue import CATALOGUE, OWN_DATASETS
+from tiedexp.data.catalogue import CATALOGUE
 from tiedexp.data.images import fit_encoded
+from tiedexp.data.kind import DatasetKind, Description, Images, Source, Warn
 from tiedexp.data.splits import Split
 from tiedexp.errors import DatasetError
 
@@ -56,6 +58,40 @@ class PreparedDataset:
         return sorted(str(path) for path in self.directory.glob(f"*-{split}.tfrecord-*-of-*"))
 
 
+@dataclass(frozen=True)
+class Tfds(DatasetKind):
+    """A dataset of TensorFlow Datasets.
+
+    Args:
+        others: names of other kinds, one of which may have been meant.
+    """
+
+    others: tuple[str, ...] = ()
+    meaning = "a dataset of TensorFlow Datasets"
+
+    def describe(self, source: Source, image_size: int | None, warn: Warn) -> Description:
+        name, data_dir = source.name, find_data_dir(source.data_dir)
+        if name in CATALOGUE and name not in list_prepared(data_dir):
+            entry = CATALOGUE[name]
+            return Description(entry.image_shape, entry.num_classes, entry.train_images, entry.test_images)
+        prepared = find_prepared(name, data_dir, self.others)
+        rows, cols, channels = prepared.image_shape
+        if image_size is None and (rows is None or cols is None or channels is None):
+            raise DatasetError(f"the images of '{name}' differ in size; set image_size to bring all to one")
+        sizes = prepared.split_sizes
+        test = None if prepared.test_split is None else sizes[prepared.test_split]
+        return Description((rows or 0, cols or 0, channels or 3), len(prepared.class_names), sizes["train"], test)
+
+    def load(self, source: Source, image_size: int | None, warn: Warn) -> Images:
+        prepared = find_prepared(source.name, find_data_dir(source.data_dir), self.others)
+        train = load_prepared(prepared, "train", image_size)
+        test = None if prepared.test_split is None else load_prepared(prepared, prepared.test_split, image_size)
+        return Images(train, test, prepared.class_names)
+
+    def check(self, source: Source) -> None:
+        find_prepared(source.name, find_data_dir(source.data_dir), self.others)
+
+
 def find_data_dir(data_dir: Path | None = None) -> Path:
     """Where prepared datasets are: `data_dir`, or $TFDS_DATA_DIR, or TFDS' own default in the home directory.
 
@@ -82,19 +118,19 @@ def list_prepared(data_dir: Path) -> list[str]:
     return sorted(name for name in names if _NAME.fullmatch(name))
 
 
-def check_name(name: str, others: tuple[str, ...] = ()) -> None:
+def check_name(name: str, others: Iterable[str]) -> None:
     """Refuse what cannot be the name of a dataset (and so, paths).
 
     Raises:
-        DatasetError: with the closest of the known names.
+        DatasetError: with the closest name of the catalogue and of the others.
     """
     if not _NAME.fullmatch(name):
         raise DatasetError(f"'{name}' is not the name of a dataset{suggest_name(name, others)}")
 
 
-def suggest_name(name: str, others: tuple[str, ...] = ()) -> str:
-    """`; did you mean 'mnist'?` if some known name is close, else nothing."""
-    known = [*OWN_DATASETS, *CATALOGUE, *others]
+def suggest_name(name: str, others: Iterable[str]) -> str:
+    """`; did you mean 'mnist'?` if a name of the catalogue or of the others is close, else nothing."""
+    known = [*CATALOGUE, *others]
     if name in known:
         return ""
     configs = [entry for entry in known if entry.startswith(f"{name}/")]
@@ -104,20 +140,25 @@ def suggest_name(name: str, others: tuple[str, ...] = ()) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def find_prepared(name: str, data_dir: Path) -> PreparedDataset:
+def find_prepared(name: str, data_dir: Path, others: Iterable[str] = ()) -> PreparedDataset:
     """The newest prepared version of a dataset.
+
+    Args:
+        name: `name` or `name/config`.
+        data_dir: the TFDS data directory.
+        others: further names that may have been meant.
 
     Raises:
         DatasetError: it is not prepared (says where it was looked for, and what to do), not complete, or not of images
             with one class each.
     """
-    prepared = tuple(list_prepared(data_dir))
-    check_name(name, prepared)
+    known = (*others, *list_prepared(data_dir))
+    check_name(name, known)
     directory = _find_version(data_dir / name)
     if directory is None:
         place = f"in {data_dir}" if data_dir.is_dir() else f"in {data_dir}, which does not exist"
         raise DatasetError(
-            f"the dataset '{name}' is not prepared {place}{suggest_name(name, prepared)}\n"
+            f"the dataset '{name}' is not prepared {place}{suggest_name(name, known)}\n"
             f"Prepare it with:  tiedexp data prepare {name}  (needs the network), or  tiedexp data import {name} DIR  "
             "(from its original archives)"
         )

@@ -6,7 +6,6 @@ TensorFlow does not say that memory ran out on a CPU: its C++ aborts the process
 from __future__ import annotations
 
 import math
-import resource
 from pathlib import Path
 
 from tiedexp.data.sources import Dataset, DatasetShape
@@ -59,14 +58,8 @@ def check_step_fits(plan: Plan, dataset: Dataset) -> None:
 
 
 def _check_memory(needed: int, whose: str, advice: str = "") -> None:
-    there = _find_memory()
+    there = find_memory()
     if there is not None and needed > there:
         raise RunError(
             f"{whose} need about {needed / 2**30:,.1f} GiB of memory; there are {there / 2**30:,.1f}{advice}"
         )
-
-
-def _find_memory() -> int | None:
-    """Bytes of memory that this process may have; None if unknown."""
-    limits = [resource.getrlimit(resource.RLIMIT_AS)[0], find_memory() or 0]
-    return min((limit for limit in limits if limit > 0), default=None)  # -1 is no limit

@@ -11,7 +11,7 @@ from typing import Any
 
 from tiedexp.convolution.cpp.compiler import find_compiler
 from tiedexp.data.sources import (
-    OWN_DATASETS,
+    KINDS,
     Dataset,
     check_prepared,
     describe_dataset,
@@ -162,7 +162,7 @@ def training_source(spec: ExperimentSpec, data_dir: Path | None = None) -> DataS
 
 def resolve_data_dir(spec: ExperimentSpec, data_dir: Path | None) -> Path | None:
     """The TFDS data directory that a spec's images come from, absolute; None if they come from none."""
-    return None if spec.dataset.name in OWN_DATASETS else find_data_dir(data_dir).resolve()
+    return None if spec.dataset.name in KINDS else find_data_dir(data_dir).resolve()
 
 
 def rerun_source(run: RunDirectory, spec: ExperimentSpec, data_dir: Path | None = None) -> DataSource:

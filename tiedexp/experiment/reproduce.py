@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from tiedexp.errors import RunError
 from tiedexp.experiment.observer import RunObserver
 from tiedexp.experiment.preparation import locate_run, rerun_source
 from tiedexp.experiment.run import run_experiment
+from tiedexp.keys import flatten
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.finding import REPRODUCED
 from tiedexp.runs.manifest import find_differences
@@ -24,7 +25,6 @@ from tiedexp.training.checkpoint import Checkpoint, CheckpointStore
 from tiedexp.training.weights_file import FIRST_TIED, FIRST_UNTIED, check_weights_file, read_array
 
 _MAX_DEPTH = 8  # of JSON, deeper than ours
-_COMPARED = (int, float, str, list, tuple)
 TIMES = ("seconds", "epoch_seconds", "first_of_process", "time", "images_per_second")  # and what they depend on
 
 
@@ -166,24 +166,22 @@ def _list_metrics(run: RunDirectory) -> Iterator[tuple[str, Any]]:
     """Each metric: of metrics.jsonl over all epochs, of result.json alone."""
     series: dict[str, list[Any]] = {}
     for line in run.read_metrics():
-        for name, value in _flatten(line.as_json()):
+        for name, value in _list_values(line.as_json()):
             series.setdefault(f"metrics: {name}", []).append(value)
     yield from series.items()
-    for name, value in _flatten(run.read_result().as_json()):
+    for name, value in _list_values(run.read_result().as_json()):
         yield f"result: {name}", value
 
 
-def _flatten(content: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    for key, value in content.items():
-        if key in TIMES:
-            continue
-        if isinstance(value, Mapping) and depth < _MAX_DEPTH:
-            yield from _flatten(value, f"{prefix}{key}.", depth + 1)
-        elif key == "classes" and isinstance(value, Sequence) and all(isinstance(entry, Mapping) for entry in value):
+def _list_values(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What does not depend on time, by dotted keys; the values of classes by the name of the class."""
+    for key, value in flatten(content, _MAX_DEPTH):
+        last = key.rpartition(".")[2]
+        if last == "classes" and isinstance(value, list | tuple) and all(isinstance(entry, Mapping) for entry in value):
             for entry in value:
-                yield from _flatten(entry, f"{prefix}{key}.{entry.get('name')}.", depth + 1)
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, _COMPARED) else type(value).__name__
+                yield from ((f"{key}.{entry.get('name')}.{below}", leaf) for below, leaf in _list_values(entry))
+        elif last not in TIMES:
+            yield key, value if isinstance(value, int | float | str | list | tuple) else type(value).__name__
 
 
 def _kept_checkpoints(run: RunDirectory) -> list[Checkpoint]:

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from tiedexp.errors import RunError
+from tiedexp.keys import join_key
 from tiedexp.terminal import clean_text
 
 # Of files whose own content is used, not what pydantic would make of it: "3" is no number.
@@ -281,7 +282,7 @@ def check_record(kind: type[Record], content: Any, place: Path | str) -> Record:
         return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
+        where = join_key(first["loc"])
         problem = "is missing" if first["type"] == "missing" else f"is wrong: {first['msg']}"
         text = clean_text(f"{where or 'the whole'} {problem}")  # the names of keys are the file's
         raise RunError(f"{place} is not as tiedexp writes it: {text}") from None

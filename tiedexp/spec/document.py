@@ -17,7 +17,9 @@ from typing import Any
 import yaml
 
 from tiedexp.errors import SpecError
+from tiedexp.keys import join_key
 from tiedexp.patterns.presets import name_pattern_options
+from tiedexp.text import shorten
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
@@ -35,6 +37,7 @@ _WORDS: dict[str, Scalar] = {
 _INTEGERS = {10: re.compile(r"[-+]?[0-9]+"), 8: re.compile(r"0o([0-7]+)"), 16: re.compile(r"0x([0-9a-fA-F]+)")}
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INFINITY = re.compile(r"([-+]?)\.(inf|Inf|INF)")
+_MAX_SHOWN = 60  # characters of a value in a message
 _MAX_NUMBER = 100  # characters; a longer run of digits is text, so that no number is too long to be printed
 
 # The key that says which of several shapes a mapping has, by the mapping's own key. An heir that chooses another shape
@@ -172,7 +175,7 @@ def assign(node: Node, path: Sequence[str], new: Node, done: tuple[str, ...] = (
         SpecError: the path goes into a scalar, or to a list item that is not there.
     """
     step, rest = path[0], path[1:]
-    where = ".".join(done)
+    where = join_key(done)
     if isinstance(node.value, list):
         if not step.isdecimal() or int(step) >= len(node.value):
             raise SpecError(
@@ -206,7 +209,7 @@ def show(value: Any) -> str:
         text = "[" + ", ".join(map(show, value)) + "]"
     else:
         text = repr(value)
-    return text if len(text) <= 60 else f"{text[:56]} ..."
+    return shorten(text, _MAX_SHOWN)
 
 
 def _read_text(path: Path, source: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from tiedexp.keys import join_key
 from tiedexp.spec.document import MAX_PROBLEMS, Node, PathToValue, Place, Problem, show
 
 _MAX_DETAILS = 3 * MAX_PROBLEMS  # of pydantic's errors, of which several may be one problem
@@ -51,7 +52,7 @@ class Explainer:
                 text, meant = self._unknown_key_sentence(key, path, root)
                 node = root.find(key)
                 place = node.key if node is not None and node.key is not None else _value_place(root, key)
-                problems[key] = Problem(place, f"{_dotted(key)}: {text}")
+                problems[key] = Problem(place, f"{join_key(key)}: {text}")
                 named.add(meant)
         for details, path, shape in located:
             if details["type"] == "extra_forbidden" or path in problems:
@@ -65,18 +66,18 @@ class Explainer:
                 if path not in named:
                     is_told = "description" in shape and shape.get("type") != "object"
                     wanted = shape["description"].rstrip(".") if is_told else self._describe(shape)
-                    text = f"{_dotted(path)}: this key is missing; it is {wanted[0].lower()}{wanted[1:]}"
+                    text = f"{join_key(path)}: this key is missing; it is {wanted[0].lower()}{wanted[1:]}"
                     problems[path] = Problem(_value_place(root, path), text)
             elif details["type"] == "union_tag_invalid":
                 path = (*path, shape["discriminator"]["propertyName"])
                 text = self._wrong_value_sentence({"enum": list(shape["discriminator"]["mapping"])}, root.find(path))
-                problems[path] = Problem(_value_place(root, path), f"{_dotted(path)}: {text}")
+                problems[path] = Problem(_value_place(root, path), f"{join_key(path)}: {text}")
             else:
                 if details["type"] == "tiedexp":
                     text = _own_sentence(details, path, root)
                 else:
                     text = self._wrong_value_sentence(shape, root.find(path))
-                problems[path] = Problem(_value_place(root, path), f"{_dotted(path)}: {text}" if path else text)
+                problems[path] = Problem(_value_place(root, path), f"{join_key(path)}: {text}" if path else text)
         yield from problems.values()
 
     def _resolved(self, shape: Shape) -> Shape:
@@ -158,7 +159,7 @@ class Explainer:
         """The sentence, and the place that was meant if it seems clear."""
         parent, name = key[:-1], str(key[-1])
         known = self._keys_at(parent, root)
-        elsewhere = [f"'{_dotted(other)}'" for other in self._all_paths if other[-1] == name and other[:-1] != parent]
+        elsewhere = [f"'{join_key(other)}'" for other in self._all_paths if other[-1] == name and other[:-1] != parent]
         if 1 <= len(elsewhere) <= 2:
             return f"unknown key here; did you mean {_joined(elsewhere)}?", key
         if close := get_close_matches(name, known, n=1):
@@ -233,10 +234,6 @@ class Explainer:
         if not items:  # of anything
             return some
         return f"{some}, each {'' if count or 'minItems' in shape else 'item '}{self._describe(self._resolved(items))}"
-
-
-def _dotted(path: PathToValue) -> str:
-    return ".".join(map(str, path))
 
 
 def _is_null(root: Node, path: PathToValue) -> bool:

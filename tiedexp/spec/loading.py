@@ -31,6 +31,7 @@ from tiedexp.spec.document import (
 )
 from tiedexp.spec.explaining import Explainer
 from tiedexp.spec.schema import ExperimentSpec
+from tiedexp.text import shorten
 
 MAX_EXTENDS = 16
 _MAX_PATH = 1000  # characters that a message shows
@@ -183,7 +184,7 @@ def _refused_base(base: Node, heirs: tuple[Path, ...]) -> str:
         return f"must be the path of another spec. Received: {show(base.plain())}"
     path = heirs[-1].parent / base.value
     if not os.path.isfile(path):  # noqa: PTH113 (pathlib's raises where the name is too long)
-        return f"there is no file {path if len(str(path)) <= _MAX_PATH else str(path)[:_MAX_PATH] + ' ...'}"
+        return f"there is no file {shorten(str(path), _MAX_PATH)}"
     if os.path.realpath(path) in map(os.path.realpath, heirs):
         return f"goes in a circle: {' -> '.join(map(str, (*heirs, path)))}"
     return f"the chain is longer than {MAX_EXTENDS} files" if len(heirs) > MAX_EXTENDS else ""

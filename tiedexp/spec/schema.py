@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from tiedexp.data.sources import KINDS, list_file_kinds
 from tiedexp.errors import PatternError
 from tiedexp.models.families import FAMILIES, describe_depths, describe_families
 from tiedexp.patterns import presets
@@ -265,12 +266,17 @@ class DatasetSpec(_Strict):
     """The images."""
 
     name: str = Field(
-        min_length=1, description="digits, a TFDS image-classification set (mnist, cifar10, ...), folder or npz."
+        min_length=1,
+        description=f"{', '.join(KINDS)}, or a TFDS image-classification set such as mnist or cifar10.",
     )
     path: str | None = Field(
-        None, min_length=1, description="folder, npz: where it is, seen from the spec's own directory."
+        None,
+        min_length=1,
+        description=f"{', '.join(list_file_kinds())}: where the images are, relative to the spec's file.",
     )
-    image_size: int | None = Field(None, ge=1, le=1024, description="folder, TFDS: resize to this side, in pixels.")
+    image_size: int | None = Field(
+        None, ge=1, le=1024, description="Crop the images to squares and resize them to this side, in pixels."
+    )
     validation: Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.1, description="Images (a whole number) or share (below 1) of the training images held out, stratified."
     )
@@ -278,10 +284,11 @@ class DatasetSpec(_Strict):
 
     @model_validator(mode="after")
     def _path_fits_name(self) -> Self:
-        if self.name in ("folder", "npz") and self.path is None:
+        with_path = list_file_kinds()
+        if self.name in with_path and self.path is None:
             raise _refusal([((), f"the dataset '{self.name}' needs the key `path`", self.name)])
-        if self.name not in ("folder", "npz") and self.path is not None:
-            raise _refusal([(("path",), "only the datasets folder and npz have a path", self.path)])
+        if self.name not in with_path and self.path is not None:
+            raise _refusal([(("path",), f"only the datasets {' and '.join(with_path)} have a path", self.path)])
         return self
 
 

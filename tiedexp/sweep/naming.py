@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from tiedexp.experiment.preparation import name_pattern
+from tiedexp.keys import look_up
 from tiedexp.labels import PATTERN, Setting, make_label
 from tiedexp.spec.document import show
 from tiedexp.spec.schema import ExperimentSpec
@@ -23,10 +23,7 @@ def label_variant(spec: ExperimentSpec, keys: Sequence[str]) -> str:
 def _find(spec: ExperimentSpec, key: str) -> Setting:
     if key in ("model.tying", PATTERN):
         return name_pattern(spec.model)
-    value: Any = spec.model_dump(mode="json")
-    for step in key.split("."):
-        value = value[int(step)] if isinstance(value, list) else (value or {}).get(step)
-    return show(value).strip("'")
+    return show(look_up(spec.model_dump(mode="json"), key)).strip("'")
 
 
 def make_name(label: str) -> str:
