@@ -1,13 +1,17 @@
-"""Which backend Keras computes with: tiedexp needs TensorFlow. Keras itself is not imported here."""
+"""The backend that Keras computes with, which must be TensorFlow, and its quiet import."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
-from tiedexp.errors import BackendError
+from tiedexp.errors import BackendError, RunError
 
 NEEDED = "tensorflow"
 
@@ -44,6 +48,40 @@ def find_backend() -> tuple[str, str]:
         return str(json.loads(path.read_text(encoding="utf-8"))["backend"]), str(path)
     except (OSError, ValueError, KeyError, TypeError):
         return NEEDED, "Keras's default"
+
+
+@contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Import TensorFlow here, without the notices that its C++ code prints before it reads any log level.
+
+    If the import fails, what it printed is printed after all. Warnings that TensorFlow and TFDS log about themselves
+    are dropped, errors are not.
+
+    Raises:
+        BackendError: Keras has another backend.
+        RunError: TensorFlow cannot be imported.
+    """
+    require_tensorflow()
+    if os.path.expanduser("~") == "~":  # noqa: PTH111 - without a home, Keras makes a folder of this name
+        os.environ.setdefault("KERAS_HOME", os.devnull)
+    for name in ("absl", "tensorflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if "tensorflow" not in sys.modules:
+        sys.stderr.flush()
+        stderr = os.dup(2)
+        with TemporaryFile() as printed:
+            os.dup2(printed.fileno(), 2)
+            try:
+                import tensorflow as tf  # noqa: F401
+            except ImportError as error:
+                printed.seek(0)
+                os.write(stderr, printed.read())
+                reason = str(error).strip().splitlines()[0]
+                raise RunError(f"TensorFlow cannot be imported: {reason}; `tiedexp doctor` checks the rest") from error
+            finally:
+                os.dup2(stderr, 2)
+                os.close(stderr)
+    yield
 
 
 def _config_file() -> Path:

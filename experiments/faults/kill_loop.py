@@ -94,7 +94,7 @@ def main() -> int:
     parser.add_argument("--writes", action="store_true", help="kill at every write of a run of one epoch instead")
     parser.add_argument("--sample", type=int, help="with --writes: only this many of the places, chosen by --seed")
     options = parser.parse_args()
-    from tiedexp.process import quiet_tensorflow
+    from tiedexp.backend import quiet_tensorflow
 
     with quiet_tensorflow(), tempfile.TemporaryDirectory(prefix="kill-loop-") as folder:
         import tiedexp.cli

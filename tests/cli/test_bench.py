@@ -74,7 +74,7 @@ def test_model(tiedexp_cli, small_spec):
 )
 def test_bad_input(tiedexp_cli, monkeypatch, arguments, message):
     """All of it is noticed before anything is measured, even before TensorFlow is loaded."""
-    monkeypatch.setattr("tiedexp.process.quiet_tensorflow", lambda: pytest.fail("TensorFlow is loaded"))
+    monkeypatch.setattr("tiedexp.backend.quiet_tensorflow", lambda: pytest.fail("TensorFlow is loaded"))
     done = tiedexp_cli("bench", *arguments)
     assert done.code == 2
     assert message in done.err

@@ -89,7 +89,7 @@ def test_failures_are_told_and_the_rest_is_done(tiedexp_cli, sweep, tmp_path):
 
 
 def test_asked_to_stop(tiedexp_cli, sweep, monkeypatch):
-    monkeypatch.setattr("tiedexp.process.stop_on_signals", lambda: nullcontext(lambda: True))
+    monkeypatch.setattr("tiedexp.signals.stop_on_signals", lambda: nullcontext(lambda: True))
     answer = tiedexp_cli("sweep", sweep)
     assert answer.code == 130
     assert answer.err == "error: interrupted; the same command goes on with what is left\n"

@@ -283,7 +283,7 @@ def test_a_damaged_checkpoint_is_told(tiedexp_cli, trained):
 
 def test_eval_of_a_run_that_was_stopped_in_its_first_epoch(tiedexp_cli, small_spec, monkeypatch):
     asked = iter([False] * 5)
-    monkeypatch.setattr("tiedexp.process.stop_on_signals", lambda: nullcontext(lambda: next(asked, True)))
+    monkeypatch.setattr("tiedexp.signals.stop_on_signals", lambda: nullcontext(lambda: next(asked, True)))
     assert tiedexp_cli("train", small_spec, "training.steps_per_execution=1").code == 130
     (run,) = Path("runs").glob("*/seed-0")
     answer = tiedexp_cli("eval", run)

@@ -28,7 +28,7 @@ from tiedexp.cli import (
 )
 from tiedexp.cli.options import GridCommand, RunCommand
 from tiedexp.errors import TiedexpError, explain_os_error
-from tiedexp.process import Interrupted, interrupt_on_signals
+from tiedexp.signals import Interrupted, interrupt_on_signals
 from tiedexp.terminal import clean_output
 
 app = typer.Typer(

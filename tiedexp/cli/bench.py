@@ -36,9 +36,9 @@ def bench(
 
     Each implementation of the layer is timed in turn with them, forward and in a training step.
     """
+    from tiedexp.backend import quiet_tensorflow
     from tiedexp.cli.pictures import check_picture
     from tiedexp.errors import SpecError
-    from tiedexp.process import quiet_tensorflow
 
     if model is not None and (patterns or shape or plot):
         raise SpecError("--model times the model of a spec: it takes no PATTERN, --shape or --plot")

@@ -64,8 +64,8 @@ def prepare(
 
     This is the one command that needs the network.
     """
+    from tiedexp.backend import quiet_tensorflow
     from tiedexp.data.archives import prepare_dataset
-    from tiedexp.process import quiet_tensorflow
 
     with quiet_tensorflow():
         prepared = prepare_dataset(name, data_dir)
@@ -82,8 +82,8 @@ def import_(
 
     Their checksums are verified. It needs no network.
     """
+    from tiedexp.backend import quiet_tensorflow
     from tiedexp.data.archives import import_archives
-    from tiedexp.process import quiet_tensorflow
 
     with quiet_tensorflow():
         prepared = import_archives(name, directory, data_dir)
@@ -99,10 +99,10 @@ def show(
     json: Json = False,
 ) -> None:
     """Show sizes, images of each class, and a contact sheet."""
+    from tiedexp.backend import quiet_tensorflow
     from tiedexp.cli.pictures import check_picture
     from tiedexp.data.pipeline import normalisation
     from tiedexp.data.sources import KINDS, check_prepared, load_dataset, parse_source
-    from tiedexp.process import quiet_tensorflow
 
     if output is not None:
         check_picture(output)

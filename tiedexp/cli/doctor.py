@@ -20,9 +20,9 @@ def doctor(data_dir: DataDir = None, runs: RunsRoot = None) -> None:
     """
     from rich.markup import escape
 
+    from tiedexp.backend import quiet_tensorflow
     from tiedexp.cli.console import Console
     from tiedexp.errors import TiedexpError
-    from tiedexp.process import quiet_tensorflow
 
     console = Console(highlight=False)
     problems = _check_versions(console)

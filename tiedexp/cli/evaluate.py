@@ -54,9 +54,9 @@ def evaluate(
     Prints loss, accuracy with its interval, top-5, each class, the confusion matrix and the calibration error. The run
     may come from anywhere: unless you trained it yourself, where it is now, no data file that it names is opened.
     """
+    from tiedexp.backend import quiet_tensorflow
     from tiedexp.cli.pictures import check_picture
     from tiedexp.experiment.preparation import evaluation_source
-    from tiedexp.process import quiet_tensorflow
     from tiedexp.runs.directory import RunDirectory
     from tiedexp.spec.loading import load_spec
 

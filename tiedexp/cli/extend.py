@@ -25,7 +25,8 @@ def extend(
     the one that asked for so many epochs at first. A cosine depends on the number of epochs, so then it is not, and has
     another name.
     """
-    from tiedexp.process import quiet_tensorflow, stop_on_signals
+    from tiedexp.backend import quiet_tensorflow
+    from tiedexp.signals import stop_on_signals
 
     with stop_on_signals() as should_stop:
         from tiedexp.cli.train_view import JsonView, ResultView, TrainView

@@ -27,9 +27,10 @@ def reproduce(
     Every metric and weight is compared. The new run is in `reproduced` in the directory of all runs. Exit code 1 if
     anything differs; then what differs in versions and machine is named too.
     """
+    from tiedexp.backend import quiet_tensorflow
     from tiedexp.cli.train_view import TrainView, View
-    from tiedexp.process import quiet_tensorflow, stop_on_signals
     from tiedexp.runs.directory import RunDirectory
+    from tiedexp.signals import stop_on_signals
 
     directory = RunDirectory.open(run)
     with stop_on_signals() as should_stop, quiet_tensorflow(), View() if json or quiet else TrainView() as view:

@@ -61,7 +61,7 @@ def sweep(
     tiedexp sweep sweep.yaml seeds=5         more seeds than the file says
     tiedexp compare runs/NAME                what came of it
     """
-    from tiedexp.process import stop_on_signals
+    from tiedexp.signals import stop_on_signals
 
     with stop_on_signals() as should_stop:
         from tiedexp.backend import require_tensorflow

@@ -27,7 +27,8 @@ def train(
     again, one that was cut off goes on where it was, to the same bits. Ctrl-C (or SIGTERM) finishes the step and writes
     a checkpoint; a second one ends at once. Before the first step it ends at once and leaves nothing behind.
     """
-    from tiedexp.process import quiet_tensorflow, stop_on_signals
+    from tiedexp.backend import quiet_tensorflow
+    from tiedexp.signals import stop_on_signals
 
     with stop_on_signals() as should_stop:
         from tiedexp.cli.train_view import JsonView, ResultView, TrainView

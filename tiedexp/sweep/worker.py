@@ -15,6 +15,7 @@ from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from tiedexp.backend import quiet_tensorflow
 from tiedexp.errors import (
     DivergenceError,
     RunInterruptedError,
@@ -25,7 +26,7 @@ from tiedexp.errors import (
 )
 from tiedexp.experiment.observer import RunObserver
 from tiedexp.experiment.preparation import locate_run
-from tiedexp.process import quiet_tensorflow, stop_on_signals
+from tiedexp.signals import stop_on_signals
 from tiedexp.spec.schema import ExperimentSpec
 
 if TYPE_CHECKING:

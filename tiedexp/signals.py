@@ -1,57 +1,17 @@
-"""The process of a command that runs TensorFlow: its noise and its signals."""
+"""What Ctrl-C and SIGTERM do to a command."""
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from tempfile import TemporaryFile
 from types import FrameType
 from typing import NoReturn
 
-from tiedexp.backend import require_tensorflow
-from tiedexp.errors import RunError
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SHOW_CURSOR = b"\x1b[?25h"  # the progress bar hides it
-
-
-@contextmanager
-def quiet_tensorflow() -> Iterator[None]:
-    """Import TensorFlow here, without the notices that its C++ code prints before it reads any log level.
-
-    If the import fails, what it printed is printed after all. Warnings that TensorFlow and TFDS log about themselves
-    are dropped, errors are not.
-
-    Raises:
-        BackendError: Keras has another backend.
-        RunError: TensorFlow cannot be imported.
-    """
-    require_tensorflow()
-    if os.path.expanduser("~") == "~":  # noqa: PTH111 - without a home, Keras makes a folder of this name
-        os.environ.setdefault("KERAS_HOME", os.devnull)
-    for name in ("absl", "tensorflow"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    if "tensorflow" not in sys.modules:
-        sys.stderr.flush()
-        stderr = os.dup(2)
-        with TemporaryFile() as printed:
-            os.dup2(printed.fileno(), 2)
-            try:
-                import tensorflow as tf  # noqa: F401
-            except ImportError as error:
-                printed.seek(0)
-                os.write(stderr, printed.read())
-                reason = str(error).strip().splitlines()[0]
-                raise RunError(f"TensorFlow cannot be imported: {reason}; `tiedexp doctor` checks the rest") from error
-            finally:
-                os.dup2(stderr, 2)
-                os.close(stderr)
-    yield
 
 
 class Interrupted(BaseException):
