@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tiedexp.convolution import native
 from tiedexp.convolution.choosing import EXPAND, NATIVE, Choice, find_factoring
 from tiedexp.convolution.cpp.compiler import find_compiler
-from tiedexp.convolution.operation import TiedConvolution
+from tiedexp.convolution.tied import TiedConvolution
 from tiedexp.errors import PatternError
 from tiedexp.layers.tied_depthwise_conv import TiedDepthwiseConv2D
 from tiedexp.patterns.grid import Pattern

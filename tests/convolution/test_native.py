@@ -22,7 +22,7 @@ from tiedexp.convolution import native
 from tiedexp.convolution.choosing import NATIVE, Choice, find_factoring
 from tiedexp.convolution.cpp.compiler import find_compiler
 from tiedexp.convolution.native import NativeConvolution, Window, is_available
-from tiedexp.convolution.operation import TiedConvolution
+from tiedexp.convolution.tied import TiedConvolution
 from tiedexp.layers.tied_conv import TiedConv2D
 from tiedexp.patterns.grid import Pattern
 

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tiedexp.convolution.support import is_supported
-
 
 @dataclass(frozen=True)
 class ExpandedConvolution:
@@ -142,14 +140,17 @@ def _by_channel(kernel: Any, images: Any) -> Any:
 
 @lru_cache
 def _has_gradients_of_groups(dtype: Any) -> bool:
-    """Whether the device has them for groups of channels: of CPUs those with oneDNN, and for its dtypes."""
+    """Whether the device has gradients for channel groups in a dtype: found by trying, as CPUs need oneDNN."""
     ones = np.ones((1, 2, 2, 4))
-    return is_supported(
-        lambda: tf.raw_ops.Conv2DBackpropInput(
-            input_sizes=ones.shape,
-            filter=tf.constant(ones[:1, :1, :2], dtype),
-            out_backprop=tf.constant(ones, dtype),
-            strides=[1, 1, 1, 1],
-            padding="VALID",
-        )
-    )
+    with tf.init_scope():  # runs at once, outside any graph that is being built
+        try:
+            tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=ones.shape,
+                filter=tf.constant(ones[:1, :1, :2], dtype),
+                out_backprop=tf.constant(ones, dtype),
+                strides=[1, 1, 1, 1],
+                padding="VALID",
+            )
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+            return False
+    return True

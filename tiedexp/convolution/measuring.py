@@ -27,7 +27,7 @@ from tiedexp.convolution.costs import ConvSize
 from tiedexp.convolution.cpp.cache import cache_directory
 from tiedexp.convolution.cpp.library import find_version
 from tiedexp.convolution.native import is_available
-from tiedexp.convolution.operation import TiedConvolution
+from tiedexp.convolution.tied import TiedConvolution
 from tiedexp.errors import PatternError
 from tiedexp.files.atomic import write_text
 from tiedexp.host import find_processor

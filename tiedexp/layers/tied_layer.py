@@ -22,7 +22,7 @@ from tiedexp.convolution.costs import BATCH, SIDE, ConvSize
 from tiedexp.convolution.kernel import expand_kernel
 from tiedexp.convolution.measuring import choose_implementation
 from tiedexp.convolution.native import count_threads
-from tiedexp.convolution.operation import TiedConvolution, resolve
+from tiedexp.convolution.tied import TiedConvolution, resolve
 from tiedexp.errors import PatternError
 from tiedexp.layers.tied_rules import TiedConstraint, TiedInitializer, TiedRegularizer
 from tiedexp.patterns.grid import Pattern

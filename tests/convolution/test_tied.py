@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tiedexp.convolution.choosing import EXPAND, NATIVE, Choice
 from tiedexp.convolution.cpp.compiler import find_compiler
-from tiedexp.convolution.operation import TiedConvolution
+from tiedexp.convolution.tied import TiedConvolution
 from tiedexp.layers.tied_conv import TiedConv2D
 from tiedexp.patterns.grid import Pattern
 
