@@ -62,7 +62,7 @@ def test_compiled_code_counts_taps_and_sums() -> None:
     per_tap = 32 * 28 * 28 * 32 * 64
     work = estimate(ROW, SIZE, FORWARD, NATIVE)
     assert work.multiplications == 5 * per_tap
-    assert work.additions == 6 * 32 * 32 * 32 * 32  # three images of two terms, of the padded input
+    assert work.additions == 6 * 32 * 32 * 32 * 32  # three sums of two terms, of the padded input
 
 
 def test_many_sums_leave_room_for_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,24 +119,24 @@ def test_with_strides_the_input_gradient_is_dense() -> None:
 
 
 def test_groups_of_channels_can_be_compiled() -> None:
-    size = replace(SIZE, groups=2)
+    size = replace(SIZE, channel_groups=2)
     assert choose(ROW, size, "factored").is_expanded
     assert choose(ROW, size, native=True) == ALL
     assert choose(ROW, replace(size, strides=(2, 2)), native=True).input_gradient == EXPAND
 
 
-DEPTHWISE = ConvSize(batch=32, input_size=(28, 28), output_size=(28, 28), in_channels=64, filters=64, groups=64)
+DEPTHWISE = ConvSize(batch=32, input_size=(28, 28), output_size=(28, 28), in_channels=64, filters=64, channel_groups=64)
 
 
 def test_depthwise_reads_what_is_less() -> None:
     """Sums where they need fewer reads than the cells, which with strides they seldom do."""
     block, rings = Pattern.preset("block", 5), Pattern.preset("rings", 5)
-    assert find_factoring(block, depthwise=True).images
-    assert not find_factoring(block, depthwise=True, strides=(2, 2)).images
-    assert not find_factoring(rings, depthwise=True).images
-    assert find_factoring(rings).images
-    assert find_rotated_factoring(block, depthwise=True).images
-    assert not find_rotated_factoring(rings, depthwise=True).images
+    assert find_factoring(block, depthwise=True).sums
+    assert not find_factoring(block, depthwise=True, strides=(2, 2)).sums
+    assert not find_factoring(rings, depthwise=True).sums
+    assert find_factoring(rings).sums
+    assert find_rotated_factoring(block, depthwise=True).sums
+    assert not find_rotated_factoring(rings, depthwise=True).sums
 
 
 def test_depthwise_choices() -> None:
@@ -155,28 +155,28 @@ def test_depthwise_multiplications_are_counted_by_hand() -> None:
     outputs = 32 * 28 * 28 * 64
     assert DEPTHWISE.is_depthwise
     assert not replace(DEPTHWISE, filters=128).is_depthwise
-    assert not replace(DEPTHWISE, in_channels=1, filters=1, groups=1).is_depthwise
+    assert not replace(DEPTHWISE, in_channels=1, filters=1, channel_groups=1).is_depthwise
     for part in PARTS:
         assert estimate(ROW, DEPTHWISE, part, EXPAND).multiplications == 25 * outputs
         assert estimate(ROW, DEPTHWISE, part, NATIVE).multiplications == 5 * outputs
 
 
 def test_a_choice_fits_a_size() -> None:
-    assert ALL.fit(SIZE) == ALL.fit(replace(SIZE, groups=2)) == ALL
+    assert ALL.fit(SIZE) == ALL.fit(replace(SIZE, channel_groups=2)) == ALL
     assert ALL.fit(replace(SIZE, strides=(2, 1))) == Choice(NATIVE, EXPAND, NATIVE)
 
 
 def test_a_group_has_its_own_channels_alone() -> None:
     for name in ("expand", NATIVE):
-        whole, half = (estimate(ROW, replace(SIZE, groups=groups), FORWARD, name) for groups in (1, 2))
+        whole, half = (estimate(ROW, replace(SIZE, channel_groups=groups), FORWARD, name) for groups in (1, 2))
         assert half.multiplications == whole.multiplications / 2
         assert 0.5 * whole.cost < half.cost < whole.cost
 
 
 def test_many_groups_of_channels_are_expanded() -> None:
     """Vectors are nearly empty, and each group is started for every pixel."""
-    assert not choose(ROW, replace(SIZE, groups=4), native=True).is_expanded
-    assert choose(Pattern.preset("block", 5), replace(SIZE, groups=32), native=True).is_expanded
+    assert not choose(ROW, replace(SIZE, channel_groups=4), native=True).is_expanded
+    assert choose(Pattern.preset("block", 5), replace(SIZE, channel_groups=32), native=True).is_expanded
 
 
 def test_a_mapping_is_a_choice() -> None:

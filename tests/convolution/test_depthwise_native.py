@@ -71,7 +71,7 @@ def assert_close(ours: list[np.ndarray], theirs: list[np.ndarray], tolerance: fl
 
 
 def test_both_kinds_of_factorings_are_tested() -> None:
-    sums = {name: bool(find_factoring(pattern, depthwise=True).images) for name, pattern in PATTERNS.items()}
+    sums = {name: bool(find_factoring(pattern, depthwise=True).sums) for name, pattern in PATTERNS.items()}
     assert sums == {"block": True, "point": False, "signed": False}
 
 

@@ -186,7 +186,7 @@ def test_a_measurement_that_fails_leaves_the_estimate(
     monkeypatch.setattr(measuring, "_fastest", fail)
     layer = build()
     assert layer.choice == ALL
-    assert "The estimate chooses, because measuring failed: no memory is left" in caplog.text
+    assert "Methods are chosen by the estimate, because measuring failed: no memory is left" in caplog.text
     assert not cache.exists()
     assert layer(np.zeros((1, 5, 5, 64), "float32")).shape == (1, 5, 5, 64)
 

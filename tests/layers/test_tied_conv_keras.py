@@ -276,7 +276,7 @@ def test_quantize_is_refused() -> None:
     layer = TiedConv2D(6, "d4", 5)
     layer.build(IMAGES.shape)
     with pytest.raises(
-        NotImplementedError, match=r"TiedConv2D cannot be quantized: Keras quantizes no convolution.*'int8'"
+        NotImplementedError, match=r"TiedConv2D cannot be quantized, because Keras quantizes no convolution.*'int8'"
     ):
         layer.quantize("int8")
 

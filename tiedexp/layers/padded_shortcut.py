@@ -1,4 +1,4 @@
-"""PaddedShortcut, which Keras needs to load ResNets that tiedexp 0.1.0 built."""
+"""PaddedShortcut, which Keras needs to load ResNets saved by tiedexp 0.1.0."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import keras
 
 @keras.saving.register_keras_serializable(package="tiedexp")
 class PaddedShortcut(keras.layers.Layer):
-    """The shortcut without weights of a ResNet in a file of tiedexp 0.1.0; now it consists of Keras's own layers.
+    """The shortcut without weights of a ResNet saved by tiedexp 0.1.0; now Keras's own layers are used instead.
 
     Args:
         filters: number of output channels.
-        strides: distance between the pixels kept.
+        strides: distance between the pixels that are kept.
 
     Input shape:
         (batch, rows, cols, channels)
