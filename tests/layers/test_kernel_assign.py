@@ -64,7 +64,7 @@ def test_a_kernel_that_is_not_known_yet_is_refused():
     def double() -> None:
         layer.kernel.assign(2 * layer.kernel)
 
-    with pytest.raises(ValueError, match=r"in a graph is tied cannot be checked"):
+    with pytest.raises(ValueError, match=r"Cannot check whether a kernel in a graph is tied"):
         double()
 
 

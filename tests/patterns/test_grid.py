@@ -197,7 +197,7 @@ class TestTransforms:
         assert str(Pattern.parse("A-A./B.-B").transform("transpose")) == "AB/-A./.-B"
 
     def test_unknown(self) -> None:
-        with pytest.raises(PatternError, match="unknown transform 'rot45'; there are flip_h, flip_v"):
+        with pytest.raises(PatternError, match="unknown transform 'rot45'; the transforms are flip_h, flip_v"):
             Pattern.parse("A").transform("rot45")
 
 
@@ -279,9 +279,9 @@ class TestErrors:
             ("AB//CD", "row 2 is empty"),
             ("AB/CD/", "row 3 is empty"),
             ("AB/ABC", r"row 2 \('ABC'\) has 3 cells, but row 1 has 2"),
-            ("AB/AB/A", r"row 3 \('A'\) has 1 cells, but row 1 has 2"),
-            ("a b/c", r"row 2 \('c'\) has 1 cells, but row 1 has 2"),
-            ("A1A2/A1", r"row 2 \('A1'\) has 1 cells, but row 1 has 2"),
+            ("AB/AB/A", r"row 3 \('A'\) has 1 cell, but row 1 has 2"),
+            ("a b/c", r"row 2 \('c'\) has 1 cell, but row 1 has 2"),
+            ("A1A2/A1", r"row 2 \('A1'\) has 1 cell, but row 1 has 2"),
             ("AB/A$B", r"row 2, cell 2: '\$' is not a cell"),
             ("AB/1A", "row 2, cell 1: '1' is not a cell"),
             ("AB/A-", "row 2, cell 2: '-' is not a cell"),

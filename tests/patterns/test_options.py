@@ -107,7 +107,7 @@ USES = [
     ("print(tiedexp.Pattern.preset('lines', (3, 2)))", ["AA/AA/BB"]),
     ("run('pattern', 'list')", ["lines", "corner, every", "one weight for several rows"]),
     ("run('pattern', 'show', 'lines', 'every=1', 'corner=d4', '--size', '2')", ["grid          AA/BB"]),
-    ("run('pattern', 'show', 'lines', 'every=x')", ["`every` is a whole number. Received: 'x'", "exit code 2"]),
+    ("run('pattern', 'show', 'lines', 'every=x')", ["`every` must be a whole number. Received: 'x'", "exit code 2"]),
     ("run('schema')", ['"description": "lines: rows that share a weight."', '"minimum": 1']),
     ("run('validate', write('{preset: lines, every: 1}'), '--json')", ["AAA/BBB/CCC"]),
     ("run('validate', write('{preset: lines, every: 0}'))", ["pattern.every: must be", "Received: 0", "exit code 2"]),

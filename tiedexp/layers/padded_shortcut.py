@@ -34,5 +34,5 @@ class PaddedShortcut(keras.layers.Layer):
         return keras.ops.pad(x, [(0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2)])
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments, for `from_config`."""
+        """The arguments of the layer, from which `from_config` makes it again."""
         return {**super().get_config(), "filters": self.filters, "strides": self.strides}
