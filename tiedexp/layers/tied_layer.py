@@ -156,7 +156,13 @@ class TiedLayer(KerasConvolution):
 
     @property
     def free_kernel(self) -> Any:
-        """The trainable variable: (tied_groups, in_channels // groups, filters)."""
+        """The trainable variable: (tied_groups, in_channels // groups, filters).
+
+        In a depthwise layer it is (tied_groups, channels, depth_multiplier).
+
+        Raises:
+            AttributeError: the layer is not built yet.
+        """
         if not self.built:
             raise AttributeError(f"Layer '{self.name}' has no kernel yet: build it first.")
         return self._kernel
@@ -165,7 +171,11 @@ class TiedLayer(KerasConvolution):
     def kernel(self) -> Any:
         """The expanded kernel, a tensor (rows, cols, in_channels // groups, filters).
 
-        `kernel.assign` sets the free weights, see `assign_kernel`, although this kernel is not a variable.
+        In a depthwise layer it is (rows, cols, channels, depth_multiplier). It is not a variable, but
+        `kernel.assign(value)` sets the free weights, see `assign_kernel`.
+
+        Raises:
+            AttributeError: the layer is not built yet.
         """
         kernel = expand_kernel(keras.ops.convert_to_tensor(self.free_kernel), self.pattern, self.gradient)
         kernel.assign = self.assign_kernel
