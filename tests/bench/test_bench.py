@@ -1,4 +1,4 @@
-"""The benchmark: what it times is what it says, and its figures are computed right."""
+"""The benchmark times what it says, and computes its figures correctly."""
 
 from __future__ import annotations
 

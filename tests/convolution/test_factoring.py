@@ -1,4 +1,4 @@
-"""Factorings reproduce the kernel exactly, and find what is known to be there."""
+"""Factorings reproduce the kernel exactly, and find the known sums."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_signs_are_those_of_the_terms() -> None:
 
 
 def test_large_kernels_are_factored_in_time() -> None:
-    # Not timed: without the limits of the search, this takes minutes.
+    # Nothing is timed here, but without the limits of the search this takes minutes.
     for name in ("row", "block", "rings"):
         check(Pattern.preset(name, 63))
 
@@ -111,7 +111,7 @@ def test_row_spans_by_hand() -> None:
 
 @given(st.integers(0, 10**6))
 def test_row_spans_hold_every_read(random_seed: int) -> None:
-    """Of the input, they are the rows of the kernel that are not empty."""
+    """For the input, they are the rows of the kernel that are not empty."""
     rng = np.random.default_rng(random_seed)
     index = rng.integers(-1, 5, size=(5, 4))
     index[rng.integers(5), rng.integers(4)] = 0

@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the public classes and functions run, and give what they say."""
+"""The examples in the docstrings of the public classes and functions run and print what they show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TiedConv2D as a citizen of Keras: configs, files, clones, precision, compilation, shapes, fit, LoRA, messages."""
+"""TiedConv2D in Keras: configs, files, clones, precision, compilation, shapes, fit, LoRA, messages."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class TestFiles:
         for one, other in zip(model.weights, again.weights, strict=True):
             np.testing.assert_array_equal(np.asarray(one, "float32"), np.asarray(other, "float32"))
         np.testing.assert_array_equal(model.predict(IMAGES, verbose=0), again.predict(IMAGES, verbose=0))
-        for trained in (model, again):  # the optimizer's state came along
+        for trained in (model, again):  # the optimizer's state is loaded, too
             trained.fit(IMAGES, LABELS, epochs=1, shuffle=False, verbose=0)
         np.testing.assert_array_equal(model.predict(IMAGES, verbose=0), again.predict(IMAGES, verbose=0))
 
@@ -234,7 +234,7 @@ class TestLora:
         assert layer.non_trainable_variables == [layer.free_kernel]
 
     def test_trains_keeps_the_tying_and_travels(self, tmp_path: Path) -> None:
-        keras.utils.set_random_seed(0)  # what is learnt in two epochs depends on the start
+        keras.utils.set_random_seed(0)  # what is learnt in two epochs depends on the initial weights
         model = keras.Sequential([keras.Input((12, 10, 4)), self.build()])
         layer = model.layers[0]
         layer.enable_lora(2, lora_alpha=3)

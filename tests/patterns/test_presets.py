@@ -1,4 +1,4 @@
-"""The presets: every grid written by hand, even and rectangular sizes, options and refusals."""
+"""The presets: every grid written out, even and rectangular sizes, options and refusals."""
 
 from __future__ import annotations
 
@@ -153,10 +153,10 @@ def test_symmetries(name: str, side: int) -> None:
     assert Pattern.preset(name, side, **options).symmetries == SYMMETRIES[name]
 
 
-@pytest.mark.parametrize(("name", "turned"), [("anti_point", "rot180"), ("anti_h", "flip_h"), ("anti_v", "flip_v")])
+@pytest.mark.parametrize(("name", "transform"), [("anti_point", "rot180"), ("anti_h", "flip_h"), ("anti_v", "flip_v")])
 @pytest.mark.parametrize("size", [4, 5, (2, 3), (3, 2), (4, 7)])
-def test_antisymmetries(name: str, turned: str, size: int) -> None:
-    assert turned in Pattern.preset(name, size).antisymmetries
+def test_antisymmetries(name: str, transform: str, size: int) -> None:
+    assert transform in Pattern.preset(name, size).antisymmetries
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ class TestRandom:
         assert len({Pattern.preset(name, 5, seed=seed) for seed in range(50)}) == 50
 
     def test_golden(self) -> None:
-        # A seed means the same pattern for good: results name it, and NumPy's generators may change.
+        # A seed must always give the same pattern: results refer to it, and NumPy's generators can change.
         assert Pattern.preset("hashed", 3, groups=3, seed=1).digest == "05d19a21f2dd"
         assert Pattern.preset("random_like", 5, seed=1).digest == "c72f3b8cd6d6"
 
@@ -212,7 +212,7 @@ class TestRandom:
         counts = np.zeros((5, 5))
         for seed in range(400):
             counts += Pattern.preset("hashed", 5, groups=2, seed=seed).index == 0
-        # Cell (0, 0) always opens group A; any other joins it in half of the draws, give or take 5 sigma.
+        # Cell (0, 0) is always in group A; any other is in half of the draws, within 5 sigma.
         assert counts[0, 0] == 400
         np.testing.assert_allclose(counts.ravel()[1:], 200, atol=50)
 
@@ -225,7 +225,7 @@ class TestRandom:
         assert sorted(shuffled.group_sizes) == sorted(model.group_sizes)
         assert shuffled.num_cells == model.num_cells
         assert shuffled != model
-        # Within a group as many cells are negative, up to the sign of the whole group.
+        # The groups have the same number of negative cells, up to the sign of the whole group.
         assert minorities(shuffled) == minorities(model)
 
     def test_random_like_shuffles_every_cell(self) -> None:
