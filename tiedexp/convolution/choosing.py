@@ -31,7 +31,7 @@ from tiedexp.patterns.grid import Pattern
 
 EXPAND = "expand"
 NATIVE = "native"  # by compiled code, from sums of the input over each group's cells
-# Compiled code is chosen if its estimate is at most this fraction of the expanded kernel's: estimates are a little off.
+# Estimates are a little off, so compiled code must promise to take at most this fraction of the expanded kernel's time.
 MARGIN = 0.88
 # Saved layers and manifests of tiedexp 0.1.0 have these: sums of the input by TensorFlow's operations, and the tensor
 # whose sums gave the weight gradient.
@@ -108,11 +108,11 @@ def find_factoring(pattern: Pattern, depthwise: bool = False, strides: tuple[int
 
     A depthwise convolution reads the cells themselves where sums would be no less work.
     """
-    sums, cells = factor(pattern), factor_cells(pattern)
-    if sums is None or not depthwise:
-        return sums or cells
+    factoring, cells = factor(pattern), factor_cells(pattern)
+    if factoring is None or not depthwise:
+        return factoring or cells
     pixels = DEPTHWISE_PADDED * strides[0] * strides[1]
-    return sums if count_reads(sums, pixels) < count_reads(cells, pixels) else cells
+    return factoring if count_reads(factoring, pixels) < count_reads(cells, pixels) else cells
 
 
 @lru_cache(maxsize=512)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from tiedexp.patterns.grid import Pattern
 
-INPUT = -1  # where a term or a tap reads the input and no sum
+INPUT = -1  # the source of a term or tap that reads the input itself
 # A pair of terms becomes a sum of its own if it is used this often: it costs three passes and saves one per use.
 MIN_SHARED_USES = 4
 # With more pairs of terms, the search takes too long for what it can find.
@@ -169,6 +169,7 @@ def _as_pair(a: Term, b: Term) -> tuple[Pair, Term]:
 
 
 def _most_frequent_pair(groups: list[list[Term]]) -> Pair | None:
+    """The pair that the groups have most often; None if no pair is worth a sum."""
     counts: Counter[Pair] = Counter()
     for terms in groups:
         seen: dict[Pair, set[Term]] = defaultdict(set)

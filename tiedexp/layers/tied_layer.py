@@ -107,12 +107,12 @@ class TiedLayer(KerasConvolution):
         self.choice = Choice()
 
     def tying_config(self) -> dict[str, Any]:
-        """What `get_config` adds; the pattern is its grid, so that a saved model needs no code of the user."""
-        method = self.implementation
+        """What `get_config` adds; the pattern is written as its grid, so a saved model needs no code of the user."""
+        implementation = self.implementation
         return {
             "pattern": str(self.pattern),
             "gradient": self.gradient,
-            "implementation": method if isinstance(method, str) else dict(method),
+            "implementation": implementation if isinstance(implementation, str) else dict(implementation),
         }
 
     # The variables

@@ -382,28 +382,17 @@ def _parse_row(line: str, number: int, spaced: bool) -> list[str]:
     """The cells of one row of a grid's text."""
     if not line:
         raise PatternError(f"row {number} is empty; a row is a run of letters such as AAB")
-    if spaced:
-        cells = line.split()
-        _check_width(cells)
-        malformed = next((at for at, cell in enumerate(cells) if not _SPACED_CELL.fullmatch(cell)), None)
-    else:
-        cells = _COMPACT_CELL.findall(line)
-        _check_width(cells)
-        matched = re.match(rf"(?:{_COMPACT_CELL.pattern})*", line)
-        end = matched.end() if matched else 0
-        malformed = None if end == len(line) else len(_COMPACT_CELL.findall(line[:end]))
-        cells = cells if malformed is None else [*_COMPACT_CELL.findall(line[:end]), line[end]]
-    if malformed is not None:
-        raise PatternError(
-            f"row {number}, cell {malformed + 1}: '{cells[malformed]}' is not a cell; "
-            "a cell is a letter or word, '-' and a letter or word for its negative, or '.' for a fixed zero"
-        )
-    return cells
-
-
-def _check_width(cells: list[str]) -> None:
+    cells = line.split() if spaced else re.findall(rf"{_COMPACT_CELL.pattern}|.", line)
+    form = _SPACED_CELL if spaced else _COMPACT_CELL
+    for column, cell in enumerate(cells, start=1):
+        if not form.fullmatch(cell):
+            raise PatternError(
+                f"row {number}, cell {column}: '{cell}' is not a cell; a cell is a letter or word, '-' and a letter or "
+                "word for its negative, or '.' for a fixed zero"
+            )
     if len(cells) > MAX_SIDE:
         raise PatternError(f"a pattern has at most {MAX_SIDE} rows and columns. Received: {len(cells):,} columns")
+    return cells
 
 
 def _canonical(
