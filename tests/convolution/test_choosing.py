@@ -118,7 +118,7 @@ def test_with_strides_the_input_gradient_is_dense() -> None:
     assert compare_methods(ROW, size, INPUT_GRADIENT) is None
 
 
-def test_groups_of_channels_can_be_compiled() -> None:
+def test_channel_groups_can_be_compiled() -> None:
     size = replace(SIZE, channel_groups=2)
     assert choose(ROW, size, "factored").is_expanded
     assert choose(ROW, size, native=True) == ALL

@@ -93,7 +93,7 @@ def test_any_size(name: str, size: tuple[int, ...], groups: int) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=list(SIZES))
-def test_groups_of_channels(size: tuple[int, ...]) -> None:
+def test_channel_groups(size: tuple[int, ...]) -> None:
     """Each channel group is a convolution of its own channels."""
     ours = run(PATTERNS["signed"], ALL, size, groups=2)
     assert_close(ours, run(PATTERNS["signed"], Choice(), size, groups=2), 1e-12)

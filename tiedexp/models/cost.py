@@ -19,11 +19,11 @@ class LayerCost:
         output_shape: (rows, cols, channels), or (classes,).
         pattern: the grid of a tied conv, otherwise None.
         groups: for a conv, the free weights per input channel and filter: groups if it is tied, otherwise cells.
-        unique_weights: number of trainable numbers.
-        expanded_weights: number of trainable numbers if the layer were untied.
+        unique_weights: number of trainable weights.
+        expanded_weights: number of trainable weights if the layer were untied.
         macs_dense: multiply-adds of the untied layer for one image, forward; padding counts as pixels.
         macs_tied: the same if each group of a kernel costs one multiplication and fixed zeros none.
-        computed: for a tied conv, the estimated best methods for output, input gradient and weight gradient.
+        computed: for a tied conv, the chosen methods for output, input gradient and weight gradient.
         step_speedup: for a tied conv, the estimated speed-up of a training step over the expanded kernel.
     """
 
@@ -48,12 +48,12 @@ class ModelCost:
 
     @property
     def unique_weights(self) -> int:
-        """Number of trainable numbers of the model."""
+        """Number of trainable weights of the model."""
         return sum(layer.unique_weights for layer in self.layers)
 
     @property
     def expanded_weights(self) -> int:
-        """Number of trainable numbers of the untied model."""
+        """Number of trainable weights of the untied model."""
         return sum(layer.expanded_weights for layer in self.layers)
 
     @property
