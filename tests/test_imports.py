@@ -58,7 +58,7 @@ MAY_IMPORT = {
     },
 }
 # Of the convolution engine, the modules that may load TensorFlow or Keras; planning and building do not.
-MAY_LOAD_TENSORFLOW = {"expanded", "kernel", "library", "measuring", "native", "operation", "support"}
+MAY_LOAD_TENSORFLOW = {"expanded", "kernel", "library", "measuring", "native", "tied"}
 # Of the models, the modules that load Keras; planning and counting do not.
 BUILD_MODELS = {"blocks", "plain", "resnet"}
 HEAVY = ("tensorflow", "keras", "tensorflow_datasets")

@@ -13,7 +13,7 @@ from tiedexp.registration import register_with_keras
 
 if TYPE_CHECKING:
     from tiedexp.errors import DatasetError, PatternError, RunError, RunInterruptedError, SpecError, TiedexpError
-    from tiedexp.layers.loading import load_model
+    from tiedexp.layers.saved_models import load_model
     from tiedexp.layers.tied_conv import TiedConv2D
     from tiedexp.layers.tied_depthwise_conv import TiedDepthwiseConv2D
     from tiedexp.patterns.grid import Pattern
@@ -24,7 +24,7 @@ _HOMES = {
     "Pattern": "tiedexp.patterns.grid",
     "TiedConv2D": "tiedexp.layers.tied_conv",
     "TiedDepthwiseConv2D": "tiedexp.layers.tied_depthwise_conv",
-    "load_model": "tiedexp.layers.loading",
+    "load_model": "tiedexp.layers.saved_models",
     "TiedexpError": "tiedexp.errors",
     "PatternError": "tiedexp.errors",
     "SpecError": "tiedexp.errors",

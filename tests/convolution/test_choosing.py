@@ -1,4 +1,4 @@
-"""The estimate, and what it chooses."""
+"""The estimates, and the choices made by them."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def test_compiled_code_counts_taps_and_sums() -> None:
     per_tap = 32 * 28 * 28 * 32 * 64
     work = estimate(ROW, SIZE, FORWARD, NATIVE)
     assert work.multiplications == 5 * per_tap
-    assert work.additions == 6 * 32 * 32 * 32 * 32  # three images of two terms, of the padded input
+    assert work.additions == 6 * 32 * 32 * 32 * 32  # three sums of two terms, of the padded input
 
 
 def test_many_sums_leave_room_for_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of the rows around are then made again and again."""
+    """Then the sums of neighbouring rows are made again for each of them."""
     many = Pattern.of({"preset": "hashed", "groups": 60}, 11)
     work = estimate(many, SIZE, FORWARD, NATIVE)
     monkeypatch.setattr(costs, "NATIVE_BUFFER", 10**9)
@@ -78,7 +78,7 @@ def test_many_sums_leave_room_for_few_rows(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_gradient_is_copied_where_channels_are_too_few_for_the_threads() -> None:
-    """Threads that have no channels of their own have copies of the weights, which are added up."""
+    """Threads without channels of their own have copies of the gradient, which are added up."""
     small = ConvSize(batch=64, input_size=(8, 8), output_size=(8, 8), in_channels=16, filters=16)
     for channels, threads, low, high in ((16, 1, 1.0, 1.01), (16, 64, 1.1, 2.0), (512, 64, 1.0, 1.05)):
         size = replace(small, in_channels=channels, filters=channels, threads=threads)
@@ -86,21 +86,21 @@ def test_a_gradient_is_copied_where_channels_are_too_few_for_the_threads() -> No
         assert low < gradient / estimate(ROW, size, FORWARD, NATIVE).cost < high
 
 
-def test_threads_with_nothing_to_do_cost_their_time() -> None:
+def test_idle_threads_cost_their_time() -> None:
     tiny = ConvSize(batch=1, input_size=(4, 4), output_size=(4, 4), in_channels=16, filters=16)
     assert estimate(ROW, replace(tiny, threads=64), FORWARD, NATIVE).cost > estimate(ROW, tiny, FORWARD, NATIVE).cost
     assert estimate(ROW, replace(SIZE, threads=64), FORWARD, NATIVE) == estimate(ROW, SIZE, FORWARD, NATIVE)
 
 
 def test_few_channels_are_expanded() -> None:
-    """The sums cost the same for a channel whatever the filters; the multiplications they save do not."""
+    """The sums of a channel cost the same for any number of filters, but save less for few."""
     block = Pattern.preset("block", 5)
     assert choose(block, SIZE, native=True) == ALL
     assert choose(block, replace(SIZE, in_channels=1, filters=1), native=True).is_expanded
 
 
 def test_small_layers_are_expanded() -> None:
-    """Starting compiled code costs the same whatever it computes."""
+    """Starting the compiled code always costs the same."""
     small = ConvSize(batch=1, input_size=(4, 4), output_size=(4, 4), in_channels=16, filters=16)
     assert choose(ROW, small, native=True).is_expanded
     assert choose(ROW, replace(small, batch=1024), native=True) == ALL
@@ -118,25 +118,25 @@ def test_with_strides_the_input_gradient_is_dense() -> None:
     assert compare_methods(ROW, size, INPUT_GRADIENT) is None
 
 
-def test_groups_of_channels_can_be_compiled() -> None:
-    size = replace(SIZE, groups=2)
+def test_channel_groups_can_be_compiled() -> None:
+    size = replace(SIZE, channel_groups=2)
     assert choose(ROW, size, "factored").is_expanded
     assert choose(ROW, size, native=True) == ALL
     assert choose(ROW, replace(size, strides=(2, 2)), native=True).input_gradient == EXPAND
 
 
-DEPTHWISE = ConvSize(batch=32, input_size=(28, 28), output_size=(28, 28), in_channels=64, filters=64, groups=64)
+DEPTHWISE = ConvSize(batch=32, input_size=(28, 28), output_size=(28, 28), in_channels=64, filters=64, channel_groups=64)
 
 
 def test_depthwise_reads_what_is_less() -> None:
-    """Sums where they need fewer reads than the cells, which with strides they seldom do."""
+    """Sums are used if they need fewer reads than the cells; with strides they rarely do."""
     block, rings = Pattern.preset("block", 5), Pattern.preset("rings", 5)
-    assert find_factoring(block, depthwise=True).images
-    assert not find_factoring(block, depthwise=True, strides=(2, 2)).images
-    assert not find_factoring(rings, depthwise=True).images
-    assert find_factoring(rings).images
-    assert find_rotated_factoring(block, depthwise=True).images
-    assert not find_rotated_factoring(rings, depthwise=True).images
+    assert find_factoring(block, depthwise=True).sums
+    assert not find_factoring(block, depthwise=True, strides=(2, 2)).sums
+    assert not find_factoring(rings, depthwise=True).sums
+    assert find_factoring(rings).sums
+    assert find_rotated_factoring(block, depthwise=True).sums
+    assert not find_rotated_factoring(rings, depthwise=True).sums
 
 
 def test_depthwise_choices() -> None:
@@ -155,28 +155,28 @@ def test_depthwise_multiplications_are_counted_by_hand() -> None:
     outputs = 32 * 28 * 28 * 64
     assert DEPTHWISE.is_depthwise
     assert not replace(DEPTHWISE, filters=128).is_depthwise
-    assert not replace(DEPTHWISE, in_channels=1, filters=1, groups=1).is_depthwise
+    assert not replace(DEPTHWISE, in_channels=1, filters=1, channel_groups=1).is_depthwise
     for part in PARTS:
         assert estimate(ROW, DEPTHWISE, part, EXPAND).multiplications == 25 * outputs
         assert estimate(ROW, DEPTHWISE, part, NATIVE).multiplications == 5 * outputs
 
 
 def test_a_choice_fits_a_size() -> None:
-    assert ALL.fit(SIZE) == ALL.fit(replace(SIZE, groups=2)) == ALL
+    assert ALL.fit(SIZE) == ALL.fit(replace(SIZE, channel_groups=2)) == ALL
     assert ALL.fit(replace(SIZE, strides=(2, 1))) == Choice(NATIVE, EXPAND, NATIVE)
 
 
 def test_a_group_has_its_own_channels_alone() -> None:
     for name in ("expand", NATIVE):
-        whole, half = (estimate(ROW, replace(SIZE, groups=groups), FORWARD, name) for groups in (1, 2))
+        whole, half = (estimate(ROW, replace(SIZE, channel_groups=groups), FORWARD, name) for groups in (1, 2))
         assert half.multiplications == whole.multiplications / 2
         assert 0.5 * whole.cost < half.cost < whole.cost
 
 
 def test_many_groups_of_channels_are_expanded() -> None:
-    """Vectors are nearly empty, and each group is started for every pixel."""
-    assert not choose(ROW, replace(SIZE, groups=4), native=True).is_expanded
-    assert choose(Pattern.preset("block", 5), replace(SIZE, groups=32), native=True).is_expanded
+    """Then vectors are nearly empty, and every group has a cost for each pixel."""
+    assert not choose(ROW, replace(SIZE, channel_groups=4), native=True).is_expanded
+    assert choose(Pattern.preset("block", 5), replace(SIZE, channel_groups=32), native=True).is_expanded
 
 
 def test_a_mapping_is_a_choice() -> None:
@@ -185,7 +185,7 @@ def test_a_mapping_is_a_choice() -> None:
 
 
 def test_a_mapping_of_version_0_1_0_is_read() -> None:
-    """Sums by TensorFlow's operations are compiled code now."""
+    """Its methods with TensorFlow's operations are read as compiled code."""
     former = {
         "forward": "boxes",
         "input_gradient": "row boxes",

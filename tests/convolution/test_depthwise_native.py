@@ -1,6 +1,6 @@
 """The compiled depthwise convolution, and TiedDepthwiseConv2D computed with it.
 
-test_groups_of_channels.py has it as groups of one channel and one filter, with second-order gradients.
+tests/layers/test_channel_groups.py tests it as groups of one channel and one filter, with second-order gradients.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tiedexp.convolution import native
 from tiedexp.convolution.choosing import EXPAND, NATIVE, Choice, find_factoring
 from tiedexp.convolution.cpp.compiler import find_compiler
-from tiedexp.convolution.operation import TiedConvolution
+from tiedexp.convolution.tied import TiedConvolution
 from tiedexp.errors import PatternError
 from tiedexp.layers.tied_depthwise_conv import TiedDepthwiseConv2D
 from tiedexp.patterns.grid import Pattern
@@ -71,7 +71,7 @@ def assert_close(ours: list[np.ndarray], theirs: list[np.ndarray], tolerance: fl
 
 
 def test_both_kinds_of_factorings_are_tested() -> None:
-    sums = {name: bool(find_factoring(pattern, depthwise=True).images) for name, pattern in PATTERNS.items()}
+    sums = {name: bool(find_factoring(pattern, depthwise=True).sums) for name, pattern in PATTERNS.items()}
     assert sums == {"block": True, "point": False, "signed": False}
 
 
@@ -118,7 +118,7 @@ def test_the_same_to_the_last_bit() -> None:
                 np.testing.assert_array_equal(a, b)
 
 
-def test_no_images() -> None:
+def test_an_empty_batch() -> None:
     output, of_images, of_free = run(PATTERNS["block"], (0, 8, 8, 3))
     assert output.shape == of_images.shape == (0, 8, 8, 3)
     assert not of_free.any()
@@ -153,7 +153,9 @@ def operations_of(layer: TiedDepthwiseConv2D, dtype: str = "float32", jit_compil
 def test_the_layer(choice: Choice, gradient: str) -> None:
     images = tf.random.stateless_normal((3, 9, 8, 20), (0, 1), dtype="float64")
     options = {"gradient": gradient, "activation": "relu", "bias_initializer": "normal", "dtype": "float64"}
-    ours, theirs = (build(images.shape, implementation=way, **options) for way in (choice.as_dict(), "expand"))
+    ours, theirs = (
+        build(images.shape, implementation=implementation, **options) for implementation in (choice.as_dict(), "expand")
+    )
     assert ours.choice == choice
     ours.set_weights(theirs.get_weights())
     assert_close(step(ours, images), step(theirs, images), 1e-12)
@@ -162,8 +164,8 @@ def test_the_layer(choice: Choice, gradient: str) -> None:
 def test_second_order_gradients() -> None:
     images = tf.random.stateless_normal((2, 6, 7, 5), (0, 1), dtype="float64")
     results = []
-    for way in (ALL.as_dict(), "expand"):
-        layer = build(images.shape, implementation=way, dtype="float64")
+    for implementation in (ALL.as_dict(), "expand"):
+        layer = build(images.shape, implementation=implementation, dtype="float64")
         layer.set_weights([np.random.default_rng(0).normal(size=weight.shape) for weight in layer.weights])
         with tf.GradientTape() as tape:
             tape.watch(images)
@@ -193,7 +195,7 @@ def test_any_batch_and_image_size() -> None:
 
 
 def test_what_is_chosen() -> None:
-    """TensorFlow's weight gradient is slow, but for 3x3 kernels."""
+    """TensorFlow's weight gradient is slow except for 3x3 kernels."""
     assert build().choice == Choice(EXPAND, EXPAND, NATIVE)
     assert operations_of(build()) == {"TiedexpCorrelate"}
     assert build(strides=2).choice == Choice(EXPAND, EXPAND, NATIVE)

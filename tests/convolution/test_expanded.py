@@ -87,7 +87,7 @@ def test_one_gradient_alone(groups: tuple[int, int, int]) -> None:
 
 
 def test_where_tensorflow_has_gradients_of_groups() -> None:
-    """Whatever this machine has, asking does not raise."""
+    """Asking raises nothing, whatever the machine supports."""
     assert expanded._has_gradients_of_groups(tf.float32) in (True, False)
     assert not expanded._has_gradients_of_groups(tf.float64) or tf.config.list_physical_devices("GPU")
 

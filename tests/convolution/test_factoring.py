@@ -1,4 +1,4 @@
-"""Factorings reproduce the kernel exactly, and find what is known to be there."""
+"""Factorings reproduce the kernel exactly, and find the known sums."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tiedexp.convolution.factoring import Term, factor, factor_cells, factor_rotated, factor_rotated_cells
+from tiedexp.convolution.choosing import find_rotated_factoring
+from tiedexp.convolution.factoring import Term, factor, factor_cells, use_weights_of
 from tiedexp.errors import PatternError
 from tiedexp.patterns.grid import Pattern
 from tiedexp.patterns.presets import PRESETS
@@ -32,7 +33,12 @@ def check(pattern: Pattern) -> None:
     kernel = pattern.expand(free)
     for factoring in filter(None, (factor(pattern), factor_cells(pattern))):
         np.testing.assert_allclose(factoring.expand(free), kernel, atol=1e-12)
-    for factoring in filter(None, (factor_rotated(pattern), factor_rotated_cells(pattern))):
+    rotated = pattern.transform("rot180")
+    for factoring in filter(None, (factor(rotated), factor_cells(rotated))):
+        factoring = use_weights_of(pattern, rotated, factoring)
+        np.testing.assert_allclose(factoring.expand(free), np.rot90(kernel, 2), atol=1e-12)
+    for depthwise in (False, True):
+        factoring = find_rotated_factoring(pattern, depthwise)
         np.testing.assert_allclose(factoring.expand(free), np.rot90(kernel, 2), atol=1e-12)
 
 
@@ -54,17 +60,17 @@ def test_presets(name: str, size: int | tuple[int, int]) -> None:
 
 def test_one_tap_per_group_and_shared_sums() -> None:
     """d4 in 5x5: 24 additions cell by cell, 12 by folding columns first."""
-    sums = factor(Pattern.preset("d4", 5))
-    assert sums is not None
-    assert len(sums.taps) == 6
-    assert sum(len(image) - 1 for image in sums.images) < 13
+    factoring = factor(Pattern.preset("d4", 5))
+    assert factoring is not None
+    assert len(factoring.taps) == 6
+    assert sum(len(terms) - 1 for terms in factoring.sums) < 13
 
 
-def test_groups_of_the_same_shape_share_an_image() -> None:
-    sums = factor(Pattern.parse("AAB/CAB/C.B/C.."))  # A is a corner, B and C are columns of three
-    assert sums is not None
-    assert len(sums.images) == 2
-    assert len(sums.taps) == 3
+def test_groups_of_the_same_shape_share_a_sum() -> None:
+    factoring = factor(Pattern.parse("AAB/CAB/C.B/C.."))  # A is a corner, B and C are columns of three
+    assert factoring is not None
+    assert len(factoring.sums) == 2
+    assert len(factoring.taps) == 3
 
 
 def test_cells_have_a_tap_each_but_fixed_zeros() -> None:
@@ -75,7 +81,7 @@ def test_cells_have_a_tap_each_but_fixed_zeros() -> None:
 
 def test_nothing_to_gain() -> None:
     assert factor(Pattern.preset("full", 3)) is None
-    assert factor_rotated(Pattern.preset("full", 3)) is None
+    assert find_rotated_factoring(Pattern.preset("full", 3)).sums == ()
     assert factor(Pattern.parse("AABCD/EFGHI")) is None  # nine taps of ten cells
 
 
@@ -83,20 +89,20 @@ def test_signs_are_those_of_the_terms() -> None:
     factoring = factor(Pattern.parse("A-AB/A-AB"))
     assert factoring is not None
     corners = (Term(-1, 0, 0, 1), Term(-1, 0, 1, -1), Term(-1, 1, 0, 1), Term(-1, 1, 1, -1))
-    assert set(factoring.images) == {corners, (Term(-1, 0, 0, 1), Term(-1, 1, 0, 1))}
+    assert set(factoring.sums) == {corners, (Term(-1, 0, 0, 1), Term(-1, 1, 0, 1))}
 
 
 def test_large_kernels_are_factored_in_time() -> None:
-    # Not timed: without the limits of the search, this takes minutes.
+    # Nothing is timed here, but without the limits of the search this takes minutes.
     for name in ("row", "block", "rings"):
         check(Pattern.preset(name, 63))
 
 
 def test_row_spans_by_hand() -> None:
-    """Rows of the kernel at which the input, then each image, is read."""
+    """Rows of the kernel at which the input, then each sum, is read."""
     block = factor(Pattern.preset("block", 5))
     assert block is not None
-    assert [len(image) for image in block.images] == [2, 2, 2]  # 2x1 cells, twice those side by side, 1x2 cells
+    assert [len(terms) for terms in block.sums] == [2, 2, 2]  # 2x1 cells, twice those side by side, 1x2 cells
     assert block.row_spans == ((0, 4), (0, 3), (0, 3), (2, 2))
     point = factor(Pattern.preset("point", 3))
     assert point is not None
@@ -105,7 +111,7 @@ def test_row_spans_by_hand() -> None:
 
 @given(st.integers(0, 10**6))
 def test_row_spans_hold_every_read(random_seed: int) -> None:
-    """Of the input, they are the rows of the kernel that are not empty."""
+    """For the input, they are the rows of the kernel that are not empty."""
     rng = np.random.default_rng(random_seed)
     index = rng.integers(-1, 5, size=(5, 4))
     index[rng.integers(5), rng.integers(4)] = 0

@@ -1,4 +1,4 @@
-"""Choices by the clock: what is measured, what is kept, and when nothing is."""
+"""Measured choices: what is measured and stored, and when nothing is."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALL = Choice(NATIVE, NATIVE, NATIVE)
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of choices, and leave to measure whatever the estimate says."""
+    """An empty cache of choices; every layer is measured, whatever the estimates."""
     path = tmp_path / "cache" / "choices.json"
     monkeypatch.setattr(measuring, "cache_path", lambda: path)
     monkeypatch.setattr(measuring, "CLOSE", 100.0)
@@ -34,7 +34,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def compared(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
-    """In place of the clock: compiled code wins. What was compared is recorded."""
+    """Instead of timing, compiled code wins. The compared methods are recorded."""
     compared: list[set[str]] = []
 
     def choose_native(methods: dict[str, object]) -> str:
@@ -131,7 +131,9 @@ def test_not_when_operations_are_deterministic(cache: Path, compared: list[set[s
     assert not compared
 
 
-def test_not_when_told_so(cache: Path, compared: list[set[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_measured_if_switched_off(
+    cache: Path, compared: list[set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TIEDEXP_MEASURE", "0")
     assert build("row").choice == ALL
     assert not compared
@@ -169,7 +171,7 @@ def test_the_clock(cache: Path) -> None:
 def test_measures_while_a_model_is_built(
     sides: tuple[int | None, int | None], options: dict[str, object], cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Keras builds layers in a graph of its own, under no tape, whatever the sizes."""
+    """Keras builds layers in a graph of its own, with known or unknown sizes."""
     layer = TiedConv2D(64, "mirror_h", 3, **{"padding": "same", **options})
     with caplog.at_level(logging.WARNING):
         layer(keras.Input((*sides, 64), dtype=options.get("dtype", "float32")))
@@ -186,7 +188,7 @@ def test_a_measurement_that_fails_leaves_the_estimate(
     monkeypatch.setattr(measuring, "_fastest", fail)
     layer = build()
     assert layer.choice == ALL
-    assert "The estimate chooses, because measuring failed: no memory is left" in caplog.text
+    assert "Methods are chosen by the estimate, because measuring failed: no memory is left" in caplog.text
     assert not cache.exists()
     assert layer(np.zeros((1, 5, 5, 64), "float32")).shape == (1, 5, 5, 64)
 

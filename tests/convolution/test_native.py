@@ -1,6 +1,6 @@
 """The compiled convolution: values against the dense one at sizes that take every path through it, and its limits.
 
-test_convolution.py has it among the methods, with strides, dilation, small images, XLA and second-order gradients.
+test_tied.py tests it with strides, dilation, small images, XLA and second-order gradients.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tiedexp.convolution import native
 from tiedexp.convolution.choosing import NATIVE, Choice, find_factoring
 from tiedexp.convolution.cpp.compiler import find_compiler
 from tiedexp.convolution.native import NativeConvolution, Window, is_available
-from tiedexp.convolution.operation import TiedConvolution
+from tiedexp.convolution.tied import TiedConvolution
 from tiedexp.layers.tied_conv import TiedConv2D
 from tiedexp.patterns.grid import Pattern
 
@@ -34,7 +34,7 @@ PATTERNS = {
     "hashed": Pattern.of({"preset": "hashed", "groups": 9}, 7),
     "signed": Pattern.parse("AB-A/.CC/-BBA/C.-C"),
 }
-# (batch, rows, cols, channels, filters), the latter two of a group
+# (batch, rows, cols, channels, filters), the latter two per channel group
 SIZES = {
     "one row at a time": (1, 6, 200, 96, 16),
     "several rows": (2, 33, 40, 32, 8),
@@ -50,7 +50,7 @@ SIZES = {
 def run(
     pattern: Pattern, choice: Choice, size: tuple[int, ...], dtype: str = "float64", groups: int = 1
 ) -> list[np.ndarray]:
-    """Output and both gradients of a layer, as one computes them."""
+    """The output and both gradients, computed as a layer does."""
     batch, rows, cols, channels, filters = size
     rng = np.random.default_rng(0)
     images = tf.constant(rng.normal(size=(batch, rows, cols, channels * groups)), dtype)
@@ -93,8 +93,8 @@ def test_any_size(name: str, size: tuple[int, ...], groups: int) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=list(SIZES))
-def test_groups_of_channels(size: tuple[int, ...]) -> None:
-    """As many convolutions, of their own channels."""
+def test_channel_groups(size: tuple[int, ...]) -> None:
+    """Each channel group is a convolution of its own channels."""
     ours = run(PATTERNS["signed"], ALL, size, groups=2)
     assert_close(ours, run(PATTERNS["signed"], Choice(), size, groups=2), 1e-12)
 
@@ -116,7 +116,7 @@ def test_the_same_to_the_last_bit(groups: int) -> None:
 
 
 def test_many_at_once() -> None:
-    """Branches of a model, or replicas, compute at the same time."""
+    """Branches of a model, or replicas, can compute at the same time."""
     sizes = [(3, 8, 8, 4 + seed, 6) for seed in range(16)]
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda size: run(PATTERNS["block"], ALL, size), sizes))
@@ -124,7 +124,7 @@ def test_many_at_once() -> None:
         assert_close(ours, run(PATTERNS["block"], Choice(), size), 1e-12)
 
 
-def test_no_images() -> None:
+def test_an_empty_batch() -> None:
     output, of_images, of_free = run(PATTERNS["block"], ALL, (0, 8, 8, 3, 4))
     assert output.shape == (0, 8, 8, 4)
     assert of_images.shape == (0, 8, 8, 3)
@@ -132,7 +132,7 @@ def test_no_images() -> None:
 
 
 def test_images_smaller_than_the_kernel() -> None:
-    """In a graph for all sizes; the dense convolution gives no pixels for the one, and refuses the other, too."""
+    """In a graph for all sizes. The dense convolution also gives no pixels for the one and refuses the other."""
     convolution = TiedConvolution(PATTERNS["block"], ALL)
     free = tf.ones((9, 3, 4))
     run_any = tf.function(convolution, input_signature=[tf.TensorSpec((None, None, None, 3)), tf.TensorSpec((9, 3, 4))])
@@ -145,7 +145,7 @@ def test_images_smaller_than_the_kernel() -> None:
 @pytest.mark.parametrize(("channels", "filters", "groups"), [(3, 4, 1), (64, 64, 2), (512, 512, 512)])
 def test_no_pixels_of_output(channels: int, filters: int, groups: int) -> None:
     factoring = find_factoring(PATTERNS["block"])
-    for rows in (5, 4):  # the memory of the first gradient, which is not zero, may serve for the second
+    for rows in (5, 4):  # the second gradient may reuse the memory of the first, which is not zero
         window = Window((0, 0), (rows - 4, 4))
         images, upstream = tf.ones((2, rows, 8, channels)), tf.ones((2, rows - 4, 4, filters))
         gradient = NativeConvolution(factoring, window, groups).weight_gradient(images, upstream)
@@ -195,7 +195,7 @@ def test_the_kernel_is_expanded_where_it_cannot_run(monkeypatch: pytest.MonkeyPa
 
 def test_not_beside_a_visible_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [kind])
-    assert is_available("float32")  # there is one, but TensorFlow may not use it
+    assert is_available("float32")  # there is one, but it is hidden from TensorFlow
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: [kind])
     assert not is_available("float32")
     assert build(implementation="factored").choice.is_expanded
@@ -211,7 +211,7 @@ def test_not_beside_a_visible_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_operations_refuse_wrong_shapes(weights: tuple[int, ...], other: tuple[int, ...], message: str) -> None:
-    """An error of TensorFlow, never a read outside of a tensor."""
+    """They are a TensorFlow error, never a read outside a tensor."""
     convolution = NativeConvolution(find_factoring(PATTERNS["block"]), Window((2, 2), (8, 8)))
     images = tf.ones((2, 8, 8, 2))
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
@@ -234,7 +234,7 @@ for tests in (test_native, test_depthwise_native):
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names of these instructions")
 @pytest.mark.parametrize("processor", ["haswell", "x86-64-v2"])
 def test_with_fewer_registers(processor: str, tmp_path: Path) -> None:
-    """Tiles are of other sizes on processors without AVX-512, and without AVX."""
+    """Tiles have other sizes on processors without AVX-512 or AVX."""
     command = [sys.executable, "-c", OTHER_PROCESSOR, processor, str(Path(__file__).parent)]
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

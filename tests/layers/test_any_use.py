@@ -1,4 +1,4 @@
-"""TiedConv2D in any code of a user's: whatever the sizes, options, dtypes and gradients, it equals the dense layer."""
+"""TiedConv2D in any code: whatever the sizes, options, dtypes and gradients, it equals the dense layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tiedexp.layers.tied_conv import TiedConv2D
 from tiedexp.patterns.grid import Pattern
 
 IMPLEMENTATIONS = ("auto", "expand", "factored")
-# Of float16 and bfloat16, sums of about a hundred products.
+# In float16 and bfloat16, the tolerance of sums of about a hundred products.
 TOLERANCE = {"float64": 1e-11, "float32": 1e-5, "float16": 2e-2, "bfloat16": 1e-1}
 PATTERN = Pattern.parse("AB-A/.CC/-BBA")
 
@@ -29,7 +29,7 @@ def build(
     filters: int = 4,
     **options: Any,
 ) -> TiedConv2D:
-    """A layer as a functional model builds it, with weights from a seed."""
+    """A layer built as a functional model builds it, with weights from a seed."""
     layer = TiedConv2D(filters, pattern, **options)
     last = layer.data_format == "channels_last"
     layer(keras.Input((*sides, channels) if last else (channels, *sides), dtype=layer.compute_dtype))
@@ -39,7 +39,7 @@ def build(
 
 
 def run(layer: Any, images: np.ndarray) -> list[np.ndarray]:
-    """Output, and gradients of its sum of squares, with channels last, in float64."""
+    """The output and the gradients of its sum of squares, with channels last, in float64."""
     last = layer.data_format == "channels_last"
     inputs = tf.constant(images if last else images.transpose(0, 3, 1, 2), layer.compute_dtype)
     with tf.GradientTape() as tape:
@@ -52,7 +52,7 @@ def run(layer: Any, images: np.ndarray) -> list[np.ndarray]:
 
 
 def run_reference(layer: TiedConv2D, images: np.ndarray) -> list[np.ndarray]:
-    """The same by TensorFlow's convolution of each group with the expanded kernel, in float64."""
+    """The same, computed by TensorFlow's convolution of each group with the expanded kernel, in float64."""
     inputs, free, bias = (
         tf.constant(np.asarray(tf.cast(tensor, layer.compute_dtype), "float64"))
         for tensor in (images, *layer.get_weights())
@@ -97,7 +97,7 @@ def test_the_whole_product_of_options(steps: dict[str, Any], padding: str, group
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_random_layers(random_pattern: Callable[[int], Pattern], data: st.DataObject) -> None:
-    """Random grids, sizes known, half known or unknown, images smaller than the kernel, no images at all."""
+    """Random grids; known, partly known and unknown sizes; images smaller than the kernel; empty batches."""
     draw = data.draw
     pattern = random_pattern(draw(st.integers(0, 10**6), "pattern"))
     steps = draw(
@@ -133,7 +133,7 @@ def test_random_layers(random_pattern: Callable[[int], Pattern], data: st.DataOb
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_a_fully_convolutional_model(implementation: str, strides: int) -> None:
-    """Built without sizes, it takes images of any."""
+    """Built without sizes, it takes images of any size."""
     inputs = keras.Input((None, None, 3))
     options = {"padding": "same", "implementation": implementation}
     x = TiedConv2D(64, "mirror_h", 3, strides=strides, **options)(inputs)
@@ -154,7 +154,7 @@ def test_images_smaller_than_the_kernel_are_an_error(implementation: str) -> Non
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize(("groups", "dilation"), [(1, 1), (2, 1), (2, 2), (6, 1)])
-def test_no_images(groups: int, dilation: int, implementation: str) -> None:
+def test_an_empty_batch(groups: int, dilation: int, implementation: str) -> None:
     layer = build((8, 8), 6, filters=12, groups=groups, dilation_rate=dilation, implementation=implementation)
     output, *gradients = run(layer, np.zeros((0, 8, 8, 6)))
     assert output.shape == (0, *layer.compute_output_shape((0, 8, 8, 6))[1:])

@@ -1,4 +1,4 @@
-"""Exported models hold standard operations alone, so that any program loads them, whatever the layers compute with."""
+"""Exported models contain only standard operations, so any program loads them, however the layers compute."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IMAGES = np.random.default_rng(0).normal(size=(3, 12, 11, 8)).astype("float32")
 
 @pytest.fixture(scope="module")
 def model() -> keras.Model:
-    """With each kind of tied layer, and functions traced for training and prediction before it is exported."""
+    """A model with each kind of tied layer, whose functions are traced before it is exported."""
     options: dict[str, Any] = {"padding": "same", "implementation": "factored"}
     model = keras.Sequential(
         [
@@ -77,7 +77,7 @@ HAS_ONNX = all(importlib.util.find_spec(name) for name in ("tf2onnx", "onnxrunti
 
 @pytest.fixture(scope="module")
 def outputs(model: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, np.ndarray]:
-    """Of each kind of export, in a process that has never heard of tiedexp."""
+    """Each kind of export, in a process without tiedexp."""
     folder = tmp_path_factory.mktemp("exported")
     np.save(folder / "images.npy", IMAGES)
     model.export(str(folder / "exported"), verbose=False)
@@ -113,7 +113,7 @@ def test_other_programs_load_what_is_exported(name: str, outputs: Mapping[str, n
 
 
 def test_a_concrete_function_with_compiled_operations_is_refused(model: keras.Model, tmp_path: Path) -> None:
-    """It is traced already, and nothing can be done about it."""
+    """It is already traced, so nothing can be changed."""
     concrete = tf.function(lambda images: model(images), [tf.TensorSpec((None, 12, 11, 8))]).get_concrete_function()
     module = tf.Module()
     module.model = model

@@ -1,6 +1,6 @@
 """Keras's own tests of `Conv2D` and `DepthwiseConv2D`, run with tied layers whose pattern ties nothing.
 
-They come with Keras. Their modules are executed with our classes in place of those of `keras.layers`; no test of theirs
+They come with Keras. Their modules are executed with our classes instead of those of `keras.layers`; none of the tests
 is copied or changed.
 """
 
@@ -22,7 +22,7 @@ from tiedexp.layers import TiedConv2D, TiedDepthwiseConv2D
 
 IMPLEMENTATIONS = ("auto", "expand", "factored")
 
-# What cannot hold for a tied layer, and why.
+# Tests that a tied layer cannot pass, and why.
 INAPPLICABLE = {
     "ConvCorrectnessTest.test_conv_constraints": (
         "reads the constraint off the kernel, which is a tensor; the variable of the free weights has it"
@@ -31,7 +31,7 @@ INAPPLICABLE = {
 
 
 def make_layers(implementation: str) -> SimpleNamespace:
-    """`keras.layers`, with tied layers that take the arguments of those they replace."""
+    """`keras.layers`, with tied layers that take the arguments of the layers they replace."""
 
     class Conv2D(TiedConv2D):
         def __init__(self, filters: int, kernel_size: Any, strides: Any = 1, padding: str = "valid", **kwargs: Any):
@@ -66,7 +66,7 @@ def load_tests(name: str, implementation: str) -> ModuleType:
 
 
 def find_cases() -> dict[str, unittest.TestCase]:
-    """Their tests of two dimensions, by implementation and name."""
+    """The two-dimensional tests, by implementation and name."""
     found = {}
     for implementation in IMPLEMENTATIONS:
         for name in ("conv_test", "depthwise_conv_test"):
@@ -83,7 +83,7 @@ CASES = find_cases()
 
 @pytest.fixture(autouse=True)
 def _alone() -> Iterator[None]:
-    """Their inputs are the same in every run, and what they set in Keras does not reach other tests."""
+    """The inputs are the same in every run, and settings of Keras do not leak into other tests."""
     keras.utils.set_random_seed(0)
     yield
     keras.config.enable_traceback_filtering()

@@ -64,14 +64,14 @@ def test_a_kernel_that_is_not_known_yet_is_refused():
     def double() -> None:
         layer.kernel.assign(2 * layer.kernel)
 
-    with pytest.raises(ValueError, match=r"in a graph is tied cannot be checked"):
+    with pytest.raises(ValueError, match=r"Cannot check whether a kernel in a graph is tied"):
         double()
 
 
 def test_spectral_normalization_says_what_to_do_instead():
     layer = keras.layers.SpectralNormalization(TiedConv2D(4, GRID, name="tied"))
     images = np.ones((2, 6, 7, 3), "float32")
-    assert layer(images).shape == (2, 5, 5, 4)  # nothing is normalised but in training
+    assert layer(images).shape == (2, 5, 5, 4)  # the kernel is normalized only in training
     with pytest.raises(TypeError, match=r"tied layer 'tied' .* is not a variable, .* pass a `kernel_constraint` that"):
         layer(images, training=True)
     model = keras.Sequential([layer])

@@ -1,4 +1,4 @@
-"""The two hand-written layers of the question, in our words, and the patterns that replace them: equal to the bit."""
+"""The two hand-written layers of the question, rewritten, and the patterns that replace them: bitwise equal."""
 
 from __future__ import annotations
 

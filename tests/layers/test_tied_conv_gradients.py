@@ -23,7 +23,7 @@ OPTIMIZERS = {
 
 
 def gradients(layer: keras.layers.Layer, images: np.ndarray = IMAGES) -> list[np.ndarray]:
-    """Of an arbitrary, not symmetric loss (penalties included), with regard to the input and each weight."""
+    """The gradients of an asymmetric loss, penalties included, with respect to the input and each weight."""
     inputs = tf.constant(images, dtype=layer.compute_dtype)
     with tf.GradientTape() as tape:
         tape.watch(inputs)

@@ -1,4 +1,4 @@
-"""TiedConv2D as a citizen of Keras: configs, files, clones, precision, compilation, shapes, fit, LoRA, messages."""
+"""TiedConv2D in Keras: configs, files, clones, precision, compilation, shapes, fit, LoRA, messages."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class TestFiles:
         for one, other in zip(model.weights, again.weights, strict=True):
             np.testing.assert_array_equal(np.asarray(one, "float32"), np.asarray(other, "float32"))
         np.testing.assert_array_equal(model.predict(IMAGES, verbose=0), again.predict(IMAGES, verbose=0))
-        for trained in (model, again):  # the optimizer's state came along
+        for trained in (model, again):  # the optimizer's state is loaded, too
             trained.fit(IMAGES, LABELS, epochs=1, shuffle=False, verbose=0)
         np.testing.assert_array_equal(model.predict(IMAGES, verbose=0), again.predict(IMAGES, verbose=0))
 
@@ -234,7 +234,7 @@ class TestLora:
         assert layer.non_trainable_variables == [layer.free_kernel]
 
     def test_trains_keeps_the_tying_and_travels(self, tmp_path: Path) -> None:
-        keras.utils.set_random_seed(0)  # what is learnt in two epochs depends on the start
+        keras.utils.set_random_seed(0)  # what is learnt in two epochs depends on the initial weights
         model = keras.Sequential([keras.Input((12, 10, 4)), self.build()])
         layer = model.layers[0]
         layer.enable_lora(2, lora_alpha=3)
@@ -276,7 +276,7 @@ def test_quantize_is_refused() -> None:
     layer = TiedConv2D(6, "d4", 5)
     layer.build(IMAGES.shape)
     with pytest.raises(
-        NotImplementedError, match=r"TiedConv2D cannot be quantized: Keras quantizes no convolution.*'int8'"
+        NotImplementedError, match=r"TiedConv2D cannot be quantized, because Keras quantizes no convolution.*'int8'"
     ):
         layer.quantize("int8")
 
@@ -290,12 +290,12 @@ class TestMessages:
                 {},
                 r"unknown pattern 'blok'; did you mean block\?.*Received: pattern='blok', kernel_size=5",
             ),
-            ((4, "block"), {}, "the preset 'block' needs a kernel size, for example kernel_size=5"),
+            ((4, "block"), {}, "the preset 'block' needs a kernel size, e.g. kernel_size=5"),
             ((4, "AB/CD", 3), {}, "the pattern is 2x2, but the kernel size is 3x3"),
-            ((4, "AB/C"), {}, "row 2 .* has 1 cells, but row 1 has 2"),
+            ((4, "AB/C"), {}, "row 2 .* has 1 cell, but row 1 has 2"),
             ((4, "d4", (3, 5)), {}, "d4: the kernel must be square"),
             ((4, None, 3), {}, "Received: None"),
-            ((4, {"preset": "hashed", "groups": 99}, 3), {}, "`groups` goes from 1 to the 9 cells"),
+            ((4, {"preset": "hashed", "groups": 99}, 3), {}, "`groups` must be from 1 to 9, the number of cells"),
             ((4, "block", 0), {}, "The `kernel_size` argument must be a tuple of 2 integers. Received kernel_size=0"),
             ((4, "block", "5"), {}, "a size is a whole number from 1 to 127"),
             (

@@ -1,4 +1,4 @@
-"""Initializer, regularizer and constraint mean the expanded kernel."""
+"""The initializer, regularizer and constraint apply to the expanded kernel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MASKED = ("cross", "atrous", "causal", "rings_circular", "anti_h", "anti_point")
 
 
 class TestInitialVariance:
-    """For white inputs each output has the variance: non-zero cells x in_channels x variance of a weight."""
+    """For white inputs the variance of an output is non-zero cells x in_channels x variance of a weight."""
 
     def moments(self, name: str, initializer: object) -> tuple[float, float]:
         """(mean over filters of the outputs' variance, mean square of the dense layer's kernel) of a fresh layer."""
@@ -23,7 +23,7 @@ class TestInitialVariance:
         layer = TiedConv2D(filters, name, 5, use_bias=False, kernel_initializer=initializer)
         images = np.random.default_rng(0).normal(size=(200, 5, 5, in_channels)).astype("float32")
         outputs = keras.ops.convert_to_numpy(layer(images))
-        # Given the weights the variance over white inputs is the sum of their squares; the images check that too.
+        # Given the weights, the variance over white inputs is the sum of their squares; the images check that, too.
         squares = float((np.asarray(layer.kernel) ** 2).sum(axis=(0, 1, 2)).mean())
         np.testing.assert_allclose(outputs.var(), squares, rtol=0.05)
         return float(outputs.var()), squares
@@ -123,10 +123,10 @@ class TestConstraints:
         assert self.step("non_neg", "AAB/AAB", [-1, 2]).tolist() == [0, 2]
 
     def test_cells_that_a_constraint_sets_apart_are_averaged(self) -> None:
-        # Of A and -A one is negative and becomes 0: the mean over the cells, signs undone, is half of A.
+        # One of A and -A is negative and becomes 0: the mean over the cells, without signs, is half of A.
         assert self.step("non_neg", "A-A/BB", [2, 3]).tolist() == [1, 3]
         assert self.step("non_neg", "A-A/BB", [-2, 3]).tolist() == [-1, 3]
-        # Down each column to norm 1: (A, A) = (3, 3) becomes 1/sqrt(2), (B, A) = (4, 3) becomes (4/5, 3/5).
+        # Each column is scaled to norm 1: (A, A) = (3, 3) becomes 1/sqrt(2), (B, A) = (4, 3) becomes (4/5, 3/5).
         free = self.step(keras.constraints.MaxNorm(1.0, axis=0), "AB/AA", [3, 4])
         np.testing.assert_allclose(free, [(2 / np.sqrt(2) + 3 / 5) / 3, 4 / 5], rtol=1e-5)
 
@@ -137,7 +137,7 @@ class TestConstraints:
 
     @pytest.mark.parametrize("pattern", ["AAA/AAA/AAA", "AAAAA/AA..-A", "AAB/BAB/BBA"])
     def test_repeated_averaging_does_not_drift(self, pattern: str) -> None:
-        # A kernel that the constraint leaves alone: a hundred projections may not move it by a bit.
+        # A kernel that satisfies the constraint: a hundred projections must not change a bit of it.
         layer = TiedConv2D(8, pattern, kernel_constraint=lambda kernel: kernel, use_bias=False)
         layer.build((None, 9, 9, 4))
         before = layer.free_kernel.numpy()

@@ -1,4 +1,4 @@
-"""A kernel that a transform leaves as it is makes a layer that commutes with that transform of the image."""
+"""If a kernel is symmetric under a transform, its layer commutes with that transform of the image."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_commutes_exactly_with_the_symmetries_of_its_pattern(name: str) -> None:
 
 
 def test_hands_off_the_expected_names() -> None:
-    # Guards the test above against a pattern that claims nothing and so proves nothing.
+    # Without symmetries, the test above would prove nothing.
     claims = {name: Pattern.preset(name, 5) for name in NAMES}
     assert claims["d4"].symmetries == set(TRANSFORMS)
     assert claims["rot90"].symmetries == {"rot90", "rot180", "rot270"}

@@ -61,7 +61,7 @@ def check(layer: TiedConv2D, images: np.ndarray, numpy_conv: Callable[..., np.nd
     )
     if layer.activation is keras.activations.relu:
         expected = np.maximum(expected, 0)
-    # Off a GPU, TensorFlow's own kernels take channels first only in float32; XLA takes them in float64.
+    # On a CPU, TensorFlow's own kernels take channels first only in float32; XLA takes them in float64, too.
     run = functools.partial(tf.function, jit_compile=True) if first else lambda call: call
     outputs = keras.ops.convert_to_numpy(run(layer)(inputs))
     assert outputs.dtype == np.float64
@@ -144,7 +144,7 @@ def test_large_kernel(numpy_conv: Callable[..., np.ndarray]) -> None:
 
 
 def test_kernel_is_exactly_the_free_weights() -> None:
-    # In float32 too: expanding multiplies by 1 and adds zeros, which rounds nothing.
+    # In float32, too: the expansion multiplies by 1 and adds zeros, which rounds nothing.
     for pattern in (SIGNED, Pattern.preset("block", 5), Pattern.preset("hashed", 11, groups=7)):
         layer = TiedConv2D(3, pattern)
         layer.build((None, 20, 20, 2))
@@ -173,7 +173,7 @@ def test_to_conv2d_channels_first_without_bias(images: np.ndarray) -> None:
     output = layer(images.transpose(0, 3, 1, 2))
     dense = layer.to_conv2d()
     assert dense.data_format == "channels_first"
-    # Keras computes it with channels last, which TensorFlow can on any processor.
+    # Keras computes it with channels last, which TensorFlow supports on any processor.
     last = keras.layers.Conv2D.from_config({**dense.get_config(), "data_format": "channels_last"})
     last.build(images.shape)
     last.set_weights(dense.get_weights())

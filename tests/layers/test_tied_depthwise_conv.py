@@ -89,7 +89,7 @@ def test_random_grids(
 
 
 def gradients(layer: keras.layers.Layer) -> list[np.ndarray]:
-    """Of an arbitrary, not symmetric loss (penalties included), with regard to the input and each weight."""
+    """The gradients of an asymmetric loss, penalties included, with respect to the input and each weight."""
     inputs = tf.constant(IMAGES)
     with tf.GradientTape() as tape:
         tape.watch(inputs)
@@ -198,7 +198,7 @@ def test_initial_variance_penalty_and_constraint() -> None:
         depthwise_constraint=keras.constraints.MaxNorm(0.5, axis=[0, 1]),
     )
     layer.build((None, 9, 9, 16))
-    # Keras counts rows x cols x channels as the fan-in, here 9 x 16 non-zero cells: 2 / 144 a cell.
+    # Keras counts rows x cols x channels as the fan-in, here 9 x 16 non-zero cells: 2 / 144 per cell.
     squares = (np.asarray(layer.kernel) ** 2).sum(axis=(0, 1))
     np.testing.assert_allclose(squares.mean(), 9 * 2 / 144, rtol=0.05)
     np.testing.assert_allclose(float(layer.losses[0]), squares.sum(), rtol=1e-5)

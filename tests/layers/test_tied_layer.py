@@ -1,4 +1,4 @@
-"""The mixin of the tied layers, and the layers of Keras that it is mixed into."""
+"""The mixin of the tied layers, and the Keras layers into which it is mixed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Costs against counts done by hand."""
+"""Costs against counts made by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of families: complete, and all that a new family needs."""
+"""The table of families is complete, and is all that a new family needs."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ training: {epochs: 1, batch_size: 30}
 
 @pytest.fixture
 def toy(monkeypatch, tmp_path, capsys):
-    """One more row in the table; gives a function that runs a command on a spec of the new family."""
+    """Adds a row to the table, and returns a function that runs a command on a spec of the new family."""
     module = ModuleType("toy_family")
     module.build = build_twins
     monkeypatch.setitem(sys.modules, "toy_family", module)

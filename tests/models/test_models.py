@@ -1,4 +1,4 @@
-"""The built models: as planned, mixed, named, and what they compute."""
+"""The built models are as planned, have the right names, and compute the right values."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_resnet_of_keras_layers_only_needs_nothing_of_ours():
 
 
 def test_weights_of_0_1_0_are_loaded_into_a_resnet(monkeypatch, tmp_path):
-    """Weights, their order and the optimizer's state: shortcuts had no weights, and have none."""
+    """Weights, their order and the optimizer's state fit, because shortcuts had no weights and have none."""
     new, old = (build_and_take_a_step(apply, monkeypatch) for apply in (apply_padded_shortcut, apply_shortcut_of_0_1_0))
     assert [variable.path for variable in new.variables] == [variable.path for variable in old.variables]
     old.save_weights(tmp_path / "old.weights.h5")
@@ -160,11 +160,11 @@ def test_a_residual_block_adds_its_input():
 
 
 @pytest.mark.parametrize(("preset", "invariant"), [("d4", True), ("rings", True), ("full", False)])
-def test_a_plain_model_of_symmetric_patterns_does_not_see_a_quarter_turn(preset, invariant):
+def test_a_plain_model_of_symmetric_patterns_is_invariant_under_rotation_by_90_degrees(preset, invariant):
     keras.utils.set_random_seed(0)
     convs = plan_plain((16, 16, 2), width=4, kernel_size=5, patterns=[Pattern.preset(preset, 5)] * 3)
     model = build_plain((16, 16, 2), 5, convs)
     images = np.random.default_rng(2).normal(size=(4, 16, 16, 2)).astype("float32")
-    turned = np.rot90(images, axes=(1, 2))
-    same = np.allclose(model(images), model(turned), atol=1e-5)
+    rotated = np.rot90(images, axes=(1, 2))
+    same = np.allclose(model(images), model(rotated), atol=1e-5)
     assert same == invariant

@@ -1,4 +1,4 @@
-"""Pattern: parsing, printing, immutability and every error, by hand-written cases."""
+"""Pattern: parsing, printing, immutability and every error, in hand-written cases."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_different_patterns(one: str, other: str) -> None:
 
 
 def test_digest_is_stable() -> None:
-    # Run directories are named by it: it may not change between versions, processes or machines.
+    # Run directories are named by it, so it must not change between versions, processes or machines.
     assert Pattern.parse(QUESTION).digest == "acca0288236a"
     assert Pattern.parse("A.-A/B-B./.-A-A").digest == "63822aecc54e"
 
@@ -102,7 +102,7 @@ def test_equality_and_hash() -> None:
 @pytest.mark.parametrize("text", [QUESTION, "A.-A/B-B./.AA", "A"])
 def test_copies_are_equal(text: str) -> None:
     pattern = Pattern.parse(text)
-    _ = pattern.matrix, pattern.digest, pattern.symmetries  # filled caches travel or are rebuilt
+    _ = pattern.matrix, pattern.digest, pattern.symmetries  # fills the caches
     for twin in (pickle.loads(pickle.dumps(pattern)), copy.copy(pattern), copy.deepcopy(pattern)):
         assert twin == pattern
         assert hash(twin) == hash(pattern)
@@ -185,7 +185,7 @@ class TestTransforms:
         ],
     )
     def test_where_the_cells_go(self, name: str, expected: str) -> None:
-        # Three cells tied apart from the other three tell all transforms of a 2x3 grid from one another.
+        # Patterns whose transforms all differ.
         letters = {letter: index for index, letter in enumerate("ABCDEF")}
         grid = np.array([[0, 1, 2], [3, 4, 5]])
         moved = [[letters[letter] for letter in row] for row in expected.split("/")]
@@ -197,7 +197,7 @@ class TestTransforms:
         assert str(Pattern.parse("A-A./B.-B").transform("transpose")) == "AB/-A./.-B"
 
     def test_unknown(self) -> None:
-        with pytest.raises(PatternError, match="unknown transform 'rot45'; there are flip_h, flip_v"):
+        with pytest.raises(PatternError, match="unknown transform 'rot45'; the transforms are flip_h, flip_v"):
             Pattern.parse("A").transform("rot45")
 
 
@@ -238,7 +238,7 @@ class TestSymmetries:
         assert Pattern.parse(text).antisymmetries == expected
 
     def test_a_group_of_its_own_is_no_symmetry(self) -> None:
-        # The grid of the mirrored kernels is the same grid, but the kernels are not: A and B change places.
+        # The mirrored kernels have the same grid, but they are other kernels: A and B are swapped.
         pattern = Pattern.parse("AB")
         assert pattern.transform("flip_h") == pattern
         assert "flip_h" not in pattern.symmetries
@@ -279,9 +279,9 @@ class TestErrors:
             ("AB//CD", "row 2 is empty"),
             ("AB/CD/", "row 3 is empty"),
             ("AB/ABC", r"row 2 \('ABC'\) has 3 cells, but row 1 has 2"),
-            ("AB/AB/A", r"row 3 \('A'\) has 1 cells, but row 1 has 2"),
-            ("a b/c", r"row 2 \('c'\) has 1 cells, but row 1 has 2"),
-            ("A1A2/A1", r"row 2 \('A1'\) has 1 cells, but row 1 has 2"),
+            ("AB/AB/A", r"row 3 \('A'\) has 1 cell, but row 1 has 2"),
+            ("a b/c", r"row 2 \('c'\) has 1 cell, but row 1 has 2"),
+            ("A1A2/A1", r"row 2 \('A1'\) has 1 cell, but row 1 has 2"),
             ("AB/A$B", r"row 2, cell 2: '\$' is not a cell"),
             ("AB/1A", "row 2, cell 1: '1' is not a cell"),
             ("AB/A-", "row 2, cell 2: '-' is not a cell"),

@@ -14,7 +14,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 @st.composite
 def patterns(draw: st.DrawFn, max_side: int = 6) -> Pattern:
-    """Any grid with signs and fixed zeros; few groups, so that cells really share."""
+    """Any grid with signs and fixed zeros; with few groups, so that cells do share weights."""
     rows, cols = draw(st.integers(1, max_side)), draw(st.integers(1, max_side))
     highest = draw(st.integers(0, 7))
     index = draw(st.lists(st.integers(-1, highest), min_size=rows * cols, max_size=rows * cols))
@@ -25,7 +25,7 @@ def patterns(draw: st.DrawFn, max_side: int = 6) -> Pattern:
 
 
 def transform_kernel(name: str, kernel: np.ndarray) -> np.ndarray:
-    """The transforms again, cell by cell: where the value at (i, j) of the result comes from."""
+    """The transforms, cell by cell: the source of the value at (i, j) of the result."""
     rows, cols = kernel.shape
     sources = {
         "flip_h": lambda i, j: (i, cols - 1 - j),
@@ -66,7 +66,7 @@ def test_names_and_signs_of_groups_do_not_matter(pattern: Pattern, seed: int) ->
 
 @given(patterns(max_side=3), patterns(max_side=3))
 def test_digests_are_equal_exactly_for_equal_patterns(one: Pattern, other: Pattern) -> None:
-    # Two patterns are the same when their kernels are the same set: the same column space of the matrix.
+    # Two patterns are equal if they have the same set of kernels: the same column space of the matrix.
     together = None
     if one.shape == other.shape:
         together = np.linalg.matrix_rank(np.hstack([one.matrix, other.matrix]))
@@ -138,7 +138,7 @@ def test_transform_moves_the_kernels(pattern: Pattern, name: str, seed: int) -> 
 
 @st.composite
 def symmetric_patterns(draw: st.DrawFn) -> Pattern:
-    """Random grids made (anti-)symmetric under a random transform, so that symmetries are met often."""
+    """Random grids made symmetric or antisymmetric under a random transform, so that symmetries are frequent."""
     side = draw(st.integers(1, 5))
     name = draw(st.sampled_from(sorted(TRANSFORMS)))
     factor = draw(st.sampled_from([1, -1]))

@@ -101,13 +101,13 @@ def load(pattern, *overrides):
     from tiedexp.spec.loading import load_spec
     return load_spec(write(pattern), overrides).model
 """
-# Code, and what it prints.
+# Code, and what it must print.
 USES = [
     ("import tiedexp; print(tiedexp.Pattern.preset('lines', 3, every=3))", ["AAA/AAA/AAA"]),
     ("print(tiedexp.Pattern.preset('lines', (3, 2)))", ["AA/AA/BB"]),
     ("run('pattern', 'list')", ["lines", "corner, every", "one weight for several rows"]),
     ("run('pattern', 'show', 'lines', 'every=1', 'corner=d4', '--size', '2')", ["grid          AA/BB"]),
-    ("run('pattern', 'show', 'lines', 'every=x')", ["`every` is a whole number. Received: 'x'", "exit code 2"]),
+    ("run('pattern', 'show', 'lines', 'every=x')", ["`every` must be a whole number. Received: 'x'", "exit code 2"]),
     ("run('schema')", ['"description": "lines: rows that share a weight."', '"minimum": 1']),
     ("run('validate', write('{preset: lines, every: 1}'), '--json')", ["AAA/BBB/CCC"]),
     ("run('validate', write('{preset: lines, every: 0}'))", ["pattern.every: must be", "Received: 0", "exit code 2"]),
@@ -127,7 +127,7 @@ USES = [
 
 
 def test_a_preset_with_options_needs_its_function_and_a_row_of_the_table(tmp_path):
-    """In another process, because the keys of a spec are made from the table when they are imported."""
+    """In another process, because the keys of a spec are made from the table at import."""
     code = NEW_PRESET + "".join(f"\nprint('---', flush=True)\n{use}\nsys.stdout.flush()" for use, _ in USES)
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -1,4 +1,4 @@
-"""The presets: every grid written by hand, even and rectangular sizes, options and refusals."""
+"""The presets: every grid written out, even and rectangular sizes, options and refusals."""
 
 from __future__ import annotations
 
@@ -153,10 +153,10 @@ def test_symmetries(name: str, side: int) -> None:
     assert Pattern.preset(name, side, **options).symmetries == SYMMETRIES[name]
 
 
-@pytest.mark.parametrize(("name", "turned"), [("anti_point", "rot180"), ("anti_h", "flip_h"), ("anti_v", "flip_v")])
+@pytest.mark.parametrize(("name", "transform"), [("anti_point", "rot180"), ("anti_h", "flip_h"), ("anti_v", "flip_v")])
 @pytest.mark.parametrize("size", [4, 5, (2, 3), (3, 2), (4, 7)])
-def test_antisymmetries(name: str, turned: str, size: int) -> None:
-    assert turned in Pattern.preset(name, size).antisymmetries
+def test_antisymmetries(name: str, transform: str, size: int) -> None:
+    assert transform in Pattern.preset(name, size).antisymmetries
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ class TestRandom:
         assert len({Pattern.preset(name, 5, seed=seed) for seed in range(50)}) == 50
 
     def test_golden(self) -> None:
-        # A seed means the same pattern for good: results name it, and NumPy's generators may change.
+        # A seed must always give the same pattern: results refer to it, and NumPy's generators can change.
         assert Pattern.preset("hashed", 3, groups=3, seed=1).digest == "05d19a21f2dd"
         assert Pattern.preset("random_like", 5, seed=1).digest == "c72f3b8cd6d6"
 
@@ -212,7 +212,7 @@ class TestRandom:
         counts = np.zeros((5, 5))
         for seed in range(400):
             counts += Pattern.preset("hashed", 5, groups=2, seed=seed).index == 0
-        # Cell (0, 0) always opens group A; any other joins it in half of the draws, give or take 5 sigma.
+        # Cell (0, 0) is always in group A; any other is in half of the draws, within 5 sigma.
         assert counts[0, 0] == 400
         np.testing.assert_allclose(counts.ravel()[1:], 200, atol=50)
 
@@ -225,7 +225,7 @@ class TestRandom:
         assert sorted(shuffled.group_sizes) == sorted(model.group_sizes)
         assert shuffled.num_cells == model.num_cells
         assert shuffled != model
-        # Within a group as many cells are negative, up to the sign of the whole group.
+        # The groups have the same number of negative cells, up to the sign of the whole group.
         assert minorities(shuffled) == minorities(model)
 
     def test_random_like_shuffles_every_cell(self) -> None:
@@ -258,16 +258,16 @@ class TestRefusals:
             ("block", 5, {"block": 3}, "the preset 'block' has no option 'block'; it takes blocks"),
             ("full", 5, {"seed": 3}, "the preset 'full' has no option 'seed'; it takes none"),
             ("hashed", 5, {"of": "block"}, "the preset 'hashed' has no option 'of'; it takes groups, seed"),
-            ("block", 5, {"blocks": 0}, "`blocks` goes from 1 to the longer side, 5. Received: 0"),
-            ("block", 5, {"blocks": 6}, "`blocks` goes from 1 to the longer side, 5. Received: 6"),
-            ("block", 5, {"blocks": 2.0}, "`blocks` is a whole number. Received: 2.0"),
-            ("block", 5, {"blocks": True}, "`blocks` is a whole number. Received: True"),
-            ("block", 5, {"blocks": (2, 2)}, "`blocks` is a whole number"),
+            ("block", 5, {"blocks": 0}, "`blocks` must be from 1 to 5, the longer side. Received: 0"),
+            ("block", 5, {"blocks": 6}, "`blocks` must be from 1 to 5, the longer side. Received: 6"),
+            ("block", 5, {"blocks": 2.0}, "`blocks` must be a whole number. Received: 2.0"),
+            ("block", 5, {"blocks": True}, "`blocks` must be a whole number. Received: True"),
+            ("block", 5, {"blocks": (2, 2)}, "`blocks` must be a whole number"),
             ("tile", 5, {"tile": 6}, "`tile` must fit into the 5x5 kernel. Received: 6"),
             ("tile", 5, {"tile": (0, 2)}, "`tile` must fit into the 5x5 kernel"),
-            ("tile", 5, {"tile": (2, 2, 2)}, "`tile` is a whole number or two of them"),
-            ("tile", 5, {"tile": "2"}, "`tile` is a whole number or two of them"),
-            ("tile", 5, {"tile": (2, True)}, "`tile` is a whole number or two of them"),
+            ("tile", 5, {"tile": (2, 2, 2)}, "`tile` must be a whole number or two of them"),
+            ("tile", 5, {"tile": "2"}, "`tile` must be a whole number or two of them"),
+            ("tile", 5, {"tile": (2, True)}, "`tile` must be a whole number or two of them"),
             ("transpose", (3, 5), {}, "transpose: the kernel must be square. Received: 3x5"),
             ("rot90", (3, 5), {}, "rot90: the kernel must be square"),
             ("d4", (3, 5), {}, "d4: the kernel must be square"),
@@ -278,15 +278,20 @@ class TestRefusals:
             ("anti_point", 1, {}, "anti_point: no free weight is left in a 1x1 kernel"),
             ("anti_h", (5, 1), {}, "anti_h: no free weight is left in a 5x1 kernel"),
             ("anti_v", (1, 5), {}, "anti_v: no free weight is left in a 1x5 kernel"),
-            ("atrous", 4, {}, r"atrous: with rate=2 a side is a multiple of 2, plus 1 \(3, 5, 7, ...\). Received: 4x4"),
+            (
+                "atrous",
+                4,
+                {},
+                r"atrous: with rate=2, each side must be a multiple of 2 plus 1 \(3, 5, 7, ...\). Rec.*: 4x4",
+            ),
             ("atrous", (5, 4), {}, "Received: 5x4"),
             ("atrous", 5, {"rate": 0}, "atrous: "),
             ("atrous", 5, {"rate": -2}, "atrous: "),
             ("causal", 1, {"centre": False}, "no free weight"),
-            ("causal", 5, {"centre": 1}, "`centre` is true or false. Received: 1"),
-            ("hashed", 5, {"groups": 0}, "`groups` goes from 1 to the 25 cells. Received: 0"),
-            ("hashed", 5, {"groups": 26}, "`groups` goes from 1 to the 25 cells. Received: 26"),
-            ("hashed", 5, {"seed": "x"}, "`seed` is a whole number. Received: 'x'"),
+            ("causal", 5, {"centre": 1}, "`centre` must be true or false. Received: 1"),
+            ("hashed", 5, {"groups": 0}, "`groups` must be from 1 to 25, the number of cells. Received: 0"),
+            ("hashed", 5, {"groups": 26}, "`groups` must be from 1 to 25, the number of cells. Received: 26"),
+            ("hashed", 5, {"seed": "x"}, "`seed` must be a whole number. Received: 'x'"),
             ("random_like", 5, {"of": "AB/CD"}, "the pattern is 2x2, but the kernel size is 5x5"),
             ("random_like", 5, {"of": "blok"}, "did you mean block"),
             ("random_like", 5, {"of": 3}, "a pattern is a Pattern, a preset's name, a mapping or a grid"),

@@ -226,7 +226,7 @@ IN_A_SPEC: list[tuple[str, str, list[str]]] = [
         "ragged grid",
         "model:\n  tying:\n    pattern: |\n      AAB\n      AB\n      CCB\n",
         [
-            "5:14: model.tying.pattern: row 2 ('AB') has 2 cells, but row 1 has 3: all rows must be equally long. Received: 'AAB\\nAB\\nCCB\\n'"
+            "5:14: model.tying.pattern: row 2 ('AB') has 2 cells, but row 1 has 3: all rows must have the same length. Received: 'AAB\\nAB\\nCCB\\n'"
         ],
     ),
     (

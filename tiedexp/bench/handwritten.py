@@ -1,7 +1,7 @@
-"""The two layers that people write by hand for tied kernels, which the benchmark measures.
+"""The two layers that people write by hand for tied kernels, which the benchmark times.
 
-Both build the dense kernel from a small one in every step and convolve with it, without bias, and are what answers to
-"how do I tie the weights of a Keras convolution" amount to: repeating rows and columns by stacking slices, and tiling.
+They are the usual answers to "how do I tie the weights of a Keras convolution?": repeat rows and columns by stacking
+slices, or tile. Both make the dense kernel from a small one in every step and convolve with it, without bias.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tiedexp.patterns.grid import Pattern
 
 
 class StackedConv2D(keras.layers.Layer):
-    """A kernel whose rows and columns are repeated: each slice is stacked as often as its repeats say."""
+    """A kernel whose rows and columns are repeated: each slice is stacked as often as its number of repeats."""
 
     def __init__(self, filters: int, row_repeats: Sequence[int], col_repeats: Sequence[int], **kwargs: Any):
         super().__init__(**kwargs)
@@ -25,12 +25,12 @@ class StackedConv2D(keras.layers.Layer):
         self.repeats = tuple(row_repeats), tuple(col_repeats)
 
     def build(self, input_shape: Any) -> None:
-        """The small kernel, (rows, cols, channels, filters)."""
+        """Create the small kernel, (rows, cols, channels, filters)."""
         rows, cols = map(len, self.repeats)
         self.small = self.add_weight(shape=(rows, cols, input_shape[-1], self.filters), name="small")
 
     def call(self, inputs: Any) -> Any:
-        """Convolve, padding "same"."""
+        """Convolve with "same" padding."""
         kernel = keras.ops.convert_to_tensor(self.small)
         for axis, repeats in enumerate(self.repeats):
             slices = keras.ops.unstack(kernel, axis=axis)
@@ -49,17 +49,17 @@ class TiledConv2D(keras.layers.Layer):
         self.repeats = tuple(repeats)
 
     def build(self, input_shape: Any) -> None:
-        """The small kernel, (rows, cols, channels, filters)."""
+        """Create the small kernel, (rows, cols, channels, filters)."""
         self.small = self.add_weight(shape=(*self.size, input_shape[-1], self.filters), name="small")
 
     def call(self, inputs: Any) -> Any:
-        """Convolve, padding "same"."""
+        """Convolve with "same" padding."""
         kernel = keras.ops.tile(self.small, (*self.repeats, 1, 1))
         return keras.ops.conv(inputs, kernel, padding="same")
 
 
 def build_handwritten(pattern: Pattern, filters: int) -> dict[str, keras.layers.Layer]:
-    """Those of the two layers that can express the pattern, by name; none for most patterns."""
+    """The layers that can express the pattern, by name: both, one, or for most patterns none."""
     layers: dict[str, keras.layers.Layer] = {}
     index = pattern.index
     if (pattern.sign != 1).any():
@@ -78,7 +78,7 @@ def build_handwritten(pattern: Pattern, filters: int) -> dict[str, keras.layers.
 
 
 def _run_lengths(grid: np.ndarray[Any, Any]) -> list[int]:
-    """How often each row stands, for rows that repeat one after the other."""
+    """The lengths of the runs of equal rows."""
     lengths = [1]
     for before, row in pairwise(grid):
         if np.array_equal(before, row):

@@ -1,4 +1,4 @@
-"""Times of one layer: ours in each implementation, the dense convolution, the bound, and layers written by hand."""
+"""Times of one layer: ours in each implementation, dense convolutions, and layers written by hand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PARTS = ("forward", "step")
 
 @dataclass(frozen=True)
 class LayerShape:
-    """Sizes of a layer: images in a batch, rows, columns, channels in, filters."""
+    """The sizes of a layer: images per batch, their rows and columns, input channels, and filters."""
 
     batch: int
     rows: int
@@ -46,13 +46,16 @@ class _Subject:
 def bench_layers(
     patterns: dict[str, Pattern], shapes: Sequence[LayerShape], *, rounds: int, dtype: str = "float32"
 ) -> Iterator[Row]:
-    """Time every method on every pattern and shape, padding "same", without bias.
+    """Time each method on each pattern and shape, with "same" padding and without bias.
 
     Args:
-        patterns: by the name to show.
-        shapes: sizes.
-        rounds: how often each is run, all methods of a pattern and shape in turns.
+        patterns: the patterns, by the names to show.
+        shapes: the sizes of the layers.
+        rounds: how often each method is timed; the methods of a pattern and shape take turns.
         dtype: of inputs and weights.
+
+    Yields:
+        One row per shape, pattern, part and method.
     """
     for shape in shapes:
         for name, pattern in patterns.items():
@@ -92,7 +95,7 @@ def _describe(layer: keras.layers.Layer) -> str:
 
 
 def _equal_size(count: int) -> tuple[int, int]:
-    """The most nearly square kernel of at least, and nearly, so many cells."""
+    """The most nearly square kernel with this many cells, or one more."""
     sizes = [(side, -(-count // side)) for side in range(1, math.isqrt(count) + 1)]
     return max(size for size in sizes if size[0] * size[1] <= count + 1)
 
@@ -111,7 +114,7 @@ def _build_parts(layer: keras.layers.Layer, images: Any, upstream: Any) -> dict[
         return output, tape.gradient(output, [images, *variables], upstream)
 
     def wait(function: Callable[[], Any]) -> Callable[[], object]:
-        # On a GPU a tensor is there before its values are: read one of the last.
+        # On a GPU a function returns before its values are computed, so wait for some of the last.
         return lambda: np.asarray(tf.nest.flatten(function())[-1])[..., :1]
 
     return {"forward": wait(forward), "step": wait(step)}
@@ -120,7 +123,7 @@ def _build_parts(layer: keras.layers.Layer, images: Any, upstream: Any) -> dict[
 def _build_torch(
     pattern: Pattern, shape: LayerShape, images: np.ndarray[Any, Any], upstream: np.ndarray[Any, Any]
 ) -> _Subject:
-    """PyTorch's dense convolution, with as many threads, in its own order of channels."""
+    """PyTorch's dense convolution, with the same number of threads, in its own order of axes."""
     import torch
 
     torch.set_num_threads(tf.config.threading.get_intra_op_parallelism_threads() or torch.get_num_threads())

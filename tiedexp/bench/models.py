@@ -1,4 +1,4 @@
-"""Times of a whole model's training step: tied in each implementation, and untied."""
+"""Times of a whole model's training step: tied, in each implementation, and untied."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ UNTIED = "untied"
 
 
 def bench_model(plan: Plan, *, rounds: int) -> Iterator[Row]:
-    """Time forward, loss and gradients of the weights of the plan's model, on one batch of random images.
+    """Time a training step of the plan's model (output, loss, gradients of the weights) on one batch of random images.
+
+    Args:
+        plan: the experiment whose model is timed.
+        rounds: how often each model is timed; they take turns.
+
+    Yields:
+        One row per model.
 
     Raises:
-        SpecError: the model ties nothing.
+        SpecError: the model has no tied convolution.
     """
     spec = plan.spec
     if spec.model.tying is None:
@@ -45,10 +52,10 @@ def _change(plan: Plan, **changes: Any) -> Plan:
 
 
 def _describe(model: keras.Model) -> str:
-    """How many layers are computed in some part by a factoring."""
+    """How many tied convs are computed by compiled code, at least in part."""
     choices = [layer.choice for layer in model.layers if hasattr(layer, "choice")]
-    factored = sum(not choice.is_expanded for choice in choices)
-    return f"{factored} of {len(choices)} convs factored" if choices else ""
+    native = sum(not choice.is_expanded for choice in choices)
+    return f"native in {native} of {len(choices)} convs" if choices else ""
 
 
 def _build_step(model: keras.Model, images: Any, labels: Any) -> Callable[[], object]:

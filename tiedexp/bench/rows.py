@@ -1,4 +1,4 @@
-"""What a benchmark says: rows of a table."""
+"""The results of a benchmark: rows of a table."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ class Row:
     """One method on one pattern and shape.
 
     Args:
-        pattern: what the user called it.
-        grid: the pattern's text.
-        free, cells: free weights, and cells, of a kernel for each pair of channel and filter; 0 for a model.
+        pattern: the name that the user gave it.
+        grid: the pattern as text.
+        free, cells: free weights and cells of a kernel, per channel and filter; 0 for a model.
         shape: sizes of the layer, as text.
         method: the layer that was timed.
-        computed: for ours, how: output, input gradient and weight gradient; otherwise the kernel's size.
-        part: "forward", or "step": forward and the gradients of input and weights.
+        computed: for our layers, the methods for output, input gradient and weight gradient; otherwise the kernel size.
+        part: "forward", or "step" for forward and the gradients of input and weights.
         milliseconds: median time.
-        ratio: how many times as fast as the reference; median of the rounds, and its quartiles.
-        reference: the method that has ratio 1.
+        ratio: speed-up over the reference: the median of the rounds.
+        ratio_low, ratio_high: its quartiles.
+        reference: the method whose ratio is 1.
     """
 
     pattern: str
@@ -42,7 +43,7 @@ class Row:
     reference: str
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; three digits."""
+        """The fields, for JSON; numbers have three decimals."""
         return {key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(self).items()}
 
 
@@ -56,7 +57,7 @@ def build_rows(
     *,
     reference: str,
 ) -> Iterator[Row]:
-    """A row for every method that was timed in turns."""
+    """One row for each method that was timed in turns."""
     for method, timing in timings.items():
         yield Row(
             name,
@@ -68,6 +69,6 @@ def build_rows(
             computed[method],
             part,
             timing.median,
-            *timing.times_as_fast_as(timings[reference]),
+            *timing.speedup_over(timings[reference]),
             reference,
         )

@@ -1,8 +1,8 @@
-"""Which method computes a tied convolution the fastest: an estimate from the pattern and the sizes alone.
+"""Which method computes a tied convolution fastest, estimated from the pattern and the sizes alone.
 
-Output, input gradient and weight gradient are chosen apart, each between the expanded kernel and compiled code, by
-their costs (`tiedexp.convolution.costs`). The estimate is a pure function, so that a deterministic run makes the same
-choice everywhere; `tiedexp.convolution.measuring` refines it by the clock where that is allowed.
+The output, the input gradient and the weight gradient each have a choice of their own, between the expanded kernel and
+compiled code, by estimated cost (`tiedexp.convolution.costs`). The estimate is a pure function, so a deterministic run
+makes the same choice everywhere; `tiedexp.convolution.measuring` refines it by timing where that is allowed.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from tiedexp.convolution.costs import (
     cost_native_gradient,
     count_reads,
 )
-from tiedexp.convolution.factoring import Factoring, factor, factor_cells, factor_rotated, factor_rotated_cells
+from tiedexp.convolution.factoring import Factoring, factor, factor_cells, use_weights_of
 from tiedexp.errors import PatternError
 from tiedexp.patterns.grid import Pattern
 
 EXPAND = "expand"
 NATIVE = "native"  # by compiled code, from sums of the input over each group's cells
-# An estimate must promise this much before the expanded kernel is left, as it is a little wrong.
+# Estimates are a little off, so compiled code must promise to take at most this fraction of the expanded kernel's time.
 MARGIN = 0.88
-# What tiedexp 0.1.0 wrote into saved layers and manifests: sums of the input by TensorFlow's operations, and which
-# tensor's sums served for the weight gradient.
+# Saved layers and manifests of tiedexp 0.1.0 have these: sums of the input by TensorFlow's operations, and the tensor
+# whose sums gave the weight gradient.
 FORMER_METHODS = ("boxes", "row boxes", "column boxes", "sums")
 FORMER_KEY = "weight_gradient_of"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How each part of a training step is computed: "expand" or "native".
+    """The method that computes each part of a training step: "expand" or "native".
 
-    Where compiled code cannot run, the kernel is expanded.
+    Where compiled code cannot run, the kernel is expanded whatever the choice.
 
     Args:
         forward: the output.
@@ -57,10 +57,10 @@ class Choice:
 
     @classmethod
     def of(cls, value: Mapping[str, Any], pattern: Pattern) -> Choice:
-        """A choice from its mapping, checked against what there is for the pattern.
+        """A choice from its mapping, checked against the methods that the pattern has.
 
         Raises:
-            PatternError: unknown keys, or no such method.
+            PatternError: a key is unknown, or the pattern does not have the method.
         """
         value = {
             key: NATIVE if method in FORMER_METHODS else method for key, method in value.items() if key != FORMER_KEY
@@ -82,7 +82,7 @@ class Choice:
         return self == Choice()
 
     def fit(self, size: ConvSize) -> Choice:
-        """The same with the expanded kernel in place of what compiled code cannot do at a size."""
+        """This choice, with the expanded kernel for the parts that compiled code cannot compute at a size."""
         return Choice(*(method if can_compile(part, size) else EXPAND for part, method in self.as_dict().items()))
 
     def __str__(self) -> str:
@@ -98,36 +98,39 @@ FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT = PARTS = tuple(field.name for field in
 
 
 def can_compile(part: str, size: ConvSize) -> bool:
-    """Whether compiled code can compute a part: the input gradient without strides, which spread out what it reads."""
+    """Whether compiled code can compute a part: all but the input gradient of a convolution with strides."""
     return part != INPUT_GRADIENT or size.strides == (1, 1)
 
 
+@lru_cache(maxsize=512)
 def find_factoring(pattern: Pattern, depthwise: bool = False, strides: tuple[int, int] = (1, 1)) -> Factoring:
-    """What compiled code computes the output and the weight gradient with.
+    """The factoring with which compiled code computes the output and the weight gradient.
 
-    For each channel on its own (`depthwise`) these are the cells themselves where sums would be no less work.
+    A depthwise convolution reads the cells themselves where sums would be no less work.
     """
-    return _lighter(factor(pattern), factor_cells(pattern), depthwise, strides)
-
-
-def find_rotated_factoring(pattern: Pattern, depthwise: bool = False) -> Factoring:
-    """What compiled code computes the input gradient with: a factoring of the kernel rotated by 180 degrees."""
-    return _lighter(factor_rotated(pattern), factor_rotated_cells(pattern), depthwise, (1, 1))
-
-
-def _lighter(sums: Factoring | None, cells: Factoring, depthwise: bool, strides: tuple[int, int]) -> Factoring:
-    if sums is None or not depthwise:
-        return sums or cells
+    factoring, cells = factor(pattern), factor_cells(pattern)
+    if factoring is None or not depthwise:
+        return factoring or cells
     pixels = DEPTHWISE_PADDED * strides[0] * strides[1]
-    return sums if count_reads(sums, pixels) < count_reads(cells, pixels) else cells
+    return factoring if count_reads(factoring, pixels) < count_reads(cells, pixels) else cells
+
+
+@lru_cache(maxsize=512)
+def find_rotated_factoring(pattern: Pattern, depthwise: bool = False) -> Factoring:
+    """The factoring with which compiled code computes the input gradient, with the free weights of the pattern.
+
+    The gradient of a convolution with respect to its input is a convolution with the kernel rotated by 180 degrees.
+    """
+    rotated = pattern.transform("rot180")
+    return use_weights_of(pattern, rotated, find_factoring(rotated, depthwise))
 
 
 def estimate(pattern: Pattern, size: ConvSize, part: str, method: str) -> Work:
-    """The work of a part of the training step, computed by a method.
+    """The work of one part of a training step, computed by one method.
 
     Args:
-        pattern: the tying.
-        size: sizes of the convolution.
+        pattern: how the kernel is tied.
+        size: the sizes of the convolution.
         part: one of `PARTS`.
         method: `EXPAND` or `NATIVE`.
     """
@@ -146,12 +149,12 @@ def estimate(pattern: Pattern, size: ConvSize, part: str, method: str) -> Work:
 
 
 def estimate_step(pattern: Pattern, size: ConvSize, choice: Choice) -> Work:
-    """The work of a training step of the layer: the output and both gradients."""
+    """The work of a training step of a layer: the output and both gradients."""
     return sum((estimate(pattern, size, part, method) for part, method in choice.as_dict().items()), Work())
 
 
 def compare_methods(pattern: Pattern, size: ConvSize, part: str) -> float | None:
-    """The estimated time of compiled code for a part, relative to the expanded kernel; None where it cannot run."""
+    """The estimated time of compiled code for a part, divided by that of the expanded kernel; None if it cannot run."""
     if factor(pattern) is None or not can_compile(part, size):
         return None
     return estimate(pattern, size, part, NATIVE).cost / estimate(pattern, size, part, EXPAND).cost
@@ -162,10 +165,10 @@ def choose(pattern: Pattern, size: ConvSize, implementation: str = "auto", nativ
     """The fastest methods by the estimate.
 
     Args:
-        pattern: the tying.
-        size: sizes of the convolution.
-        implementation: "auto"; "expand", the dense kernel; "factored", compiled code where it can run, even if the
-            dense kernel is faster.
+        pattern: how the kernel is tied.
+        size: the sizes of the convolution.
+        implementation: "auto"; "expand" for the expanded kernel; "factored" for compiled code wherever it can run,
+            even if the expanded kernel is faster.
         native: whether compiled code can run on this machine.
     """
     if implementation == EXPAND or not native:

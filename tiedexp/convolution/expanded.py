@@ -1,8 +1,8 @@
-"""The convolution with an expanded kernel and its gradients, each by the operation of TensorFlow that is fastest.
+"""The convolution with an expanded kernel and its gradients, each by TensorFlow's fastest operation.
 
-Groups of channels are what this is about. Keras compiles their convolution with XLA, since TensorFlow's own gradients
-for them exist on some devices only. Where they do, they take a hundredth of the time; elsewhere each group is convolved
-on its own. Groups of one channel are a depthwise convolution, for which there are operations apart.
+The difficulty is channel groups. Keras compiles their convolution with XLA, because TensorFlow's own gradients exist
+only on some devices. Where they exist, they take a hundredth of the time; elsewhere each group is convolved on its own.
+Groups of one channel are a depthwise convolution, which has operations of its own.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tiedexp.convolution.support import is_supported
-
 
 @dataclass(frozen=True)
 class ExpandedConvolution:
-    """A convolution of images (batch, rows, cols, channels) with kernels (rows, cols, channels // groups, filters).
+    """A convolution of images (batch, rows, cols, channels) with kernels.
+
+    A kernel is (rows, cols, channels // channel_groups, filters); it determines the number of channel groups.
 
     Args:
         strides, dilation: (down, across).
@@ -39,21 +39,21 @@ class ExpandedConvolution:
         output = tf.nn.convolution(images, kernel, self.strides, **options)
         if not self._has_groups(images, kernel):
             return output
-        # By oneDNN, groups of channels of no images come out with the shape of the input.
+        # With channel groups and an empty batch, oneDNN returns the shape of the input.
         return tf.reshape(output, (find_size(images, 0), *self._output_size(images, kernel), kernel.shape[3]))
 
     def gradients(
         self, images: Any, kernel: Any, upstream: Any, of_images: bool = True, of_kernel: bool = True
     ) -> tuple[Any, Any]:
-        """Those with respect to images and kernel, given that of the output; None for one that is not asked for."""
+        """The gradients with respect to images and kernel, given that of the output; one not asked for can be None."""
         if images.dtype == tf.bfloat16 and self._has_groups(images, kernel):
-            # By oneDNN, the gradient of a cell that sees only padding is memory that nobody wrote to.
+            # oneDNN leaves the gradient of a cell that sees only padding uninitialized.
             images, kernel, upstream = (tf.cast(tensor, tf.float32) for tensor in (images, kernel, upstream))
             found = self.gradients(images, kernel, upstream, of_images, of_kernel)
             of_input, of_filter = (None if one is None else tf.cast(one, tf.bfloat16) for one in found)
             return of_input, of_filter
         images_gradient, kernel_gradient = self._compute_gradients(images, kernel, upstream, of_images, of_kernel)
-        if of_kernel and not images.shape[0]:  # TensorFlow does not write to a depthwise kernel's of no images, either
+        if of_kernel and not images.shape[0]:  # TensorFlow leaves a depthwise kernel's uninitialized for no images
             kernel_gradient = tf.where(tf.shape(images)[0] > 0, kernel_gradient, tf.zeros_like(kernel_gradient))
         return images_gradient, kernel_gradient
 
@@ -61,7 +61,7 @@ class ExpandedConvolution:
         self, images: Any, kernel: Any, upstream: Any, of_images: bool, of_kernel: bool
     ) -> tuple[Any, Any]:
         depthwise = self._is_depthwise(images, kernel)
-        # Off a GPU the operations know no dilation, and `tf.nn` finds a way around.
+        # On a CPU the operations have no dilation; `tf.nn` works around that.
         if self.dilation != (1, 1) or not self._has_gradients(images, kernel):
             return self._differentiate(images, kernel, upstream)
         raw, shape = tf.raw_ops, tf.shape(kernel)
@@ -101,30 +101,30 @@ class ExpandedConvolution:
         ]
 
     def _has_groups(self, images: Any, kernel: Any) -> bool:
-        """Whether there are groups of channels that are not convolved by depthwise operations."""
+        """Whether there are channel groups that depthwise operations do not convolve."""
         return bool(images.shape[-1] != kernel.shape[2]) and not self._is_depthwise(images, kernel)
 
     def _is_depthwise(self, images: Any, kernel: Any) -> bool:
-        """Whether there are depthwise operations for it."""
+        """Whether depthwise operations can compute it."""
         if kernel.shape[2] != 1 or images.shape[-1] == 1 or self.strides[0] != self.strides[1]:
             return False
         return self.strides == (1, 1) or self.dilation == (1, 1)
 
     def _has_gradients(self, images: Any, kernel: Any) -> bool:
-        """Whether TensorFlow's operations have gradients."""
+        """Whether TensorFlow's operations have gradients here."""
         return not self._has_groups(images, kernel) or _has_gradients_of_groups(images.dtype)
 
 
 def find_size(tensor: Any, axis: int) -> Any:
-    """The length of an axis: a number where it is known, else a scalar tensor."""
+    """The length of an axis: a number if it is known, otherwise a scalar tensor."""
     return tensor.shape[axis] if tensor.shape[axis] is not None else tf.shape(tensor)[axis]
 
 
 def find_output_length(size: Any, extent: int, stride: int, padding: str) -> Any:
-    """Pixels of the output along an axis.
+    """Pixels of the output along an axis, of the type of `size`.
 
     Args:
-        size: pixels of the input, a number or a scalar tensor; so is the result.
+        size: pixels of the input, a number or a scalar tensor.
         extent: pixels that the kernel covers, dilation included.
         stride: in pixels.
         padding: "valid" or "same".
@@ -135,21 +135,24 @@ def find_output_length(size: Any, extent: int, stride: int, padding: str) -> Any
 
 
 def _by_channel(kernel: Any, images: Any) -> Any:
-    """A kernel of one channel a group as those of the depthwise operations, (rows, cols, channels, multiplier)."""
+    """A kernel of one channel per group, reshaped for depthwise operations: (rows, cols, channels, multiplier)."""
     rows, cols, _, filters = kernel.shape
     return tf.reshape(kernel, (rows, cols, images.shape[-1], filters // images.shape[-1]))
 
 
 @lru_cache
 def _has_gradients_of_groups(dtype: Any) -> bool:
-    """Whether the device has them for groups of channels: of CPUs those with oneDNN, and for its dtypes."""
+    """Whether the device has gradients for channel groups in a dtype: found by trying, as CPUs need oneDNN."""
     ones = np.ones((1, 2, 2, 4))
-    return is_supported(
-        lambda: tf.raw_ops.Conv2DBackpropInput(
-            input_sizes=ones.shape,
-            filter=tf.constant(ones[:1, :1, :2], dtype),
-            out_backprop=tf.constant(ones, dtype),
-            strides=[1, 1, 1, 1],
-            padding="VALID",
-        )
-    )
+    with tf.init_scope():  # runs at once, outside any graph that is being built
+        try:
+            tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=ones.shape,
+                filter=tf.constant(ones[:1, :1, :2], dtype),
+                out_backprop=tf.constant(ones, dtype),
+                strides=[1, 1, 1, 1],
+                padding="VALID",
+            )
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+            return False
+    return True

@@ -1,8 +1,8 @@
-"""The methods of a layer: by the estimate of `tiedexp.convolution.choosing`, and by the clock where that is close.
+"""The choice of a layer's methods: by the estimate of `tiedexp.convolution.choosing`, and by timing where it is close.
 
-A measurement takes about a second for a layer, most of it to build graphs, and is kept in the user's cache directory,
-so that it is made once for a pattern, sizes, dtype and device. There is none while TensorFlow's operations are
-deterministic, since another choice rounds differently, and none with the environment variable TIEDEXP_MEASURE=0.
+A measurement takes about a second per layer, mostly to build graphs. It is stored in the user's cache directory, so it
+is made once per pattern, sizes, dtype and device. Nothing is measured while TensorFlow's operations are deterministic,
+because another choice rounds differently, or if the environment variable TIEDEXP_MEASURE is 0.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from tiedexp.convolution.costs import ConvSize
 from tiedexp.convolution.cpp.cache import cache_directory
 from tiedexp.convolution.cpp.library import find_version
 from tiedexp.convolution.native import is_available
-from tiedexp.convolution.operation import TiedConvolution
+from tiedexp.convolution.tied import TiedConvolution
 from tiedexp.errors import PatternError
 from tiedexp.files.atomic import write_text
 from tiedexp.host import find_processor
 
-# Where the estimates of the two methods are within this factor of each other, they are compared by the clock.
+# If the estimates of the two methods are within this factor of each other, both are timed.
 CLOSE = 1.12
-# Compiled code must be this much faster than the expanded kernel to be chosen.
+# Compiled code is chosen if it takes less than this fraction of the expanded kernel's time.
 WORTH = 0.97
-# Where a whole step of the dense layer has fewer multiply-adds, no choice matters.
+# If the output of the dense layer has fewer multiply-adds, the choice does not matter.
 MIN_MULTIPLICATIONS = 30_000_000
-# Sizes and times that bound a measurement; the batch is made smaller for layers with more multiply-adds.
+# Limits of a measurement: the batch is made smaller for layers with more multiply-adds.
 MAX_MULTIPLICATIONS = 2_000_000_000
 MAX_SECONDS = 0.15
 ROUNDS = 7
@@ -47,16 +47,16 @@ ROUNDS = 7
 def choose_implementation(
     convolution: TiedConvolution, size: ConvSize, implementation: str | Mapping[str, Any], dtype: str
 ) -> Choice:
-    """How a layer's convolution is computed.
+    """The methods that compute a layer's convolution.
 
     Args:
-        convolution: pattern, strides, padding and dilation; its own choice is not looked at.
-        size: sizes of the layer.
+        convolution: gives the pattern, strides, padding and dilation; its own choice is ignored.
+        size: the sizes of the layer.
         implementation: "auto", "expand", "factored", or a mapping of the fields of `Choice`.
         dtype: of the computation.
 
     Raises:
-        PatternError: a mapping that names a method the pattern does not have.
+        PatternError: a mapping names a method that the pattern does not have.
     """
     pattern = convolution.pattern
     if not isinstance(implementation, str):
@@ -65,11 +65,11 @@ def choose_implementation(
     close = _list_close(pattern, size) if implementation == "auto" and _may_measure(dtype) else []
     if not close:
         return estimated
-    # In a thread of its own, which is in no graph and under no tape of the caller's.
+    # In a thread of its own, where no graph is being built and no tape of the caller's records.
     with ThreadPoolExecutor(1) as pool:
         measured = pool.submit(_choose_by_clock, convolution, size, dtype, estimated, close)
-    if (error := measured.exception()) is not None:  # e.g. out of memory: no layer fails for a choice
-        logging.getLogger(__name__).warning("The estimate chooses, because measuring failed: %s", error)
+    if (error := measured.exception()) is not None:  # e.g. out of memory: no layer fails because of it
+        logging.getLogger(__name__).warning("Methods are chosen by the estimate, because measuring failed: %s", error)
         return estimated
     return measured.result()
 
@@ -77,7 +77,7 @@ def choose_implementation(
 def _choose_by_clock(
     convolution: TiedConvolution, size: ConvSize, dtype: str, estimated: Choice, close: list[str]
 ) -> Choice:
-    """The estimate with the measured methods in place of the close ones."""
+    """The estimated choice, with the close parts replaced by what is measured."""
     key = _key(convolution, size, dtype)
     with contextlib.suppress(KeyError, TypeError, AttributeError, PatternError):  # not measured yet, or damaged
         return Choice.of(_load_choices()[key], convolution.pattern)
@@ -92,7 +92,7 @@ def _may_measure(dtype: str) -> bool:
 
 
 def _list_close(pattern: Any, size: ConvSize) -> list[str]:
-    """The parts for which the estimate cannot tell."""
+    """The parts whose estimates are too close to choose by."""
     if estimate(pattern, size, FORWARD, EXPAND).multiplications < MIN_MULTIPLICATIONS:
         return []
     ratios = {part: compare_methods(pattern, size, part) for part in PARTS}
@@ -100,12 +100,12 @@ def _list_close(pattern: Any, size: ConvSize) -> list[str]:
 
 
 def _measure(convolution: TiedConvolution, size: ConvSize, parts: list[str], dtype: str) -> dict[str, str]:
-    """For each part the faster method, measured in turns."""
+    """The faster method for each part, timed in turns."""
     per_image = estimate(convolution.pattern, replace(size, batch=1), FORWARD, EXPAND).multiplications
     batch = max(1, min(size.batch, int(MAX_MULTIPLICATIONS / per_image)))
     images = tf.random.stateless_normal((batch, *size.input_size, size.in_channels), (0, 1), dtype=dtype)
     upstream = tf.random.stateless_normal((batch, *size.output_size, size.filters), (0, 2), dtype=dtype)
-    weights = (convolution.pattern.num_groups, size.in_channels // size.groups, size.filters)
+    weights = (convolution.pattern.num_groups, size.in_channels // size.channel_groups, size.filters)
     free = tf.random.stateless_normal(weights, (0, 3), dtype=dtype)
 
     def build(part: str, method: str) -> Callable[[], Any]:
@@ -122,8 +122,7 @@ def _measure(convolution: TiedConvolution, size: ConvSize, parts: list[str], dty
 
 
 def _fastest(methods: dict[str, Callable[[], Any]]) -> str:
-    """The method with the shortest time, each the best of several rounds in turns; the expanded kernel unless the
-    other is clearly faster."""
+    """The method with the shortest time of several rounds; the expanded kernel unless the other is clearly faster."""
     times = dict.fromkeys(methods, float("inf"))
     began = time.perf_counter()
     for number in range(ROUNDS + 1):
@@ -141,7 +140,7 @@ def _fastest(methods: dict[str, Callable[[], Any]]) -> str:
 
 
 def cache_path() -> Path:
-    """Where measured choices are kept."""
+    """The file in which measured choices are stored."""
     return cache_directory() / "choices.json"
 
 
@@ -154,12 +153,12 @@ def _key(convolution: TiedConvolution, size: ConvSize, dtype: str) -> str:
 def _load_choices() -> dict[str, dict[str, str]]:
     try:
         choices = json.loads(cache_path().read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or not ours: it is only a cache
+    except (OSError, ValueError):  # missing or damaged: it is only a cache
         return {}
     return choices if isinstance(choices, dict) else {}
 
 
 def _save_choice(key: str, choice: Choice) -> None:
-    with contextlib.suppress(OSError):  # a read-only home costs a measurement the next time
+    with contextlib.suppress(OSError):  # in a read-only home, the next process measures again
         cache_path().parent.mkdir(parents=True, exist_ok=True)
         write_text(cache_path(), json.dumps({**_load_choices(), key: choice.as_dict()}, indent=1))

@@ -1,6 +1,7 @@
 """Keras layers whose kernels are tied by a pattern.
 
-Importing this package imports Keras and registers all layers with it, so that Keras loads models that have them.
+Begin with tied_conv.py; tied_layer.py is what it shares with tied_depthwise_conv.py. Importing this package imports
+Keras and registers the layers, so that Keras loads models that have them.
 """
 
 from tiedexp.backend import require_tensorflow

@@ -1,4 +1,4 @@
-"""PaddedShortcut, which Keras needs to load ResNets that tiedexp 0.1.0 built."""
+"""PaddedShortcut, which Keras needs to load ResNets saved by tiedexp 0.1.0."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import keras
 
 @keras.saving.register_keras_serializable(package="tiedexp")
 class PaddedShortcut(keras.layers.Layer):
-    """The shortcut without weights of a ResNet in a file of tiedexp 0.1.0; now it consists of Keras's own layers.
+    """The shortcut without weights of a ResNet saved by tiedexp 0.1.0; now Keras's own layers are used instead.
 
     Args:
         filters: number of output channels.
-        strides: distance between the pixels kept.
+        strides: distance between the pixels that are kept.
 
     Input shape:
         (batch, rows, cols, channels)
@@ -34,5 +34,5 @@ class PaddedShortcut(keras.layers.Layer):
         return keras.ops.pad(x, [(0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2)])
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments, for `from_config`."""
+        """The arguments of the layer, from which `from_config` makes it again."""
         return {**super().get_config(), "filters": self.filters, "strides": self.strides}

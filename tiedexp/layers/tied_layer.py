@@ -1,6 +1,6 @@
-"""What the tied layers share: their arguments, the variable, its expansion, and how they compute.
+"""What the tied layers share: their arguments, the variable, its expansion, and the computation.
 
-The trainable variable holds the free weights, (groups of the pattern, ...), and the layer computes with
+The trainable variable holds the free weights, (tied_groups, ...), and the layer computes with
 
     kernel = reshape(pattern.matrix @ free, (rows, cols, ...))
 
@@ -22,7 +22,7 @@ from tiedexp.convolution.costs import BATCH, SIDE, ConvSize
 from tiedexp.convolution.kernel import expand_kernel
 from tiedexp.convolution.measuring import choose_implementation
 from tiedexp.convolution.native import count_threads
-from tiedexp.convolution.operation import TiedConvolution, resolve
+from tiedexp.convolution.tied import TiedConvolution, resolve
 from tiedexp.errors import PatternError
 from tiedexp.layers.tied_rules import TiedConstraint, TiedInitializer, TiedRegularizer
 from tiedexp.patterns.grid import Pattern
@@ -37,17 +37,22 @@ def resolve_pattern(
     gradient: str,
     implementation: str | Mapping[str, Any],
 ) -> Pattern:
-    """Check the arguments that concern tying, before the Keras layer checks the others."""
+    """Check the arguments that concern tying, before the Keras layer checks the others, and find the pattern.
+
+    Raises:
+        PatternError: the pattern does not exist, or does not have this size.
+        ValueError: `gradient`, `implementation` or `kernel_size` has a wrong value.
+    """
     if gradient not in GRADIENTS:
         raise ValueError(f"`gradient` must be one of {GRADIENTS}. Received: gradient={gradient!r}")
     if not isinstance(implementation, Mapping) and implementation not in IMPLEMENTATIONS:
         raise ValueError(
-            f"`implementation` must be one of {IMPLEMENTATIONS}, or a mapping. "
+            f"`implementation` must be one of {IMPLEMENTATIONS} or a mapping. "
             f"Received: implementation={implementation!r}"
         )
     sizes = kernel_size if isinstance(kernel_size, tuple | list) else (kernel_size,)
     if all(isinstance(size, int) for size in sizes):
-        standardize_tuple(kernel_size, 2, "kernel_size")  # refuses zeros as the standard layers do
+        standardize_tuple(kernel_size, 2, "kernel_size")  # refuses zeros, as the standard layers do
     try:
         resolved = Pattern.of(pattern, kernel_size)
     except PatternError as error:
@@ -58,7 +63,7 @@ def resolve_pattern(
 
 
 class KerasConvolution:
-    """The attributes that `keras.layers.Conv2D` and `DepthwiseConv2D` have in common and `TiedLayer` uses.
+    """The attributes of both `keras.layers.Conv2D` and `DepthwiseConv2D` that `TiedLayer` uses.
 
     They are only declared here, for type checkers; Keras defines them.
     """
@@ -82,38 +87,38 @@ class KerasConvolution:
 
 
 class TiedLayer(KerasConvolution):
-    """Mixin that ties the kernel of a convolution of Keras.
+    """Mixin that ties the kernel of a Keras convolution.
 
-    A layer lists it before the layer of Keras, and calls `set_tying` in `__init__`, `add_free_kernel`, `add_bias` and
-    `choose` in `build`, and `convolve` in `call`.
+    A tied layer lists it before the Keras layer among its base classes. It calls `set_tying` in `__init__`,
+    `add_free_kernel`, `add_bias` and `choose` in `build`, and `convolve` in `call`.
     """
 
     pattern: Pattern
     gradient: str
     implementation: str | Mapping[str, Any]
-    choice: Choice  # the methods that `implementation` stands for; known once the layer is built
+    choice: Choice  # the methods that compute the layer; known once it is built
     _kernel: Any
 
     def set_tying(self, pattern: Pattern, gradient: str, implementation: str | Mapping[str, Any]) -> None:
-        """Keep the arguments that concern tying."""
+        """Store the arguments that concern tying."""
         self.pattern = pattern
         self.gradient = gradient
         self.implementation = implementation
         self.choice = Choice()
 
     def tying_config(self) -> dict[str, Any]:
-        """What `get_config` adds; the pattern as its text, so that a saved model needs no code of the user's."""
-        method = self.implementation
+        """What `get_config` adds; the pattern is written as its grid, so a saved model needs no code of the user."""
+        implementation = self.implementation
         return {
             "pattern": str(self.pattern),
             "gradient": self.gradient,
-            "implementation": method if isinstance(method, str) else dict(method),
+            "implementation": implementation if isinstance(implementation, str) else dict(implementation),
         }
 
     # The variables
 
     def input_channels(self, input_shape: Any) -> int:
-        """Channels of an input shape, which must be known; fixes them in the layer's input specification."""
+        """The channels of an input shape, which must be known; the layer then accepts only this many."""
         channel_axis = 1 if self._is_channels_first else -1
         channels = input_shape[channel_axis]
         if channels is None:
@@ -125,7 +130,7 @@ class TiedLayer(KerasConvolution):
         return int(channels)
 
     def add_free_kernel(self, tail: tuple[int, ...], initializer: Any, regularizer: Any, constraint: Any) -> None:
-        """Create the variable, (groups of the pattern, *tail)."""
+        """Create the variable, (tied_groups, *tail)."""
         self._kernel = self.add_weight(
             name="free_kernel",
             shape=(self.pattern.num_groups, *tail),
@@ -151,7 +156,13 @@ class TiedLayer(KerasConvolution):
 
     @property
     def free_kernel(self) -> Any:
-        """The trainable variable: (groups of the pattern, in_channels // groups, filters)."""
+        """The trainable variable: (tied_groups, in_channels // groups, filters).
+
+        In a depthwise layer it is (tied_groups, channels, depth_multiplier).
+
+        Raises:
+            AttributeError: the layer is not built yet.
+        """
         if not self.built:
             raise AttributeError(f"Layer '{self.name}' has no kernel yet: build it first.")
         return self._kernel
@@ -160,7 +171,11 @@ class TiedLayer(KerasConvolution):
     def kernel(self) -> Any:
         """The expanded kernel, a tensor (rows, cols, in_channels // groups, filters).
 
-        `kernel.assign` sets it, as it does for a standard layer, whose kernel is a variable.
+        In a depthwise layer it is (rows, cols, channels, depth_multiplier). It is not a variable, but
+        `kernel.assign(value)` sets the free weights, see `assign_kernel`.
+
+        Raises:
+            AttributeError: the layer is not built yet.
         """
         kernel = expand_kernel(keras.ops.convert_to_tensor(self.free_kernel), self.pattern, self.gradient)
         kernel.assign = self.assign_kernel
@@ -168,13 +183,13 @@ class TiedLayer(KerasConvolution):
         return kernel
 
     def assign_kernel(self, value: Any) -> Any:
-        """Set the free weights to those of an expanded kernel.
+        """Set the free weights from an expanded kernel.
 
         Args:
             value: array (rows, cols, in_channels // groups, filters) whose cells are tied by the pattern.
 
         Returns:
-            The variable of the free weights.
+            The variable that holds the free weights.
 
         Raises:
             ValueError: `value` has another shape, is not tied by the pattern, or is a symbolic tensor of a graph.
@@ -188,19 +203,19 @@ class TiedLayer(KerasConvolution):
         try:
             kernel = keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(value, dtype=free.dtype))
         except NotImplementedError:
-            raise ValueError(f"Whether a kernel in a graph is tied cannot be checked. {advice}") from None
+            raise ValueError(f"Cannot check whether a kernel in a graph is tied. {advice}") from None
         if kernel.shape != shape:
             raise ValueError(f"The kernel has shape {shape}. Received: an array of shape {kernel.shape}")
-        first = kernel.reshape(-1, *shape[2:])[pattern.first_cells]  # (groups, in_channels // groups, filters)
+        first = kernel.reshape(-1, *shape[2:])[pattern.first_cells]  # (tied_groups, in_channels // groups, filters)
         expanded = keras.ops.convert_to_numpy(expand_kernel(keras.ops.convert_to_tensor(first), pattern))
         if not np.array_equal(expanded, kernel, equal_nan=kernel.dtype.kind == "f"):
-            raise ValueError(f"The pattern ties cells of the kernel that differ in the array assigned to it. {advice}")
+            raise ValueError(f"The pattern ties cells of the kernel that differ in the assigned array. {advice}")
         return free.assign(first)
 
     # The computation
 
-    def choose(self, input_shape: Any, filters: int, groups: int) -> None:
-        """Choose the fastest methods; where the sizes of batch and images are unknown, those for usual sizes."""
+    def choose(self, input_shape: Any, filters: int, channel_groups: int) -> None:
+        """Choose the fastest methods; unknown sizes of batch and images are taken to be the usual ones."""
         first = self._is_channels_first
         convolution = self._convolution(Choice())
         sides = [
@@ -215,25 +230,25 @@ class TiedLayer(KerasConvolution):
             filters=filters,
             strides=self.strides,
             dilation=self.dilation_rate,
-            groups=groups,
+            channel_groups=channel_groups,
             threads=count_threads(),
         )
         self.choice = choose_implementation(convolution, size, self.implementation, self.compute_dtype)
 
     def is_left_to_keras(self, dtype: Any) -> bool:
-        """Whether the layer of Keras may compute the output, from the expanded kernel.
+        """Whether the Keras layer can compute the output, from the expanded kernel.
 
-        It may not with channels first on a CPU, where TensorFlow has such a convolution for some processors only.
+        It cannot with channels first on a CPU, because TensorFlow has that convolution for some processors only.
         """
-        runs_there = not self._is_channels_first or bool(tf.config.get_visible_devices("GPU"))
-        return runs_there and resolve(self.choice, dtype).is_expanded
+        keras_can = not self._is_channels_first or bool(tf.config.get_visible_devices("GPU"))
+        return keras_can and resolve(self.choice, dtype).is_expanded
 
     def convolve(self, inputs: Any, free: Any) -> Any:
         """The output, activation included, by the chosen methods.
 
         Args:
-            inputs: as in `call`.
-            free: the free weights, (groups of the pattern, in_channels // groups, filters).
+            inputs: the inputs of `call`.
+            free: the free weights, (tied_groups, in_channels // groups, filters).
         """
         first = self._is_channels_first
         images = keras.ops.transpose(inputs, (0, 2, 3, 1)) if first else inputs
@@ -253,22 +268,26 @@ class TiedLayer(KerasConvolution):
     # Other layers
 
     def fill(self, dense: Any, free: Any, in_channels: int) -> Any:
-        """Build a layer of Keras and give it the expanded kernel of `free`, and the bias."""
+        """Build a Keras layer and set its kernel, expanded from `free`, and its bias."""
         unknown = None, None
         dense.build((None, in_channels, *unknown) if self._is_channels_first else (None, *unknown, in_channels))
         dense.set_weights([expand_kernel(free, self.pattern), *([self.bias] if self.use_bias else [])])
         return dense
 
     def quantize(self, mode: Any = None, **kwargs: Any) -> None:
-        """Refused: the integer layers of Keras store a dense kernel."""
+        """Refused, because Keras quantizes no convolution.
+
+        Raises:
+            NotImplementedError: always.
+        """
         raise NotImplementedError(
-            f"{type(self).__name__} cannot be quantized: Keras quantizes no convolution. Received: mode={mode!r}. "
-            "Convert it to a standard convolution for tools that can."
+            f"{type(self).__name__} cannot be quantized, because Keras quantizes no convolution. To quantize it by "
+            f"another tool, convert it to a standard convolution. Received: mode={mode!r}"
         )
 
 
 class _NoVariable:
-    """In place of the `value` of a variable: explains, when it is used, that an expanded kernel is not a variable."""
+    """Stands in for a variable's `value`; when used, it explains that an expanded kernel is not a variable."""
 
     def __init__(self, layer: str):
         self.layer = layer
@@ -276,6 +295,6 @@ class _NoVariable:
     def __tf_tensor__(self, dtype: Any = None, name: Any = None) -> Any:
         raise TypeError(
             f"The kernel of the tied layer '{self.layer}' is computed from its free weights and is not a variable, so "
-            "e.g. `keras.layers.SpectralNormalization` cannot scale it: pass a `kernel_constraint` that divides the "
-            "kernel by its largest singular value instead."
+            "e.g. `keras.layers.SpectralNormalization` cannot scale it. Instead, pass a `kernel_constraint` that "
+            "divides the kernel by its largest singular value."
         )

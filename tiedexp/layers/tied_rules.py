@@ -1,7 +1,7 @@
 """The initializer, regularizer and constraint of a tied layer.
 
-Users write them for the expanded kernel. The classes here apply them to the free weights in such a way that they mean
-the same with any pattern.
+Users write them for the expanded kernel. The classes here apply them to the free weights so that they mean the same
+with any pattern.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tiedexp.patterns.grid import Pattern
 class TiedInitializer(keras.initializers.Initializer):
     """Draws a full kernel with the user's initializer and keeps one cell of each group.
 
-    A tied cell then has the variance of an untied one, and for white inputs so has the layer's output. An initializer
-    that derives its variance from the fan-in (`VarianceScaling` and its children: He et al. 2015, arXiv 1502.01852)
+    So a tied cell has the variance of an untied one, and for white inputs so does the layer's output. An initializer
+    that derives its variance from the fan-in (`VarianceScaling` and its subclasses: He et al. 2015, arXiv 1502.01852)
     also counts the cells fixed at zero, so its draw is scaled by sqrt(cells / non-zero cells).
     """
 
@@ -60,9 +60,9 @@ class TiedConstraint(keras.constraints.Constraint):
         pattern = self.pattern
         kernel = self.constraint(expand_kernel(keras.ops.convert_to_tensor(free), pattern))
         flat = keras.ops.reshape(kernel, (pattern.index.size, -1))  # (cells, rest)
-        first = keras.ops.take(flat, pattern.first_cells, axis=0)  # (groups, rest)
-        # The mean as first cell plus mean deviation from it: exact where the cells agree, so that nothing drifts.
+        first = keras.ops.take(flat, pattern.first_cells, axis=0)  # (tied_groups, rest)
+        # The mean is the first cell plus the mean deviation from it: exact if the cells agree, so nothing drifts.
         deviation = flat - keras.ops.reshape(expand_kernel(first, pattern), flat.shape)
-        averaging = pattern.matrix.T / np.array(pattern.group_sizes)[:, None]  # (groups, cells)
+        averaging = pattern.matrix.T / np.array(pattern.group_sizes)[:, None]  # (tied_groups, cells)
         mean = first + keras.ops.matmul(keras.ops.cast(averaging, flat.dtype), deviation)
         return keras.ops.reshape(mean, tuple(free.shape))

@@ -1,4 +1,4 @@
-"""What a model costs: weights and multiply-adds, layer by layer, without building it."""
+"""What a model costs: weights and multiply-adds of each layer, without building it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from tiedexp.models.plan import ConvPlan
 
 @dataclass(frozen=True)
 class LayerCost:
-    """Cost of one layer.
+    """The cost of one layer.
 
     Args:
         name: the layer's name in the model.
         kind: conv, tied conv, batch norm or dense.
         output_shape: (rows, cols, channels), or (classes,).
-        pattern: grid of a tied conv, otherwise None.
-        groups: free weights of a kernel's cells, for convs (the cells themselves where it is not tied).
-        unique_weights: trainable numbers.
-        expanded_weights: trainable numbers of the layer with every tie undone.
-        macs_dense: multiply-adds for one image, forward, of the untied layer; padding counts as pixels.
-        macs_tied: the same when every group of a kernel costs one multiplication, zeros none.
-        computed: of a tied conv how output, input gradient and weight gradient are computed, by the estimate.
-        step_speedup: of a tied conv how many times as fast its training step is than with the expanded kernel, by the
-            estimate.
+        pattern: the grid of a tied conv, otherwise None.
+        groups: for a conv, the free weights per input channel and filter: groups if it is tied, otherwise cells.
+        unique_weights: number of trainable weights.
+        expanded_weights: number of trainable weights if the layer were untied.
+        macs_dense: multiply-adds of the untied layer for one image, forward; padding counts as pixels.
+        macs_tied: the same if each group of a kernel costs one multiplication and fixed zeros none.
+        computed: for a tied conv, the chosen methods for output, input gradient and weight gradient.
+        step_speedup: for a tied conv, the estimated speed-up of a training step over the expanded kernel.
     """
 
     name: str
@@ -43,43 +42,43 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class ModelCost:
-    """Costs of all layers, and their sums."""
+    """The costs of all layers, and their totals."""
 
     layers: tuple[LayerCost, ...]
 
     @property
     def unique_weights(self) -> int:
-        """Trainable numbers of the model."""
+        """Number of trainable weights of the model."""
         return sum(layer.unique_weights for layer in self.layers)
 
     @property
     def expanded_weights(self) -> int:
-        """Trainable numbers of the model with every tie undone."""
+        """Number of trainable weights of the untied model."""
         return sum(layer.expanded_weights for layer in self.layers)
 
     @property
     def macs_dense(self) -> int:
-        """Multiply-adds for one image, forward, of the untied model."""
+        """Multiply-adds of the untied model for one image, forward."""
         return sum(layer.macs_dense for layer in self.layers)
 
     @property
     def macs_tied(self) -> int:
-        """Multiply-adds for one image, forward, when every group of a kernel costs one multiplication."""
+        """Multiply-adds for one image, forward, if each group of a kernel costs one multiplication."""
         return sum(layer.macs_tied for layer in self.layers)
 
 
 def compute_cost(
     convs: Sequence[ConvPlan], num_classes: int, implementation: str = "auto", native: bool = False
 ) -> ModelCost:
-    """Cost of the model that has these convs, each followed by batch normalisation, and one dense classifier.
+    """The cost of the model with these convs, each followed by batch normalization, and one dense classifier.
 
-    Batch normalisation, activations, pooling and shortcuts are not counted as multiply-adds.
+    Batch normalization, activations, pooling and shortcuts do not count as multiply-adds.
 
     Args:
-        convs: in order.
-        num_classes: outputs of the classifier.
-        implementation: of the tied convs.
-        native: whether they can be computed by compiled code.
+        convs: the convs in order.
+        num_classes: number of outputs of the classifier.
+        implementation: that of the tied convs.
+        native: whether compiled code can run.
     """
     layers = []
     for conv in convs:
@@ -101,7 +100,7 @@ def _conv_cost(conv: ConvPlan, implementation: str, native: bool) -> LayerCost:
     if conv.pattern is not None:
         choice = choose(conv.pattern, conv.size, implementation, native)
         computed = str(choice)
-        dense, chosen = (estimate_step(conv.pattern, conv.size, way).cost for way in (Choice(), choice))
+        dense, chosen = (estimate_step(conv.pattern, conv.size, methods).cost for methods in (Choice(), choice))
         speedup = round(dense / chosen, 2)
     return LayerCost(
         name=conv.name,

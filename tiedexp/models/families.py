@@ -1,7 +1,7 @@
 """The model families, in one table: how each counts its depth, plans its convolutions and is built.
 
-A new family is a planning function, a builder in a module of its own, and a row of `FAMILIES`; the spec, the commands
-and the experiment read this table. Only `Family.build` loads Keras.
+To add a family, write a planning function and a builder in a module of its own, and add a row to `FAMILIES`; the spec,
+the commands and the experiment read this table. Only `Family.build` loads Keras.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ class Family:
     Args:
         meaning: what it is, in a few words.
         depth: what `depth` counts, in a few words.
-        count_convs: `(depth)` to the number of convolutions that may be tied; ValueError for a depth that no model of
-            the family has.
-        plan: `(image_shape, *, width, kernel_size, patterns, **options)` to the convolutions in order.
-        builder: "module:function", imported when a model is built. The function is called as
+        count_convs: a function of `depth` that returns the number of convolutions that can be tied. It raises
+            ValueError for a depth that no model of the family has.
+        plan: a function of `(image_shape, *, width, kernel_size, patterns, **options)` that returns the convolutions
+            in order.
+        builder: "module:function", imported when a model is built. The function is called with
             `(image_shape, num_classes, convs, *, gradient, implementation, dropout, dtype)` and returns a keras.Model.
-        options: keys of a spec's `model`, of those that only some families have, that `plan` takes too.
+        options: the keys of a spec's `model` that only some families have and that `plan` takes in addition.
     """
 
     meaning: str
@@ -39,7 +40,7 @@ class Family:
     def build(
         self, image_shape: tuple[int, int, int], num_classes: int, convs: Sequence[ConvPlan], **options: Any
     ) -> Any:
-        """The keras.Model with these convolutions and new weights."""
+        """Build a keras.Model with these convolutions and new weights."""
         return resolve_name(self.builder)(image_shape, num_classes, convs, **options)
 
 

@@ -22,17 +22,17 @@ def build_plain(
 ) -> keras.Model:
     """Build the model: images (batch, rows, cols, channels) to logits (batch, num_classes).
 
-    Resolution is halved by pooling and not by strides: a stride-1 conv and a 2x2 pooling of an even-sided image
-    commute with mirrors and quarter turns, so a model of symmetric patterns keeps their symmetry. It is average
-    pooling, because the gradient of max pooling is not deterministic everywhere (XLA refuses it).
+    Pooling, not strides, halves the resolution: a stride-1 conv and a 2x2 pooling of an even-sided image commute with
+    mirrors and rotations by 90 degrees, so a model of symmetric patterns keeps their symmetry. It is average pooling,
+    because the gradient of max pooling is not deterministic everywhere (XLA refuses it).
 
     Args:
         image_shape: (rows, cols, channels).
         num_classes: number of logits.
-        convs: the list made by `plan_plain` for this `image_shape`.
-        gradient: as in `TiedConv2D`.
-        implementation: as in `TiedConv2D`; or one for each tied conv, by its name.
-        dropout: rate before the classifier.
+        convs: the list that `plan_plain` returns for this `image_shape`.
+        gradient: see `TiedConv2D`.
+        implementation: see `TiedConv2D`; or a mapping from the name of each tied conv to its own.
+        dropout: dropout rate before the classifier.
         dtype: a Keras dtype policy, e.g. "mixed_float16".
     """
     x = inputs = image_input(image_shape)

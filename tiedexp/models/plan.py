@@ -1,7 +1,7 @@
-"""The convolutions of each model family, written out before anything is built: sizes, strides, patterns and names.
+"""The convolutions of each model family, listed before anything is built: sizes, strides, patterns and names.
 
-Both the builders (plain.py, resnet.py) and the cost (cost.py) read this list, so that what `tiedexp validate` prints
-without Keras is what Keras then builds.
+Both the builders (plain.py, resnet.py) and the cost (cost.py) read this list, so `tiedexp validate` prints what Keras
+then builds, without loading Keras.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ MAX_PLAIN_STAGES = 3
 
 @dataclass(frozen=True)
 class ConvPlan:
-    """One convolution of a model, without bias, "same" padding.
+    """One convolution of a model, without bias and with "same" padding.
 
     Args:
-        number: position counted from the input, from 1; the layer's name is `conv_<number>`.
-        stage: number of its stage, from 1; all convs of a stage have the same resolution and width.
+        number: its position, counted from 1 at the input; the layer's name is `conv_<number>`.
+        stage: the number of its stage, from 1 (0 for a ResNet's first conv); a stage has one resolution and width.
         in_channels: channels of its input.
         filters: channels of its output.
         kernel_size: (rows, cols).
-        strides: the same along rows and columns.
+        strides: in pixels, along rows and columns.
         input_size: (rows, cols) of its input.
         output_size: (rows, cols) of its output.
         pattern: how the kernel is tied; None for a standard convolution.
@@ -48,13 +48,13 @@ class ConvPlan:
 
     @property
     def size(self) -> ConvSize:
-        """The sizes on which its choice of implementation depends."""
+        """The sizes on which the choice of its methods depends."""
         strides = self.strides, self.strides
         return ConvSize(BATCH, self.input_size, self.output_size, self.in_channels, self.filters, strides)
 
 
 def count_plain_convs(depth: int) -> int:
-    """Every weight layer but the classifier, which `depth` does not count."""
+    """The number of convs: `depth` does not count the classifier."""
     return depth
 
 
@@ -65,10 +65,10 @@ def plan_plain(
     kernel_size: int | tuple[int, int],
     patterns: Sequence[Pattern | None],
 ) -> list[ConvPlan]:
-    """Convs of a plain stack: up to three stages, each at half the resolution and twice the width of the one before.
+    """The convs of a plain stack: up to three stages, each at half the resolution and twice the width of the previous.
 
-    Earlier stages get the remaining convs. Small images and shallow models have fewer stages, so that no stage is empty
-    and no conv sees an image smaller than 2 pixels.
+    If the convs do not divide evenly, earlier stages have one more. Small images and shallow models have fewer stages,
+    so that no stage is empty and no conv sees an image smaller than 2 pixels.
 
     Args:
         image_shape: (rows, cols, channels).
@@ -91,7 +91,7 @@ def plan_plain(
 
 
 def count_resnet_convs(depth: int) -> int:
-    """Every weight layer but the classifier, which `depth` counts.
+    """The number of convs: `depth` also counts the classifier.
 
     Raises:
         ValueError: no resnet has this depth.
@@ -109,10 +109,10 @@ def plan_resnet(
     kernel_size: int | tuple[int, int],
     patterns: Sequence[Pattern | None],
 ) -> list[ConvPlan]:
-    """Convs of a CIFAR ResNet (He et al. 2016, section 4.2, arXiv 1512.03385): one, then three stages of n blocks.
+    """The convs of a CIFAR ResNet (He et al. 2016, section 4.2, arXiv 1512.03385): one, then three stages of n blocks.
 
-    Stages have `width * widen` filters, twice and four times as many; the second and third begin with stride 2. With
-    `widen` above 1 the blocks are those of wide residual networks (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    The stages have `width * widen` filters, twice and four times as many; the second and third begin with stride 2.
+    With `widen` above 1, the widths are those of wide residual networks (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     Args:
         image_shape: (rows, cols, channels).

@@ -26,10 +26,10 @@ def build_resnet(
     Args:
         image_shape: (rows, cols, channels).
         num_classes: number of logits.
-        convs: the list made by `plan_resnet` for this `image_shape`.
-        gradient: as in `TiedConv2D`.
-        implementation: as in `TiedConv2D`; or one for each tied conv, by its name.
-        dropout: rate before the classifier.
+        convs: the list that `plan_resnet` returns for this `image_shape`.
+        gradient: see `TiedConv2D`.
+        implementation: see `TiedConv2D`; or a mapping from the name of each tied conv to its own.
+        dropout: dropout rate before the classifier.
         dtype: a Keras dtype policy, e.g. "mixed_float16".
     """
     first, *others = convs

@@ -3,7 +3,7 @@
     Pattern.parse("AABCC/AABCC/DDEFF/GGHII/GGHII")
 
 is a 5x5 kernel with nine free weights: equal letters are one trainable number, `-A` is its negative, `.` is a cell
-fixed at zero. Everything else in tiedexp (layers, cost, initialisation) follows from the two arrays kept here.
+fixed at zero. Everything else in tiedexp (layers, cost, initialization) follows from the two arrays of a `Pattern`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tiedexp.patterns import presets
 MAX_SIDE = 127
 _MAX_TEXT = 2**18  # characters
 
-# Each transform maps the kernel grid as `numpy` does; "flip_h" mirrors left and right, "rot90" is anticlockwise.
+# Each maps a kernel as NumPy does: "flip_h" swaps left and right, "rot90" rotates anticlockwise.
 TRANSFORMS: dict[str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
     "flip_h": np.fliplr,
     "flip_v": np.flipud,
@@ -44,18 +44,35 @@ _LETTERS = ascii_uppercase + ascii_letters[:26]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Pattern:
-    """An immutable, hashable tying pattern in canonical form.
+    """An immutable, hashable tying pattern: which cells of a kernel share one free weight.
 
-    Groups are numbered in the order in which their first cell appears (row by row), and that first cell counts as
-    positive, so two patterns that differ only in the names of their groups are equal.
+    Cells that share a weight form a group. Groups are numbered in the order of their first cells (row by row), and the
+    first cell of a group counts as positive, so patterns that differ only in the names of their groups are equal.
+
+    Usually a pattern is made by `Pattern.parse`, `Pattern.preset` or `Pattern.tile`, not from arrays.
+
+    Examples:
+        >>> pattern = Pattern.parse("AABCC/AABCC/DDEFF/GGHII/GGHII")
+        >>> pattern.shape, pattern.num_groups, pattern.group_sizes
+        ((5, 5), 9, (4, 2, 4, 2, 1, 2, 4, 2, 4))
+        >>> pattern == Pattern.preset("block", 5)
+        True
+        >>> Pattern.preset("d4", 3)
+        Pattern.parse('ABA/BCB/ABA')
+        >>> Pattern.parse("A-A").expand([2.0])
+        array([[ 2., -2.]])
 
     Args:
-        index: integer array (rows, cols), the group of each cell; any negative number is a cell fixed at zero.
-        sign: integer array (rows, cols) of +1 and -1 (0 exactly at the fixed zeros), the factor of the group's weight
-            in that cell. All +1 when omitted.
+        index: integer array (rows, cols), the group of each cell. A negative number is a cell fixed at zero.
+        sign: integer array (rows, cols), the factor of the group's weight in each cell: +1 or -1, and 0 exactly at the
+            cells fixed at zero. By default it is +1 in all other cells.
+
+    Attributes:
+        index: (rows, cols) read-only array, the number of each cell's group, -1 for a cell fixed at zero.
+        sign: (rows, cols) read-only array of +1, -1, and 0 for a cell fixed at zero.
 
     Raises:
-        PatternError: the arrays are empty, too large, differ in shape, or have no free weight.
+        PatternError: the arrays are empty, too large or of different shapes, or the pattern has no free weight.
     """
 
     index: npt.NDArray[np.int64]
@@ -84,13 +101,19 @@ class Pattern:
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
-        """Read a grid: rows by "/" or newline; cells are letters, or words when separated by spaces.
+        """Read a grid from text, e.g. "AAB/CCB" or "left left b / c c b", which are both 2x3.
 
-        `AAB/CCB` and `left left b / c c b` are both 2x3. A letter followed by digits (`A1`) is one cell; a leading
-        `-` negates, `.` is fixed at zero.
+        Args:
+            text: rows, separated by "/" or newlines. A cell is a letter, which digits can follow (`A1`), or a word if
+                cells are separated by spaces. Equal cells share one weight; a leading `-` negates it, and `.` is a
+                cell fixed at zero.
+
+        Returns:
+            The pattern.
 
         Raises:
-            PatternError: an empty grid or row, rows of unequal length or a malformed cell; says which row and cell.
+            PatternError: a row or the grid is empty, rows differ in length, or a cell is malformed. The message says
+                which row and cell.
         """
         if len(text) > _MAX_TEXT:
             raise PatternError(f"a grid has at most {_MAX_TEXT:,} characters. Received: {len(text):,}")
@@ -102,8 +125,8 @@ class Pattern:
         for number, row in enumerate(rows, start=1):
             if len(row) != len(rows[0]):
                 raise PatternError(
-                    f"row {number} ('{lines[number - 1]}') has {len(row)} cells, but row 1 has {len(rows[0])}: "
-                    "all rows must be equally long"
+                    f"row {number} ('{lines[number - 1]}') has {len(row)} cell{'s' * (len(row) != 1)}, but row 1 has "
+                    f"{len(rows[0])}: all rows must have the same length"
                 )
         names: dict[str, int] = {}
         index = [
@@ -114,15 +137,19 @@ class Pattern:
 
     @classmethod
     def preset(cls, name: str, size: int | Sequence[int], /, **options: Any) -> Pattern:
-        """A named pattern at a size, for example `Pattern.preset("hashed", (3, 5), groups=4, seed=1)`.
+        """A named pattern at a size, e.g. `Pattern.preset("hashed", (3, 5), groups=4, seed=1)`.
 
         Args:
             name: a key of `tiedexp.patterns.presets.PRESETS`; `tiedexp pattern list` shows them all.
             size: the side of a square kernel, or its (rows, cols).
-            options: what the preset takes, see its function. `random_like` takes `of`, any value of `Pattern.of`.
+            **options: the preset's options; `tiedexp pattern show NAME` explains them. A pattern, such as `of` of
+                `random_like`, can be any value that `Pattern.of` takes.
+
+        Returns:
+            The pattern.
 
         Raises:
-            PatternError: unknown name or option, or a size at which the preset makes no sense.
+            PatternError: the name or an option is unknown, or the preset makes no sense at this size.
         """
         rows, cols = _as_size(size)
         preset = presets.find_preset(name)
@@ -134,22 +161,36 @@ class Pattern:
 
     @classmethod
     def tile(cls, shape: Sequence[int], repeats: Sequence[int]) -> Pattern:
-        """A small kernel of free weights, (rows, cols), repeated (down, across): cells one tile apart are tied."""
+        """A small kernel of free weights, repeated down and across: cells one tile apart are tied.
+
+        Args:
+            shape: (rows, cols) of the small kernel.
+            repeats: how often it is repeated, (down, across).
+
+        Returns:
+            The pattern, of (rows * down, cols * across) cells.
+
+        Raises:
+            PatternError: a number is not whole, not positive, or too large.
+        """
         rows, cols = _as_size(shape)
         return cls(np.tile(np.arange(rows * cols).reshape(rows, cols), _as_size(repeats)))
 
     @classmethod
     def of(cls, value: Pattern | str | Mapping[str, Any], size: int | Sequence[int] | None = None) -> Pattern:
-        """What a user may write for a pattern: a Pattern, a preset's name, `{"preset": name, ...}`, or a grid's text.
+        """The pattern that a user writes as a Pattern, a preset's name, `{"preset": name, ...}`, or a grid.
 
         Args:
-            value: the pattern. Text that is the name of a preset means the preset, other text is a grid. A single word
-                in lower case, or one that is nearly a preset's name, is a misspelt name and not a grid of one row,
-                unless `size` is a row of as many cells.
-            size: the kernel's size. A preset needs it; a grid must agree with it.
+            value: the pattern. Text that is the name of a preset means the preset; other text is a grid. A single word
+                in lower case is taken as a misspelt name, not as a grid of one row, unless `size` is one row of as
+                many cells. A word that resembles a preset's name always is.
+            size: the size of the kernel. A preset needs it; a grid must have it.
+
+        Returns:
+            The pattern.
 
         Raises:
-            PatternError: no such preset or grid, or a grid of another size.
+            PatternError: there is no such preset, the grid is malformed, or it has another size.
         """
         if isinstance(value, Mapping) or (isinstance(value, str) and value in presets.PRESETS):
             options: dict[str, Any] = dict(value) if isinstance(value, Mapping) else {"preset": value}
@@ -158,7 +199,7 @@ class Pattern:
                 raise PatternError(f"a pattern given as a mapping needs the key 'preset'. Received: {value!r}")
             presets.find_preset(name)
             if size is None:
-                raise PatternError(f"the preset '{name}' needs a kernel size, for example kernel_size=5")
+                raise PatternError(f"the preset '{name}' needs a kernel size, e.g. kernel_size=5")
             return cls.preset(name, size, **options)
         if not isinstance(value, Pattern | str):
             raise PatternError(f"a pattern is a Pattern, a preset's name, a mapping or a grid. Received: {value!r}")
@@ -182,22 +223,22 @@ class Pattern:
 
     @property
     def num_groups(self) -> int:
-        """Free weights for each pair of input channel and filter."""
+        """Number of groups: the free weights for each pair of input channel and filter."""
         return int(self.index.max()) + 1
 
     @property
     def num_cells(self) -> int:
-        """Cells that are not fixed at zero."""
+        """Number of cells that are not fixed at zero."""
         return int(np.count_nonzero(self.sign))
 
     @cached_property
     def group_sizes(self) -> tuple[int, ...]:
-        """Cells of each group."""
+        """Number of cells in each group."""
         return tuple(np.bincount(self.index[self.index >= 0], minlength=self.num_groups).tolist())
 
     @cached_property
     def matrix(self) -> npt.NDArray[np.float64]:
-        """(cells, groups) with entries -1, 0 and 1: flattened kernel = matrix @ free weights."""
+        """Array (cells, groups) of -1, 0 and 1 such that the flattened kernel is `matrix @ free weights`."""
         matrix = np.zeros((self.index.size, self.num_groups))
         cells = np.flatnonzero(self.index >= 0)
         matrix[cells, self.index.ravel()[cells]] = self.sign.ravel()[cells]
@@ -206,7 +247,7 @@ class Pattern:
 
     @cached_property
     def first_cells(self) -> npt.NDArray[np.int64]:
-        """(groups,) the flat position of each group's first cell, where its weight stands with a plus."""
+        """Array (groups,) with the flat position of each group's first cell, which is always positive."""
         free = np.flatnonzero(self.index >= 0)
         first = free[np.unique(self.index.ravel()[free], return_index=True)[1]]
         first.setflags(write=False)
@@ -219,18 +260,18 @@ class Pattern:
 
     @cached_property
     def digest(self) -> str:
-        """Twelve hexadecimal digits: equal exactly for equal patterns, whatever their groups were called."""
+        """Twelve hexadecimal digits that identify the pattern, whatever the names of its groups."""
         content = repr(self.shape).encode() + self.index.tobytes() + self.sign.tobytes()
         return sha256(content).hexdigest()[:12]
 
     @cached_property
     def symmetries(self) -> frozenset[str]:
-        """The transforms (keys of `TRANSFORMS`) that leave every kernel of this pattern as it is."""
+        """The transforms under which every kernel of this pattern is symmetric, as keys of `TRANSFORMS`."""
         return self._invariances(1)
 
     @cached_property
     def antisymmetries(self) -> frozenset[str]:
-        """The transforms that turn every kernel of this pattern into its negative."""
+        """The transforms under which every kernel of this pattern is antisymmetric, as keys of `TRANSFORMS`."""
         return self._invariances(-1)
 
     def _invariances(self, factor: int) -> frozenset[str]:
@@ -243,13 +284,33 @@ class Pattern:
     # What it does
 
     def transform(self, name: str) -> Pattern:
-        """The pattern of the transformed kernels; `name` is a key of `TRANSFORMS`."""
+        """The pattern of the transformed kernels.
+
+        Args:
+            name: "flip_h", "flip_v", "rot90", "rot180", "rot270", "transpose" or "anti_transpose".
+
+        Returns:
+            The pattern.
+
+        Raises:
+            PatternError: there is no such transform.
+        """
         if name not in TRANSFORMS:
-            raise PatternError(f"unknown transform '{name}'; there are {', '.join(TRANSFORMS)}")
+            raise PatternError(f"unknown transform '{name}'; the transforms are {', '.join(TRANSFORMS)}")
         return Pattern(TRANSFORMS[name](self.index), TRANSFORMS[name](self.sign))
 
     def expand(self, free: npt.ArrayLike) -> npt.NDArray[np.floating[Any]]:
-        """Free weights (groups, ...) to kernels (rows, cols, ...)."""
+        """Expand free weights to kernels.
+
+        Args:
+            free: array (groups, ...).
+
+        Returns:
+            Array (rows, cols, ...).
+
+        Raises:
+            PatternError: the array has another number of groups.
+        """
         weights = np.asarray(free)
         if weights.shape[:1] != (self.num_groups,):
             raise PatternError(
@@ -259,7 +320,17 @@ class Pattern:
         return cast("npt.NDArray[np.floating[Any]]", sign.astype(weights.dtype) * weights[self.index])
 
     def collapse(self, kernel: npt.ArrayLike) -> npt.NDArray[np.floating[Any]]:
-        """The transpose of `expand`: (rows, cols, ...) to the signed sums over each group's cells, (groups, ...)."""
+        """Add up the cells of each group, with their signs: the transpose of `expand`.
+
+        Args:
+            kernel: array (rows, cols, ...).
+
+        Returns:
+            Array (groups, ...).
+
+        Raises:
+            PatternError: the array has other rows or columns.
+        """
         cells = np.asarray(kernel)
         if cells.shape[:2] != self.shape:
             raise PatternError(
@@ -297,7 +368,7 @@ class Pattern:
 
 
 def _refuse_misspelt_name(word: str, size: tuple[int, int] | None) -> None:
-    """PatternError if one word is more likely a misspelt preset than a grid of one row, such as ABA."""
+    """Raise PatternError if a word is more likely a misspelt preset than a grid of one row, such as ABA."""
     if presets.close_names(word):
         presets.find_preset(word)
     if _LOWER_WORD.fullmatch(word) and size != (1, len(_COMPACT_CELL.findall(word))):
@@ -311,28 +382,17 @@ def _parse_row(line: str, number: int, spaced: bool) -> list[str]:
     """The cells of one row of a grid's text."""
     if not line:
         raise PatternError(f"row {number} is empty; a row is a run of letters such as AAB")
-    if spaced:
-        cells = line.split()
-        _check_width(cells)
-        malformed = next((at for at, cell in enumerate(cells) if not _SPACED_CELL.fullmatch(cell)), None)
-    else:
-        cells = _COMPACT_CELL.findall(line)
-        _check_width(cells)
-        matched = re.match(rf"(?:{_COMPACT_CELL.pattern})*", line)
-        end = matched.end() if matched else 0
-        malformed = None if end == len(line) else len(_COMPACT_CELL.findall(line[:end]))
-        cells = cells if malformed is None else [*_COMPACT_CELL.findall(line[:end]), line[end]]
-    if malformed is not None:
-        raise PatternError(
-            f"row {number}, cell {malformed + 1}: '{cells[malformed]}' is not a cell; "
-            "a cell is a letter or word naming its group, '-' and a name for the negative, or '.' for a fixed zero"
-        )
-    return cells
-
-
-def _check_width(cells: list[str]) -> None:
+    cells = line.split() if spaced else re.findall(rf"{_COMPACT_CELL.pattern}|.", line)
+    form = _SPACED_CELL if spaced else _COMPACT_CELL
+    for column, cell in enumerate(cells, start=1):
+        if not form.fullmatch(cell):
+            raise PatternError(
+                f"row {number}, cell {column}: '{cell}' is not a cell; a cell is a letter or word, '-' and a letter or "
+                "word for its negative, or '.' for a fixed zero"
+            )
     if len(cells) > MAX_SIDE:
         raise PatternError(f"a pattern has at most {MAX_SIDE} rows and columns. Received: {len(cells):,} columns")
+    return cells
 
 
 def _canonical(

@@ -1,9 +1,9 @@
 """The presets: named patterns for any kernel size at which they make sense, and who proposed them.
 
 A preset is a function of (rows, cols) and its options. It returns the group of each cell, an array (rows, cols) with -1
-for a cell fixed at zero, and the sign of each cell (or None where all are positive). Its keyword-only parameters are
-its options; each is declared there, as `Annotated[int, Option("what it means")]`. Checks, specs, their JSON schema and
-the command line read this declaration. A new preset is a function and a row of `PRESETS`.
+for a cell fixed at zero, and the sign of each cell (or None if all are positive). Its keyword-only parameters are its
+options; each is declared there, as `Annotated[int, Option("what it means")]`. The checks, the spec, its JSON schema and
+the command line read this declaration. To add a preset, write a function and add a row to `PRESETS`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Cells = tuple[Grid, Grid | None]
 
 
 class _HasCells(Protocol):
-    """A `Pattern`, of which only the two arrays are needed here."""
+    """The part of a `Pattern` that is needed here."""
 
     @property
     def index(self) -> Grid: ...
@@ -40,8 +40,8 @@ class Kind:
 
     Args:
         wanted: what they are, for messages.
-        accepts: whether something is such a value.
-        parse: from the text of a command line; text that is not such a value is returned as it is.
+        accepts: whether a value is one of them.
+        parse: from the text of a command line; other text is returned unchanged.
     """
 
     wanted: str
@@ -81,10 +81,10 @@ class Option:
     """An option of a preset.
 
     Args:
-        meaning: in a few words.
+        meaning: what it means, in a few words.
         kind: the values that it takes.
-        at_least: the least number of a WHOLE option, where that does not depend on the kernel size.
-        default: the pattern that a PATTERN option has if it is left out; other defaults are in the signature.
+        at_least: the smallest value of a WHOLE option, if that does not depend on the kernel size.
+        default: the value of a PATTERN option that is left out; other defaults are in the signature.
     """
 
     meaning: str
@@ -105,7 +105,7 @@ def block(
 ) -> Cells:
     blocks = min(3, max(rows, cols)) if blocks is None else blocks
     if not 1 <= blocks <= max(rows, cols):
-        raise PatternError(f"block: `blocks` goes from 1 to the longer side, {max(rows, cols)}. Received: {blocks}")
+        raise PatternError(f"block: `blocks` must be from 1 to {max(rows, cols)}, the longer side. Received: {blocks}")
     return _product(_parts(rows, min(blocks, rows)), _parts(cols, min(blocks, cols))), None
 
 
@@ -146,13 +146,13 @@ def transpose(rows: int, cols: int) -> Cells:
 def rot90(rows: int, cols: int) -> Cells:
     _needs_square("rot90", rows, cols)
     cells, _ = full(rows, cols)
-    return np.minimum.reduce([np.rot90(cells, turns) for turns in range(4)]), None
+    return np.minimum.reduce([np.rot90(cells, quarters) for quarters in range(4)]), None
 
 
 def d4(rows: int, cols: int) -> Cells:
     _needs_square("d4", rows, cols)
-    turned, _ = rot90(rows, cols)
-    return np.minimum(turned, turned.T), None
+    rotated, _ = rot90(rows, cols)
+    return np.minimum(rotated, rotated.T), None
 
 
 def rings(rows: int, cols: int) -> Cells:
@@ -199,7 +199,7 @@ def centre_surround(
     if radius < 0 or not surround.any():
         raise PatternError(
             f"centre_surround: a centre of radius {radius} leaves no surround in a {rows}x{cols} kernel; "
-            "a side of at least 3 and a smaller `radius` would"
+            "use a side of at least 3 and a smaller `radius`"
         )
     return surround.astype(np.int64), None
 
@@ -235,7 +235,7 @@ def atrous(
 ) -> Cells:
     if rate < 1 or (rows - 1) % rate or (cols - 1) % rate:
         raise PatternError(
-            f"atrous: with rate={rate} a side is a multiple of {max(rate, 1)}, plus 1 "
+            f"atrous: with rate={rate}, each side must be a multiple of {max(rate, 1)} plus 1 "
             f"({', '.join(str(n * max(rate, 1) + 1) for n in range(1, 4))}, ...). Received: {rows}x{cols}"
         )
     i, j = np.indices((rows, cols))
@@ -246,7 +246,7 @@ def causal(
     rows: int, cols: int, *, centre: Annotated[bool, Option("whether the middle cell is free", TRUTH)] = True
 ) -> Cells:
     cells, _ = full(rows, cols)
-    # Where "same" padding puts the output pixel: of the two middle lines of an even side, the first.
+    # The cell at the output pixel with "same" padding: of the two middle lines of an even side, the first.
     middle = (rows - 1) // 2 * cols + (cols - 1) // 2
     return np.where(cells < middle + centre, cells, -1), None
 
@@ -260,7 +260,7 @@ def hashed(
 ) -> Cells:
     groups = min(3, rows) * min(3, cols) if groups is None else groups
     if not 1 <= groups <= rows * cols:
-        raise PatternError(f"hashed: `groups` goes from 1 to the {rows * cols} cells. Received: {groups}")
+        raise PatternError(f"hashed: `groups` must be from 1 to {rows * cols}, the number of cells. Received: {groups}")
     order, hashes = _hash_order(rows * cols, seed)
     index = np.array([value % groups for value in hashes])
     index[order[:groups]] = np.arange(groups)  # so that no group is empty
@@ -280,18 +280,24 @@ def random_like(
 
 @dataclass(frozen=True)
 class Preset:
-    """A named pattern of any size: its function, what it means in one line, and where it comes from."""
+    """A named pattern of any size.
+
+    Args:
+        build: the function that makes the pattern; its name is the name of the preset.
+        meaning: what is tied, in one line.
+        source: who proposed it.
+    """
 
     build: Callable[..., Cells]
     meaning: str
     source: str
 
     def __post_init__(self) -> None:
-        _ = self.options  # TypeError, at once, for an option that is not declared
+        _ = self.options  # fails at once for an option that is not declared
 
     @property
     def name(self) -> str:
-        """The name of its function."""
+        """The name of the preset."""
         return self.build.__name__
 
     @cached_property
@@ -308,17 +314,21 @@ class Preset:
         return options
 
     def check_options(self, options: Mapping[str, Any]) -> None:
-        """Raise PatternError for an option that the preset does not take, or whose value is of the wrong kind."""
+        """Check the names and kinds of options.
+
+        Raises:
+            PatternError: the preset does not have an option, or its value is of the wrong kind.
+        """
         for name, value in options.items():
             if name not in self.options:
                 allowed = f"it takes {', '.join(self.options)}" if self.options else "it takes none"
                 raise PatternError(f"the preset '{self.name}' has no option '{name}'; {allowed}")
             kind = self.options[name].kind
             if not kind.accepts(value):
-                raise PatternError(f"the preset '{self.name}': `{name}` is {kind.wanted}. Received: {value!r}")
+                raise PatternError(f"the preset '{self.name}': `{name}` must be {kind.wanted}. Received: {value!r}")
 
     def parse_option(self, name: str, text: str) -> Any:
-        """The value of an option from the text of a command line; `check_options` refuses what is not one."""
+        """The value of an option from the text of a command line; `check_options` refuses a value that is not one."""
         return self.options[name].kind.parse(text) if name in self.options else text
 
 
@@ -383,10 +393,10 @@ PRESETS = {
 
 
 def collect_options() -> dict[str, tuple[Option, list[str]]]:
-    """Every option of the presets by its name, with the names of the presets that take it.
+    """Every option by its name, with the names of the presets that take it.
 
     Raises:
-        TypeError: two presets declare an option of one name differently.
+        TypeError: two presets declare the same option differently.
     """
     options: dict[str, tuple[Option, list[str]]] = {}
     for preset in PRESETS.values():
@@ -404,7 +414,11 @@ def name_pattern_options() -> list[str]:
 
 
 def find_preset(name: str) -> Preset:
-    """The preset with this name; PatternError, with similar names, if there is none."""
+    """The preset with this name.
+
+    Raises:
+        PatternError: no preset has this name; the message suggests similar ones.
+    """
     if isinstance(name, str) and name in PRESETS:
         return PRESETS[name]
     close = close_names(str(name))
@@ -414,17 +428,17 @@ def find_preset(name: str) -> Preset:
 
 @lru_cache(maxsize=256)  # a spec may have the same wrong name thousands of times
 def close_names(name: str) -> tuple[str, ...]:
-    """The presets with names similar to `name`, the most similar first; case does not matter."""
+    """The names of presets that are similar to `name`, the most similar first; case does not matter."""
     return tuple(get_close_matches(name.lower(), PRESETS, n=3, cutoff=0.6))
 
 
 def _product(down: Grid, across: Grid) -> Grid:
-    """(rows,) and (cols,) groups of lines to (rows, cols) groups of cells."""
+    """The group of each cell, (rows, cols), from those of its row, (rows,), and its column, (cols,)."""
     return np.asarray(down[:, None] * (across.max() + 1) + across[None, :])
 
 
 def _parts(side: int, count: int) -> Grid:
-    """(side,) the part of each line when a side is cut into parts as even as possible; 5 into 3 is 2, 1, 2."""
+    """(side,) the part of each line, for a side cut into parts of nearly equal size; 5 into 3 is 2, 1, 2."""
     return (2 * np.arange(side) + 1) * count // (2 * side)
 
 
@@ -435,7 +449,7 @@ def _folded(side: int) -> Grid:
 
 
 def _from_centre(rows: int, cols: int) -> tuple[Grid, Grid]:
-    """Twice the distance of each row and column from the centre, so that even sides stay whole."""
+    """Twice the distance of each row and column from the centre, which is whole even if a side is even."""
     i, j = np.indices((rows, cols))
     return np.abs(2 * i - (rows - 1)), np.abs(2 * j - (cols - 1))
 
@@ -446,15 +460,15 @@ def _chebyshev(rows: int, cols: int) -> Grid:
 
 
 def _free_where(mask: npt.NDArray[np.bool_]) -> Grid:
-    """Each cell of the mask its own weight, the others fixed at zero."""
+    """A weight for each cell of the mask; the others are fixed at zero."""
     return np.where(mask, np.arange(mask.size).reshape(mask.shape), -1)
 
 
-def _odd(name: str, cells: Grid, image: Grid) -> Cells:
-    """Tie each cell to minus its image; a cell that is its own image is zero."""
-    if np.array_equal(cells, image):
+def _odd(name: str, cells: Grid, partners: Grid) -> Cells:
+    """Tie each cell to minus its partner; a cell that is its own partner is zero."""
+    if np.array_equal(cells, partners):
         raise PatternError(f"{name}: no free weight is left in a {cells.shape[0]}x{cells.shape[1]} kernel")
-    return np.where(cells == image, -1, np.minimum(cells, image)), np.sign(image - cells)
+    return np.where(cells == partners, -1, np.minimum(cells, partners)), np.sign(partners - cells)
 
 
 def _hash_order(cells: int, seed: int) -> tuple[Grid, list[int]]:

@@ -1,10 +1,10 @@
-"""A tied convolution whose output, input gradient and weight gradient are each computed by the fastest method.
+"""A tied convolution whose output, input gradient and weight gradient are each computed by the chosen method.
 
 The gradient is written out, so that each part can have a method of its own:
 
-- with respect to the input it is a convolution of the output's gradient with the kernel rotated by 180 degrees, which
-  is tied as well;
-- with respect to the weight of a tap it is the correlation of the tap's sum image with the output's gradient.
+- The gradient with respect to the input is a convolution of the output's gradient with the kernel rotated by 180
+  degrees, which is tied as well.
+- The gradient with respect to the weight of a tap is the correlation of the tap's sum with the output's gradient.
 
 All of it consists of differentiable operations, so gradients of gradients are exact, too.
 """
@@ -28,16 +28,16 @@ from tiedexp.patterns.grid import Pattern
 
 @dataclass(frozen=True)
 class TiedConvolution:
-    """A tied convolution of images (batch, rows, cols, channels) without bias.
+    """A tied convolution of images (batch, rows, cols, channels), without bias.
 
-    The groups of channels follow from the shapes of images and free weights.
+    The number of channel groups follows from the shapes of the images and the free weights.
 
     Args:
         pattern: how the kernel is tied.
-        choice: how each part is computed.
+        choice: the method for each part.
         strides, dilation: (down, across).
         padding: "valid" or "same".
-        gradient: "sum" or "mean", of a group's cells.
+        gradient: "sum" or "mean": the gradient of a free weight is the sum or the mean of its cells' gradients.
     """
 
     pattern: Pattern
@@ -48,9 +48,9 @@ class TiedConvolution:
     gradient: str = "sum"
 
     def __call__(self, images: Any, free: Any) -> Any:
-        """Free weights (groups, channels // groups of channels, filters) and images to the output."""
+        """Images and free weights (tied_groups, channels // channel_groups, filters) to the output."""
         images, free = tf.convert_to_tensor(images), tf.convert_to_tensor(free)
-        # Decided once: what builds the backward pass may not know of the context of the forward pass, e.g. of XLA.
+        # Resolved once: what builds the backward pass may not know the context of the forward pass, e.g. XLA.
         ready = replace(self, choice=resolve(self.choice, images.dtype))
 
         @tf.custom_gradient
@@ -68,7 +68,7 @@ class TiedConvolution:
         return convolution(images, _mix(factoring, free))
 
     def backward(self, images: Any, free: Any, upstream: Any) -> tuple[Any, Any]:
-        """The gradients with respect to images and free weights, given that of the output."""
+        """The gradients with respect to images and free weights, given `upstream`, that of the output."""
         of_images = of_free = None
         if self.choice.input_gradient == NATIVE:
             of_images = self._native_input_gradient(images, free, upstream)
@@ -85,15 +85,15 @@ class TiedConvolution:
         return tf.ensure_shape(of_images, images.shape), of_free
 
     def _native(self, images: Any, free: Any) -> tuple[Factoring, NativeConvolution]:
-        groups = _count_groups(images, free)
-        factoring = find_factoring(self.pattern, _is_depthwise(free, groups), self.strides)
-        return factoring, NativeConvolution(factoring, self._window(images), groups)
+        channel_groups = _count_channel_groups(images, free)
+        factoring = find_factoring(self.pattern, _is_depthwise(free, channel_groups), self.strides)
+        return factoring, NativeConvolution(factoring, self._window(images), channel_groups)
 
     def _native_input_gradient(self, images: Any, free: Any, upstream: Any) -> Any:
-        groups = _count_groups(images, free)
-        factoring = find_rotated_factoring(self.pattern, _is_depthwise(free, groups))
-        weights = _swap_channels(_mix(factoring, free), groups)
-        return NativeConvolution(factoring, self._rotated_window(images), groups)(upstream, weights)
+        channel_groups = _count_channel_groups(images, free)
+        factoring = find_rotated_factoring(self.pattern, _is_depthwise(free, channel_groups))
+        weights = _swap_channels(_mix(factoring, free), channel_groups)
+        return NativeConvolution(factoring, self._rotated_window(images), channel_groups)(upstream, weights)
 
     def _dense_gradients(
         self, images: Any, free: Any, upstream: Any, of_images: bool, of_free: bool
@@ -102,9 +102,9 @@ class TiedConvolution:
         images_gradient, kernel_gradient = self._expanded().gradients(images, kernel, upstream, of_images, of_free)
         if not of_free:
             return images_gradient, None
-        flat = tf.reshape(kernel_gradient, (self.pattern.index.size, -1))
-        groups = tf.matmul(tf.constant(self.pattern.matrix.T, flat.dtype), flat)
-        return images_gradient, tf.reshape(groups, free.shape)
+        flat = tf.reshape(kernel_gradient, (self.pattern.index.size, -1))  # (cells, rest)
+        collapsed = tf.matmul(tf.constant(self.pattern.matrix.T, flat.dtype), flat)  # (tied_groups, rest)
+        return images_gradient, tf.reshape(collapsed, free.shape)
 
     def _expanded(self) -> ExpandedConvolution:
         return ExpandedConvolution(self.strides, self.dilation, self.padding)
@@ -137,41 +137,40 @@ class TiedConvolution:
 
 
 def resolve(choice: Choice, dtype: Any) -> Choice:
-    """A choice, or the expanded kernel where the graph that is being built may not contain compiled operations."""
+    """The choice, or the expanded kernel if the graph that is being built may not contain compiled operations."""
     return choice if choice.is_expanded or can_run(dtype) else Choice()
 
 
-def _count_groups(images: Any, free: Any) -> int:
-    """Groups of channels."""
+def _count_channel_groups(images: Any, free: Any) -> int:
     return int(images.shape[-1]) // int(free.shape[1])
 
 
-def _is_depthwise(free: Any, groups: int) -> bool:
+def _is_depthwise(free: Any, channel_groups: int) -> bool:
     """Whether each channel has a filter of its own."""
-    return groups > 1 and int(free.shape[2]) == groups and int(free.shape[1]) == 1
+    return channel_groups > 1 and int(free.shape[2]) == channel_groups and int(free.shape[1]) == 1
 
 
-def _swap_channels(weights: Any, groups: int) -> Any:
-    """Weights (taps, channels // groups, filters) to (taps, filters // groups, channels), for the input gradient."""
-    if groups == 1:
+def _swap_channels(weights: Any, channel_groups: int) -> Any:
+    """Weights for the input gradient: (taps, channels // groups, filters) to (taps, filters // groups, channels)."""
+    if channel_groups == 1:
         return tf.transpose(weights, (0, 2, 1))
     taps, channels, filters = weights.shape
-    apart = tf.reshape(weights, (taps, channels, groups, filters // groups))
-    return tf.reshape(tf.transpose(apart, (0, 3, 2, 1)), (taps, filters // groups, channels * groups))
+    apart = tf.reshape(weights, (taps, channels, channel_groups, filters // channel_groups))
+    return tf.reshape(tf.transpose(apart, (0, 3, 2, 1)), (taps, filters // channel_groups, channels * channel_groups))
 
 
 def _maximum(a: Any, b: Any) -> Any:
-    """Of whole numbers or scalar tensors: a number if both are."""
+    """The larger of two whole numbers or scalar tensors: a number if both are numbers."""
     return max(a, b) if isinstance(a, int) and isinstance(b, int) else tf.maximum(a, b)
 
 
 def _mix(factoring: Factoring, free: Any) -> Any:
-    """Free weights (groups, channels, filters) to the weights of the taps."""
+    """Free weights (tied_groups, channels, filters) to the weights of the taps."""
     return _multiply(factoring.mix, free)
 
 
 def _unmix(factoring: Factoring, taps: Any) -> Any:
-    """The gradient of the taps' weights to that of the free weights."""
+    """The gradient of the taps' weights to the gradient of the free weights."""
     return _multiply(factoring.mix.T, taps)
 
 

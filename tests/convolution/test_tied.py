@@ -1,4 +1,4 @@
-"""The tied convolution: outputs against NumPy, gradients against the dense layer's, by every method there is."""
+"""The tied convolution: outputs against NumPy, gradients against the dense layer's, by every method."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tiedexp.convolution.choosing import EXPAND, NATIVE, Choice
 from tiedexp.convolution.cpp.compiler import find_compiler
-from tiedexp.convolution.operation import TiedConvolution
+from tiedexp.convolution.tied import TiedConvolution
 from tiedexp.layers.tied_conv import TiedConv2D
 from tiedexp.patterns.grid import Pattern
 
@@ -43,7 +43,7 @@ OPTIONS = [
 
 
 def list_choices(**options: object) -> list[Choice]:
-    """Every method of every part; with strides, the input gradient is always dense."""
+    """Every method for every part; with strides, the input gradient is always dense."""
     parts = (EXPAND, NATIVE)
     of_images = parts if options.get("strides", (1, 1)) == (1, 1) else (EXPAND,)
     return [Choice(forward, first, second) for forward in parts for first in of_images for second in parts]
@@ -112,7 +112,7 @@ def test_every_choice(name: str, options: dict[str, object], numpy_conv: Callabl
 
 
 @settings(max_examples=60, deadline=None)
-@example(seed=5, batch=1, sides=(1, 1), channels=1, options={"padding": "same"})  # a box wholly outside the image
+@example(seed=5, batch=1, sides=(1, 1), channels=1, options={"padding": "same"})  # a sum wholly outside the image
 @given(
     seed=st.integers(0, 10**6),
     batch=st.integers(1, 9),
@@ -129,10 +129,10 @@ def test_random_grids_and_sizes(
     channels: int,
     options: dict[str, object],
 ) -> None:
-    """Images smaller than the kernel and one channel among them."""
+    """Including images smaller than the kernel, and one channel."""
     pattern = random_pattern(seed)
     dilation = options.get("dilation", (1, 1))
-    if options["padding"] == "valid":  # the output has at least a pixel
+    if options["padding"] == "valid":  # the output has at least one pixel
         sides = tuple(side + (size - 1) * rate for side, size, rate in zip(sides, pattern.shape, dilation, strict=True))  # type: ignore[arg-type, call-overload]
     choices = list_choices(**options)
     check(pattern, choices[seed % len(choices)], numpy_conv, (batch, *sides, channels), **options)
@@ -155,7 +155,7 @@ def test_mean_gradient(numpy_conv: Callable[..., np.ndarray]) -> None:
 def build_pair(choice: Choice, images: tf.Tensor, **options: object) -> tuple[TiedConv2D, TiedConv2D]:
     """A layer computed as chosen, and one with the expanded kernel and the same weights."""
     options = {"padding": "same", "activation": "relu", "bias_initializer": "normal", **options}
-    keras.utils.set_random_seed(0)  # an output near zero may round to either side of ReLU's kink
+    keras.utils.set_random_seed(0)  # an output near zero could round to either side of ReLU's kink
     layers = []
     for implementation in (choice.as_dict(), "expand"):
         layer = TiedConv2D(8, PATTERNS["block"], implementation=implementation, **options)
@@ -175,7 +175,7 @@ def step(layer: TiedConv2D, images: tf.Tensor) -> list[tf.Tensor]:
 
 
 def assert_close(ours: list[tf.Tensor], theirs: list[tf.Tensor], tolerance: float) -> None:
-    """To a part of the largest value."""
+    """Relative to the largest value."""
     for a, b in zip(ours, theirs, strict=True):
         reference = np.asarray(b, "float64")
         np.testing.assert_allclose(np.asarray(a, "float64"), reference, atol=tolerance * np.abs(reference).max())
