@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 
 from tiedexp.compare import plots
-from tiedexp.compare.figures import drawing_style
 from tiedexp.compare.kernels import draw_first_kernels
 from tiedexp.compare.page import build_page, draw_pictures
 from tiedexp.compare.reading import read_runs
 from tiedexp.compare.rendering import choose_columns
 from tiedexp.compare.table import build_comparison
-from tiedexp.drawing import draw_kernels
+from tiedexp.drawing.figures import page_style
+from tiedexp.drawing.kernels import draw_kernels
 from tiedexp.errors import RunError
 from tiedexp.patterns.grid import Pattern
 from tiedexp.runs.directory import RunDirectory
@@ -139,7 +139,7 @@ def test_png_pictures_are_on_white(comparison):
 
 
 def test_curves_are_means_with_intervals(comparison):
-    with drawing_style():
+    with page_style():
         (axes,) = plots.draw_curves(comparison).axes
     assert len(axes.lines) == 3
     line = axes.lines[0]  # the baseline, whose validation is 0.8 less a tenth of 1, 1/2, 1/3
@@ -150,7 +150,7 @@ def test_the_front_of_the_trade_off(make_run, tmp_path):
     for pattern, validation, weights in (("full", 0.9, 1000), ("block", 0.8, 1200), ("rings", 0.7, 10)):
         make_run(pattern, validation=validation, weights=weights)
     found = read_runs([tmp_path / "runs"])
-    with drawing_style():
+    with page_style():
         (axes,) = plots.draw_trade_off(build_comparison(found, found.runs), "unique_weights", "weights").axes
     assert axes.lines[0].get_xydata().tolist() == [[10, 0.7], [1000, 0.9]]
     assert {text.get_text() for text in axes.texts} == {"full", "block", "rings"}
@@ -162,7 +162,7 @@ def test_variants_without_a_time_are_not_in_the_picture_of_times(make_run, tmp_p
         path = make_run(pattern) / "result.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "epoch_seconds": seconds}))
     found = read_runs([tmp_path / "runs"])
-    with drawing_style():
+    with page_style():
         figure = plots.draw_trade_off(build_comparison(found, found.runs), "epoch_seconds", "seconds")
     assert (figure is not None) == drawn
     assert figure is None or [text.get_text() for text in figure.axes[0].texts] == ["block"]
@@ -176,7 +176,7 @@ def test_the_difference_of_confusion(comparison):
     result = json.loads(changed.read_text())
     result["test"]["confusion"] = [[50, 0], [10, 40]]
     changed.write_text(json.dumps(result))
-    with drawing_style():
+    with page_style():
         figure, label = plots.draw_confusion_difference(comparison)
     assert label == "block"
     points = np.asarray(figure.axes[0].collections[0].get_array())

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tiedexp.drawing import draw_kernel_change, draw_kernels
+from tiedexp.drawing.kernels import draw_kernel_change, draw_kernels
 from tiedexp.errors import PatternError, RunError
 from tiedexp.patterns.grid import Pattern
 from tiedexp.runs.directory import RunDirectory

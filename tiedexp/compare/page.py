@@ -11,11 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tiedexp.compare import plots
-from tiedexp.compare.figures import drawing_style, to_png, to_svg
 from tiedexp.compare.kernels import draw_first_kernels
 from tiedexp.compare.reading import RunRecord
 from tiedexp.compare.rendering import Column, find_style, list_notes
 from tiedexp.compare.table import Comparison, Row
+from tiedexp.drawing.figures import page_style, to_png, to_svg
 from tiedexp.errors import RunError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def draw_pictures(comparison: Comparison) -> list[Picture]:
         confused["label"] = drawn[1]
         return drawn[0]
 
-    with drawing_style():
+    with page_style():
         wanted: list[tuple[str, str, Any, str]] = [
             (
                 "curves",
@@ -105,7 +105,7 @@ def _draw(name: str, title: str, draw: Any, caption: str) -> Picture | None:
         figure = draw()
     except RunError as error:
         return Picture(name, title, f"Not drawn: {error}", "", b"")
-    return None if figure is None else Picture(name, title, caption, to_svg(figure), to_png(figure))
+    return None if figure is None else Picture(name, title, caption, to_svg(figure), to_png(figure, dpi=130))
 
 
 def _draw_kernels(comparison: Comparison) -> Iterator[Picture]:

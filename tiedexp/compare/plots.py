@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tiedexp.compare.figures import COLOURS, GREY, INK, new_axes, style_of
 from tiedexp.compare.statistics import estimate_mean, find_dominating
 from tiedexp.compare.table import Comparison, Row, describe_verdict
+from tiedexp.drawing.figures import GREY, INK, LINE_COLOURS, PAGE_INK, line_style, new_axes
 from tiedexp.errors import RunError
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.records import Evaluation
@@ -49,7 +49,7 @@ def draw_curves(comparison: Comparison) -> Figure:
         epochs = range(1, max(map(len, runs), default=0) + 1)
         estimates = [estimate_mean([run[epoch - 1] for run in runs if len(run) >= epoch]) for epoch in epochs]
         means = [estimate.mean for estimate in estimates]
-        style = style_of(place)
+        style = line_style(place)
         axes.plot(epochs, means, label=_legend(row.label), linewidth=1.8, markersize=4.5, **style)
         low, high = zip(*(estimate.interval or (estimate.mean, estimate.mean) for estimate in estimates), strict=True)
         axes.fill_between(epochs, low, high, color=style["color"], alpha=0.13, linewidth=0)
@@ -83,7 +83,7 @@ def draw_trade_off(comparison: Comparison, cost: str, name: str) -> Figure | Non
     front = sorted(point for point, better in zip(points, dominating, strict=True) if better is None)
     axes.plot(*zip(*front, strict=True), color=GREY, linewidth=1.2, drawstyle="steps-post", zorder=1)
     for row, (x, y), better in zip(rows, points, dominating, strict=True):
-        colour = INK if row.label == comparison.baseline else COLOURS[0] if better is None else GREY
+        colour = PAGE_INK if row.label == comparison.baseline else LINE_COLOURS[0] if better is None else GREY
         half = _estimate(row).half_width
         face = colour if better is None else "none"
         axes.errorbar(
@@ -107,12 +107,12 @@ def draw_differences(comparison: Comparison) -> Figure | None:
     if not rows:
         return None
     figure, axes = new_axes(8.4, 1.3 + 0.32 * len(rows))
-    axes.axvline(0, color=INK, linewidth=1)
+    axes.axvline(0, color=PAGE_INK, linewidth=1)
     for place, row in enumerate(rows):
         assert row.difference is not None
         estimate = row.difference.estimate
         verdict = describe_verdict(row, comparison)
-        colour = COLOURS[2] if verdict == "better" else COLOURS[1] if verdict == "worse" else GREY
+        colour = LINE_COLOURS[2] if verdict == "better" else LINE_COLOURS[1] if verdict == "worse" else GREY
         half = estimate.half_width
         axes.errorbar(
             estimate.mean, place, xerr=None if half is None else [[half], [half]], color=colour, marker="o",
@@ -159,7 +159,7 @@ def draw_confusion_difference(comparison: Comparison) -> tuple[Figure, str] | No
     axes.set_ylabel("true class")
     if len(points) <= _MAX_WRITTEN:
         for row, column in zip(*np.nonzero(np.abs(points) >= 0.05), strict=True):
-            colour = "#ffffff" if abs(points[row, column]) > 0.6 * limit else "#222222"
+            colour = "#ffffff" if abs(points[row, column]) > 0.6 * limit else INK
             text = f"{points[row, column]:+.1f}".replace("-", "−")
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=7.5)
     bar = figure.colorbar(image, ax=axes, shrink=0.8)

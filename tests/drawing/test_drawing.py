@@ -9,7 +9,10 @@ import pytest
 from matplotlib import colormaps
 from PIL import Image
 
-from tiedexp.drawing import draw_confusion, draw_kernel_change, draw_kernels, draw_pattern, draw_speed
+from tiedexp.drawing.confusion import draw_confusion
+from tiedexp.drawing.kernels import draw_kernel_change, draw_kernels
+from tiedexp.drawing.patterns import draw_pattern
+from tiedexp.drawing.speed import draw_speed
 from tiedexp.patterns.grid import Pattern
 
 BLOCK = Pattern.preset("block", 5)
