@@ -113,6 +113,8 @@ def test_what_is_left_out_is_named(tiedexp_cli, runs):
         (["--columns", "wieghts"], 2, "--columns wieghts"),
         (["--by", "model.depth"], 2, "--by model.depth"),
         (["--html", "absent/page.html"], 2, "there is no directory absent"),
+        (["--html", "."], 2, "the page cannot be written to .: it is a directory"),
+        (["--plots", "runs/full-abc/seed-0/result.json"], 2, "the pictures cannot be written to runs/full-abc"),
     ],
 )
 def test_wrong_input(tiedexp_cli, runs, tmp_path, arguments, code, message):
@@ -122,6 +124,13 @@ def test_wrong_input(tiedexp_cli, runs, tmp_path, arguments, code, message):
     assert answer.err.startswith("error: ")
     assert message in answer.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_picture_that_cannot_be_written(tiedexp_cli, runs, tmp_path):
+    (tmp_path / "plots" / "curves.png").mkdir(parents=True)
+    answer = tiedexp_cli("compare", runs, "--plots", "plots")
+    assert answer.code == 2
+    assert "error: the picture cannot be written to plots/curves.png: Is a directory" in answer.err
 
 
 def test_no_runs(tiedexp_cli, tmp_path):

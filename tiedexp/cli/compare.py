@@ -141,22 +141,19 @@ def _show(comparison: Comparison, columns: Sequence[Column], *, may_leave_out: b
 def _write_pictures(
     comparison: Comparison, columns: Sequence[Column], paths: Sequence[Path], html: Path | None, plots: Path | None
 ) -> None:
+    from tiedexp.cli.pictures import check_picture, make_directory, write_picture
     from tiedexp.compare.page import build_page, draw_pictures
-    from tiedexp.errors import SpecError
-    from tiedexp.files.atomic import write_text
 
     # Before the drawing, which takes some seconds.
-    if html is not None and not html.parent.is_dir():
-        raise SpecError(f"--html {html}: there is no directory {html.parent}")
+    if html is not None:
+        check_picture(html, "page")
+    if plots is not None:
+        make_directory(plots)
     pictures = draw_pictures(comparison)
-    try:
-        if html is not None:
-            title = f"tiedexp compare {' '.join(path.resolve().name for path in paths[:5])}"
-            write_text(html, build_page(comparison, columns, pictures, title))
-        if plots is not None:
-            plots.mkdir(parents=True, exist_ok=True)
-            for picture in pictures:
-                if picture.png:
-                    (plots / f"{picture.name}.png").write_bytes(picture.png)
-    except OSError as error:
-        raise SpecError(f"the pictures cannot be written to {error.filename}: {error.strerror}") from error
+    if html is not None:
+        title = f"tiedexp compare {' '.join(path.resolve().name for path in paths[:5])}"
+        write_picture(html, build_page(comparison, columns, pictures, title).encode(), "page")
+    if plots is not None:
+        for picture in pictures:
+            if picture.png:
+                write_picture(plots / f"{picture.name}.png", picture.png)
