@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 
 from tiedexp.compare import plots
+from tiedexp.compare.columns import choose_columns
+from tiedexp.compare.gallery import draw_pictures
 from tiedexp.compare.kernels import draw_first_kernels
-from tiedexp.compare.page import build_page, draw_pictures
+from tiedexp.compare.page import build_page
 from tiedexp.compare.reading import read_runs
-from tiedexp.compare.rendering import choose_columns
 from tiedexp.compare.table import build_comparison
 from tiedexp.drawing.figures import page_style
 from tiedexp.drawing.kernels import draw_kernels
@@ -118,7 +119,7 @@ def test_labels_are_text(make_run, tmp_path):
 
 
 def test_pictures_that_cannot_be_drawn_say_why(comparison, tmp_path):
-    (run, *_) = comparison.rows[0].group.runs.values()
+    (run, *_) = comparison.rows[0].variant.runs.values()
     (run.run.path / "metrics.jsonl").write_text("[]\n")
     result = json.loads((run.run.path / "result.json").read_text())
     result["test"]["confusion"] = [[1, 2], [3]]
@@ -172,7 +173,7 @@ def test_the_difference_of_confusion(comparison):
     """By hand: both variants have [[45, 5], [10 - s, 40 + s]] for each seed s, but the second [[50, 0], [10, 40]] for
     seed 0. So it is right of the first class in 100, 90 and 90 of a hundred, against 90 each time.
     """
-    changed = comparison.rows[1].group.runs[(0,)].run.path / "result.json"
+    changed = comparison.rows[1].variant.runs[(0,)].run.path / "result.json"
     result = json.loads(changed.read_text())
     result["test"]["confusion"] = [[50, 0], [10, 40]]
     changed.write_text(json.dumps(result))

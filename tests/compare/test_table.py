@@ -11,19 +11,12 @@ import pytest
 import scipy.stats
 from rich.console import Console
 
+from tiedexp.compare.columns import choose_columns, list_columns, sort_rows
+from tiedexp.compare.comparison import describe_verdict
+from tiedexp.compare.formats import fit_table, to_csv, to_json, to_latex, to_markdown
+from tiedexp.compare.notes import list_notes
 from tiedexp.compare.reading import read_runs
-from tiedexp.compare.rendering import (
-    choose_columns,
-    fit_table,
-    list_columns,
-    list_notes,
-    sort_rows,
-    to_csv,
-    to_json,
-    to_latex,
-    to_markdown,
-)
-from tiedexp.compare.table import build_comparison, describe_verdict
+from tiedexp.compare.table import build_comparison
 from tiedexp.errors import RunError, SpecError
 from tiedexp.runs.sweeps import PlannedRun, SweepDirectory, SweepRecord, Variant
 

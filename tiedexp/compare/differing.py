@@ -17,7 +17,7 @@ _METRICS = ("loss", "accuracy", "top5_accuracy", "calibration_error")
 
 
 @dataclass(frozen=True)
-class Difference:
+class DifferingValue:
     """A value that two runs do not share; None where a run lacks it."""
 
     key: str
@@ -37,9 +37,9 @@ class RunDifferences:
         epochs: epochs that both have.
     """
 
-    spec: tuple[Difference, ...]
-    manifest: tuple[Difference, ...]
-    metrics: tuple[Difference, ...]
+    spec: tuple[DifferingValue, ...]
+    manifest: tuple[DifferingValue, ...]
+    metrics: tuple[DifferingValue, ...]
     same_epochs: int
     epochs: int
 
@@ -63,10 +63,10 @@ def diff_runs(left: RunDirectory, right: RunDirectory) -> RunDifferences:
     return RunDifferences(_diff(*specs), _diff(*manifests), _diff(*results), same, common)
 
 
-def _diff(left: Mapping[str, Setting], right: Mapping[str, Setting]) -> tuple[Difference, ...]:
+def _diff(left: Mapping[str, Setting], right: Mapping[str, Setting]) -> tuple[DifferingValue, ...]:
     keys = dict.fromkeys([*left, *right])
     return tuple(
-        Difference(key, left.get(key), right.get(key))
+        DifferingValue(key, left.get(key), right.get(key))
         for key in keys
         if (key in left, left.get(key)) != (key in right, right.get(key))
     )

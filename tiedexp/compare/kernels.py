@@ -82,7 +82,7 @@ def find_first_pattern(manifest: Manifest, run: RunDirectory) -> Pattern:
 
 
 def expand_kernel(pattern: Pattern, weights: npt.NDArray[Any], run: RunDirectory) -> npt.NDArray[Any]:
-    """Free weights (groups, channels, filters), or a kernel (rows, cols, channels, filters), as a kernel.
+    """Free weights (variants, channels, filters), or a kernel (rows, cols, channels, filters), as a kernel.
 
     Raises:
         RunError: the weights are not of this pattern.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tiedexp.compare.comparison import Comparison, Row, describe_verdict
 from tiedexp.compare.statistics import estimate_mean, find_dominating
-from tiedexp.compare.table import Comparison, Row, describe_verdict
 from tiedexp.drawing.figures import GREY, INK, LINE_COLOURS, PAGE_INK, line_style, new_axes
 from tiedexp.errors import RunError
 from tiedexp.runs.directory import RunDirectory
@@ -45,7 +45,7 @@ def draw_curves(comparison: Comparison) -> Figure:
     metric = metric if metric in ("accuracy", "loss") else "accuracy"
     figure, axes = new_axes(8.4, 4.4)
     for place, row in rows:
-        runs = [_read_curve(run.run, split, metric) for run in row.group.runs.values()]
+        runs = [_read_curve(run.run, split, metric) for run in row.variant.runs.values()]
         epochs = range(1, max(map(len, runs), default=0) + 1)
         estimates = [estimate_mean([run[epoch - 1] for run in runs if len(run) >= epoch]) for epoch in epochs]
         means = [estimate.mean for estimate in estimates]
@@ -185,7 +185,7 @@ def _read_curve(run: RunDirectory, split: str, metric: str) -> list[float]:
 
 def _mean_shares(row: Row, split: str) -> npt.NDArray[np.float64]:
     """(true, predicted): the share of the images of each true class, mean over the runs."""
-    every = [_read_shares(run.run, split) for run in row.group.runs.values()]
+    every = [_read_shares(run.run, split) for run in row.variant.runs.values()]
     same = [shares for shares in every if shares.shape == every[0].shape]
     return np.asarray(np.mean(same, axis=0))
 
@@ -202,7 +202,7 @@ def _read_shares(run: RunDirectory, split: str) -> npt.NDArray[np.float64]:
 
 
 def _class_names(row: Row, count: int) -> list[str]:
-    run = next(iter(row.group.runs.values())).run
+    run = next(iter(row.variant.runs.values())).run
     names = [shorten(clean_text(name), _MAX_CLASS) for name in run.read_manifest().data.class_names]
     return names if len(names) == count else [str(number) for number in range(count)]
 

@@ -39,7 +39,7 @@ class ComparedSweep:
 
 
 @dataclass(frozen=True, slots=True)
-class RunRecord:
+class ComparedRun:
     """A finished run, as far as it is compared.
 
     Args:
@@ -85,7 +85,7 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
-class Collection:
+class FoundRuns:
     """What was found.
 
     Args:
@@ -95,13 +95,13 @@ class Collection:
         left_out: a sentence for each that cannot be read, or is a copy of another.
     """
 
-    runs: tuple[RunRecord, ...]
+    runs: tuple[ComparedRun, ...]
     sweeps: tuple[ComparedSweep, ...] = ()
     unfinished: int = 0
     left_out: tuple[str, ...] = ()
 
 
-def read_runs(paths: Sequence[Path]) -> Collection:
+def read_runs(paths: Sequence[Path]) -> FoundRuns:
     """Read the runs at or below some directories.
 
     Args:
@@ -118,7 +118,7 @@ def read_runs(paths: Sequence[Path]) -> Collection:
             found += [(directory.run(planned), planned.variant, sweep) for planned in sweep.record.runs]
         else:
             found += [(run, None, None) for run in _find_some(path)]
-    runs: dict[tuple[Any, ...], RunRecord] = {}
+    runs: dict[tuple[Any, ...], ComparedRun] = {}
     left_out, unfinished = [], 0
     for run, variant, sweep_of_run in found:
         try:
@@ -134,7 +134,7 @@ def read_runs(paths: Sequence[Path]) -> Collection:
         first = runs.setdefault((record.name, record.seed, *record.settings.items()), record)
         if first is not record:
             left_out.append(f"{run.path} has the same spec and seed as {first.run.path}, which is compared")
-    return Collection(tuple(runs.values()), tuple(sweeps.values()), unfinished, tuple(left_out))
+    return FoundRuns(tuple(runs.values()), tuple(sweeps.values()), unfinished, tuple(left_out))
 
 
 def _read_sweeps(paths: Sequence[Path]) -> dict[Path, ComparedSweep]:
@@ -145,7 +145,7 @@ def _read_sweeps(paths: Sequence[Path]) -> dict[Path, ComparedSweep]:
     return {path: ComparedSweep(clean_text(titles[path][-_MAX_TITLE:]), record) for path, record in records.items()}
 
 
-def read_run(run: RunDirectory, variant: str | None = None, sweep: ComparedSweep | None = None) -> RunRecord:
+def read_run(run: RunDirectory, variant: str | None = None, sweep: ComparedSweep | None = None) -> ComparedRun:
     """Read a finished run.
 
     Raises:
@@ -166,7 +166,7 @@ def read_run(run: RunDirectory, variant: str | None = None, sweep: ComparedSweep
     seconds = _find_epoch_seconds(run, result)
     if not all(0 <= number <= _MAX_COUNT for number in (*counts, *metrics.values(), result.epochs, seconds or 0)):
         raise RunError(f"{run.path} is not as tiedexp writes it: a metric, weight or time is out of range")
-    return RunRecord(run, name, seed, settings, metrics, *counts, seconds, variant, sweep)
+    return ComparedRun(run, name, seed, settings, metrics, *counts, seconds, variant, sweep)
 
 
 def _find_some(path: Path) -> Iterator[RunDirectory]:

@@ -38,7 +38,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """A variant less the baseline, over pairs of runs with the same seed.
 
     Args:
@@ -61,7 +61,7 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
     return Estimate(fmean(values), half_width, len(values))
 
 
-def compare_pairs(values: Sequence[float], baseline: Sequence[float]) -> Difference:
+def compare_pairs(values: Sequence[float], baseline: Sequence[float]) -> PairedDifference:
     """The paired difference of values to those of the baseline, pair by pair in the same order."""
     differences = [value - base for value, base in zip(values, baseline, strict=True)]
     deviation = stdev(differences) if len(differences) > 1 else None
@@ -69,7 +69,7 @@ def compare_pairs(values: Sequence[float], baseline: Sequence[float]) -> Differe
     if deviation is not None and has_spread(differences):
         t = fmean(differences) / (deviation / math.sqrt(len(differences)))
         p = 2 * float(stdtr(len(differences) - 1, -abs(t)))
-    return Difference(estimate_mean(differences), deviation, p)
+    return PairedDifference(estimate_mean(differences), deviation, p)
 
 
 def has_spread(values: Sequence[float]) -> bool:
@@ -90,7 +90,7 @@ def correct_holm(ps: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def count_needed_pairs(difference: Difference, comparisons: int) -> int | None:
+def count_needed_pairs(difference: PairedDifference, comparisons: int) -> int | None:
     """About how many pairs would show a difference of the size seen, with a power of 80%.
 
     The level is 5% divided by the number of comparisons (the first step of Holm's). The usual approximation, in which

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tiedexp.compare.reading import ComparedSweep, RunRecord
+from tiedexp.compare.reading import ComparedRun, ComparedSweep
 from tiedexp.errors import SpecError
 from tiedexp.labels import PATTERN, Setting, make_label
 from tiedexp.terminal import clean_text
@@ -20,7 +20,7 @@ Pair = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class Group:
+class ComparedVariant:
     """The runs of a variant.
 
     Args:
@@ -33,7 +33,7 @@ class Group:
     name: str
     label: str
     settings: Mapping[str, Setting]
-    runs: Mapping[Pair, RunRecord]
+    runs: Mapping[Pair, ComparedRun]
 
     @property
     def sweeps(self) -> set[ComparedSweep | None]:
@@ -46,12 +46,12 @@ class Group:
         return any(run.sweep and run.variant == run.sweep.record.baseline for run in self.runs.values())
 
 
-def group_runs(runs: Sequence[RunRecord], by: Sequence[str] = ()) -> list[Group]:
+def build_variants(runs: Sequence[ComparedRun], by: Sequence[str] = ()) -> list[ComparedVariant]:
     """Put runs together that differ only in their seed, or in more than `by`.
 
     Args:
         runs: the runs. Those of sweeps have their sweeps' labels, with the sweep's title where two have the same.
-        by: the dotted keys that make a group; all that differ if empty.
+        by: the dotted keys that make a variant; all that differ if empty.
 
     Raises:
         SpecError: a key in which runs do not differ.
@@ -63,34 +63,38 @@ def group_runs(runs: Sequence[RunRecord], by: Sequence[str] = ()) -> list[Group]
     keys = tuple(by) or axes
     matched = all(run.sweep is not None and run.sweep.record.match for run in runs)
     rest = [axis for axis in axes if axis not in keys and not (matched and axis == WIDTH)]
-    members: dict[Pair, dict[Pair, RunRecord]] = {}
+    members: dict[Pair, dict[Pair, ComparedRun]] = {}
     for run in runs:
         settings = _settings_of(run)
         pair = (run.seed, *(settings.get(axis) for axis in rest))
         members.setdefault(tuple(settings.get(key) for key in keys), {})[pair] = run
     labels = {} if by else _list_labels(runs)
-    groups = []
+    variants = []
     for values, of_group in members.items():
         first = next(iter(of_group.values()))
         settings = dict(zip(keys, values, strict=True))
         label = labels.get((first.sweep, first.variant)) or make_label(settings) or first.name
-        groups.append(Group(first.variant or first.name, label, settings, of_group))
-    return _name_apart(groups if by else _add_titles(groups))
+        variants.append(ComparedVariant(first.variant or first.name, label, settings, of_group))
+    return _name_apart(variants if by else _add_titles(variants))
 
 
-def _list_labels(runs: Iterable[RunRecord]) -> dict[tuple[ComparedSweep | None, str | None], str]:
+def _list_labels(runs: Iterable[ComparedRun]) -> dict[tuple[ComparedSweep | None, str | None], str]:
     """What sweeps call their variants."""
     sweeps = {run.sweep for run in runs if run.sweep is not None}
     return {(sweep, each.name): clean_text(each.label) for sweep in sweeps for each in sweep.record.variants}
 
 
-def _add_titles(groups: list[Group]) -> list[Group]:
-    """The same groups, with the sweep's title in labels that several sweeps have."""
-    sweeps = [next(iter(group.runs.values())).sweep for group in groups]  # whose labels they have
-    count = Counter(label for _, label in {(sweep, group.label) for sweep, group in zip(sweeps, groups, strict=True)})
+def _add_titles(variants: list[ComparedVariant]) -> list[ComparedVariant]:
+    """The same variants, with the sweep's title in labels that several sweeps have."""
+    sweeps = [next(iter(variant.runs.values())).sweep for variant in variants]  # whose labels they have
+    count = Counter(
+        label for _, label in {(sweep, variant.label) for sweep, variant in zip(sweeps, variants, strict=True)}
+    )
     return [
-        group if sweep is None or count[group.label] == 1 else replace(group, label=f"{sweep.title}: {group.label}")
-        for sweep, group in zip(sweeps, groups, strict=True)
+        variant
+        if sweep is None or count[variant.label] == 1
+        else replace(variant, label=f"{sweep.title}: {variant.label}")
+        for sweep, variant in zip(sweeps, variants, strict=True)
     ]
 
 
@@ -115,28 +119,28 @@ def find_axes(runs: Iterable[Mapping[str, Setting]]) -> tuple[str, ...]:
     return tuple(sorted(axes, key=lambda axis: (axis != PATTERN, order.index(axis))))
 
 
-def _list_axes(runs: Sequence[RunRecord]) -> tuple[str, ...]:
+def _list_axes(runs: Sequence[ComparedRun]) -> tuple[str, ...]:
     """The keys in which runs differ; the name of the variant too, where it tells apart what they do not."""
     axes = find_axes([run.settings for run in runs])
     distinct = {(run.seed, *(run.settings.get(axis) for axis in axes)) for run in runs}
     return axes if len(distinct) == len(runs) else (*axes, "name")
 
 
-def _settings_of(run: RunRecord) -> Mapping[str, Setting]:
+def _settings_of(run: ComparedRun) -> Mapping[str, Setting]:
     return {**run.settings, "name": run.variant or run.name}
 
 
-def _name_apart(groups: list[Group]) -> list[Group]:
-    """The same groups with labels of bounded length, no two alike."""
+def _name_apart(variants: list[ComparedVariant]) -> list[ComparedVariant]:
+    """The same variants with labels of bounded length, no two alike."""
     taken: set[str] = set()
     apart = []
-    for group in groups:
-        label = shorten(group.label, _MAX_LABEL)
+    for variant in variants:
+        label = shorten(variant.label, _MAX_LABEL)
         if label in taken:
-            label = f"{label} ({group.name})"
+            label = f"{label} ({variant.name})"
         number = 2
         while label in taken:
-            label, number = f"{group.label[:_MAX_LABEL]} #{number}", number + 1
+            label, number = f"{variant.label[:_MAX_LABEL]} #{number}", number + 1
         taken.add(label)
-        apart.append(Group(group.name, label, group.settings, group.runs))
+        apart.append(ComparedVariant(variant.name, label, variant.settings, variant.runs))
     return apart

@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
-from tiedexp.board.sweep import SweepBoard, name_variants
+from tiedexp.board.sweep_board import SweepBoard, name_variants
 from tiedexp.errors import RunError
 from tiedexp.runs.sweeps import SweepDirectory, SweepRecord, Variant
 
