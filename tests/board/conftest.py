@@ -59,7 +59,7 @@ def _write_run(
 
 @pytest.fixture
 def sweep(tmp_path) -> SweepDirectory:
-    """Two patterns and two seeds, nothing of it begun."""
+    """Two patterns and two seeds, of which none is started."""
     directory = SweepDirectory(tmp_path / "runs" / "study")
     directory.write(make_record(), "name: study\n")
     return directory

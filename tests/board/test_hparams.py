@@ -60,7 +60,7 @@ def test_a_variant_that_sets_nothing_has_the_value_of_its_spec():
     assert domains_of(record, manifests) == {"depth": (2, 5), "epochs": (3, 9), "seed": ("0", "1")}
 
 
-def test_what_has_not_begun_is_known_from_the_sweep_alone():
+def test_what_has_not_started_is_known_from_the_sweep_alone():
     columns = {
         column.name: (column.kind, column.values)
         for column in describe_columns(sweep_of({"model.tying.pattern": "block"}, {"model.tying": None}), {})

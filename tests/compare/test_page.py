@@ -178,8 +178,8 @@ def test_the_difference_of_confusion(comparison):
     result["test"]["confusion"] = [[50, 0], [10, 40]]
     changed.write_text(json.dumps(result))
     with page_style():
-        figure, label = plots.draw_confusion_difference(comparison)
-    assert label == "block"
+        figure = plots.draw_confusion_difference(comparison)
+    assert [row.label for row in plots.choose_confused(comparison)] == ["block", "full"]
     points = np.asarray(figure.axes[0].collections[0].get_array())
     assert points == pytest.approx(np.array([[10 / 3, -10 / 3], [0, 0]]))
 
@@ -189,7 +189,7 @@ class TestKernels:
         run = write_weights(make_run("block"), "block")
         picture, note = draw_first_kernels(RunDirectory(run), "block")
         assert picture.startswith(b"\x89PNG")
-        assert note == "Its kernels from before training were not kept."
+        assert note == "The kernels before training were not saved."
         untied = make_run("none")
         (untied / "checkpoints").mkdir()
         with h5py.File(untied / "checkpoints" / "epoch-0003.weights.h5", "w") as file:
@@ -211,7 +211,7 @@ class TestKernels:
         np.testing.assert_array_equal(last, np.ones((5, 5, 1, 4)))
 
     @pytest.mark.parametrize("damage", ["torn", "shape", "name", "pipe", "outside", "nowhere"])
-    def test_a_damaged_start_leaves_the_learnt_kernels(self, make_run, tmp_path, damage):
+    def test_a_damaged_start_leaves_the_trained_kernels(self, make_run, tmp_path, damage):
         run = write_weights(make_run("block"), "block", before=np.zeros((9, 1, 4)))
         path = run / "initial_kernel.h5"
         if damage == "torn":
@@ -228,7 +228,7 @@ class TestKernels:
                 path.symlink_to("/etc/passwd" if damage == "outside" else tmp_path / "nowhere")
         picture, note = draw_first_kernels(RunDirectory(run), "block")
         assert picture == draw_kernels(Pattern.preset("block", 5), np.ones((5, 5, 1, 4)), "block")
-        assert note.startswith(f"Before training: not drawn: {path}")
+        assert note.startswith(f"The kernels before training are not drawn: {path}")
 
     def test_weights_of_another_pattern(self, make_run):
         run = write_weights(make_run("block"), "block", shape=(4, 1, 4))

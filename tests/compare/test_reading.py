@@ -56,7 +56,7 @@ def test_a_run_twice(make_run, tmp_path):
     copy = make_run(root=tmp_path / "copies")
     found = read_runs([run, copy, run])
     assert len(found.runs) == 1
-    assert found.left_out[0] == f"{copy} has the same spec and seed as {run}, which is compared"
+    assert found.left_out[0] == f"{copy} has the same spec and seed as {run}, which is compared instead"
 
 
 def test_a_run_done_again_is_compared_only_if_it_is_named(make_run, tmp_path):

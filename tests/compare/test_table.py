@@ -72,8 +72,8 @@ def test_what_is_said(compare):
     notes = " ".join(list_notes(comparison, list_columns(comparison)))
     for text in (
         "sorted by validation/accuracy. Choose a variant by validation/accuracy: the one with the best test/accuracy",
-        "The difference is to full, paired by seed",
-        "† has neither the weights nor",
+        "The difference is the variant minus full, paired by seed",
+        "† marks another budget: neither the weights nor",
     ):
         assert text in notes
 

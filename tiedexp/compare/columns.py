@@ -1,4 +1,4 @@
-"""The columns of a comparison: which there are, which are shown, and what stands in their cells."""
+"""The columns of a comparison: which ones exist, which are shown, and the text of their cells."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Column:
     """A column of the table.
 
     Args:
-        key: what `--columns` and `--sort` call it.
+        key: its name for `--columns` and `--sort`.
         title: its heading.
-        value: a number or word to sort by; None where a row has none.
-        text: what a person reads.
-        is_number: whether it is aligned to the right.
-        brief: what a person reads in a narrow window; `text` if None.
+        value: the number or word that a row is sorted by; None if it has none.
+        text: the text of a row's cell.
+        is_number: whether cells are aligned to the right.
+        brief: the text of the cell in a narrow window; the same as `text` if None.
     """
 
     key: str
@@ -34,7 +34,7 @@ class Column:
 
 
 def list_columns(comparison: Comparison) -> list[Column]:
-    """All columns that a comparison may show, in their order; the axes last."""
+    """All columns that a comparison can show, in order; the axes come last."""
     columns = [
         Column("variant", "variant", lambda row: row.label, lambda row: row.label, is_number=False),
         Column("seeds", "seeds", lambda row: row.metric.count, lambda row: str(row.metric.count)),
@@ -74,7 +74,7 @@ def list_columns(comparison: Comparison) -> list[Column]:
 
 
 def choose_columns(comparison: Comparison, wanted: Sequence[str]) -> list[Column]:
-    """The columns of these names; without any, those in which rows differ, but for the axes, which the label has.
+    """The columns with these names; by default those in which rows differ, without the axes, which are in the label.
 
     Raises:
         SpecError: there is no such column.
@@ -87,7 +87,7 @@ def choose_columns(comparison: Comparison, wanted: Sequence[str]) -> list[Column
     always = {"variant", "seeds", "selection", "metric", "difference", "p", "verdict", "pareto"}
     widths = [row.variant.settings.get(WIDTH) for row in comparison.rows]
     if any(f"w{width}" not in row.label.split() for row, width in zip(comparison.rows, widths, strict=True)):
-        always.add(WIDTH)  # what `match` made of it is in no label
+        always.add(WIDTH)  # `match` changed it, and labels do not show that
     return [
         column
         for key, column in columns.items()
@@ -96,7 +96,7 @@ def choose_columns(comparison: Comparison, wanted: Sequence[str]) -> list[Column
 
 
 def find_column(comparison: Comparison, name: str, option: str) -> Column:
-    """The column with this key, or with this heading if only one has it; SpecError that names the option if none."""
+    """The column with this key, or else the only one with this heading; SpecError names the option if there is none."""
     columns = {column.key: column for column in list_columns(comparison)}
     titled = [column for column in columns.values() if column.title == name]
     if name in columns:
@@ -107,7 +107,7 @@ def find_column(comparison: Comparison, name: str, option: str) -> Column:
 
 
 def sort_rows(comparison: Comparison, name: str) -> Comparison:
-    """Sort by a column: numbers of quality from the best, other numbers from the smallest, words by the alphabet.
+    """Sort by a column: metrics with the best first, other numbers in ascending order, words alphabetically.
 
     Raises:
         SpecError: there is no such column.
@@ -122,7 +122,7 @@ def sort_rows(comparison: Comparison, name: str) -> Comparison:
 
 
 def find_style(column: Column, row: Row) -> str:
-    """`green` and `red` for resolved differences, `dim` for other verdicts; empty for everything else."""
+    """The style of a cell: `green` or `red` for a resolved difference, `dim` for other verdicts, or none (empty)."""
     if column.key == "verdict" and row.is_resolved:
         return "green" if column.text(row) == "better" else "red"
     return "dim" if column.key in ("verdict", "pareto") and column.text(row) not in ("*", "baseline") else ""

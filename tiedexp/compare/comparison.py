@@ -15,21 +15,22 @@ ENOUGH_PAIRS = 3
 
 @dataclass(frozen=True)
 class Row:
-    """A variant.
+    """What is known of a variant.
 
     Args:
-        variant: its runs, its label and settings.
-        selection: the metric on validation, by which a variant is chosen; None without validation images.
+        variant: its runs, label and settings.
+        selection: the metric on validation images, by which a variant is chosen; None without validation images.
         metric: the metric that is reported.
-        difference: of the reported metric to the baseline's, paired; None of the baseline, and without one.
-        p: of the difference, after Holm; None where there is none.
-        needed: pairs that would about resolve a difference of this size; None where that cannot be said.
-        unique_weights: trainable weights, mean over the runs, as the following.
-        macs_dense: multiply-adds of one image, forward, every cell counted.
-        macs_tied: the same, each group of tied cells counted once.
-        epoch_seconds: seconds per epoch, without the first of each process; None if no run has another.
-        equal_budgets: those of weights, macs and time that are the baseline's; None without a baseline.
-        dominated_by: the label of a variant that is no worse on validation with no more weights; None on the front.
+        difference: the reported metric minus the baseline's, paired; None for the baseline, or if there is none.
+        p: the p-value of the difference after Holm's correction; None if there is none.
+        needed: about how many pairs would resolve a difference of this size; None if unknown.
+        unique_weights: trainable weights; like the next three, the mean over the runs.
+        macs_dense: multiply-adds of one image, forward, counting every cell.
+        macs_tied: multiply-adds of one image, forward, counting each group of tied cells once.
+        epoch_seconds: seconds per epoch, without the first epoch of each process; None if there are no others.
+        equal_budgets: which of weights, macs and time equal the baseline's; None if it is, or there is none.
+        dominated_by: the label of a variant that is at least as good with at most as many weights; None on the Pareto
+            front.
     """
 
     variant: ComparedVariant
@@ -47,22 +48,22 @@ class Row:
 
     @property
     def label(self) -> str:
-        """What it is called."""
+        """The label of the variant."""
         return self.variant.label
 
     @property
     def is_resolved(self) -> bool:
-        """Whether the difference is significant at 5% after Holm."""
+        """Whether the difference is significant at 5% after Holm's correction."""
         return self.p is not None and self.p < LEVEL
 
     @property
     def has_other_budget(self) -> bool:
-        """Whether it has neither the weights, nor the multiply-adds, nor the time of the baseline."""
+        """Whether weights, multiply-adds and time all differ from the baseline's."""
         return self.equal_budgets == ()
 
     @property
     def missing_seeds(self) -> int | None:
-        """About how many more seeds would resolve the difference; None where that cannot be said."""
+        """About how many more seeds would resolve the difference; None if unknown."""
         if self.needed is None or self.difference is None:
             return None
         return max(self.needed - self.difference.estimate.count, 1)
@@ -74,7 +75,7 @@ class Note:
 
     Args:
         text: the sentence.
-        columns: the keys of the columns that it explains, one of which must be shown; empty if it is about the table.
+        columns: the keys of the columns that it explains; it is shown with any of them. Empty if it is about the table.
     """
 
     text: str
@@ -83,16 +84,16 @@ class Note:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All variants.
+    """All variants, compared.
 
     Args:
-        metric: what is reported, `test/accuracy`.
-        selection: what variants are chosen by, `validation/accuracy`; None without validation images.
-        baseline: the label of the variant that the others are compared with.
+        metric: the metric that is reported, e.g. `test/accuracy`.
+        selection: the metric by which variants are chosen, e.g. `validation/accuracy`; None without validation images.
+        baseline: the label of the variant that the others are compared with; None if there is none.
         axes: the dotted keys in which variants differ.
-        rows: in order.
-        order: the heading of the column that the rows are sorted by.
-        notes: what a reader must know.
+        rows: one per variant, in order.
+        order: the heading of the column by which the rows are sorted.
+        notes: the sentences below the table.
     """
 
     metric: str
@@ -105,22 +106,22 @@ class Comparison:
 
     @property
     def lower_is_better(self) -> bool:
-        """Whether a small value of the metric is a good one."""
+        """Whether smaller values of the metric are better."""
         return is_lower_better(self.metric)
 
     @property
     def baseline_row(self) -> Row | None:
-        """The row of the baseline."""
+        """The row of the baseline; None if there is none."""
         return next((row for row in self.rows if row.label == self.baseline), None)
 
 
 def is_lower_better(metric: str) -> bool:
-    """Whether a small value of a metric is a good one."""
+    """Whether smaller values of a metric are better."""
     return metric.rpartition("/")[2] in LOWER_IS_BETTER
 
 
 def describe_verdict(row: Row, comparison: Comparison, *, briefly: bool = False) -> str:
-    """What the difference says, in a few words; briefly, in at most 16 characters."""
+    """What a row's difference shows, in a few words; if briefly, in at most 16 characters."""
     if row.label == comparison.baseline:
         return "baseline"
     if row.difference is None:

@@ -31,7 +31,7 @@ _LATEX = str.maketrans(
 )
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#~"})
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-# In the order in which they go where there is no room. The rest stay: the variant, its difference and the verdict.
+# In the order in which they are dropped in a narrow window. The variant, its difference and the verdict always stay.
 _DISPENSABLE = (
     "macs_dense",
     "epoch_seconds",
@@ -43,16 +43,22 @@ _DISPENSABLE = (
     "selection",
     "metric",
 )
-_NARROW_LABEL = 16  # characters that a label needs; a longer one may be broken into lines
+_NARROW_LABEL = 16  # characters; a longer label is broken into lines
 
 
 def fit_table(
     comparison: Comparison, columns: Sequence[Column], width: int, *, may_leave_out: bool
 ) -> tuple[Table, list[Column]]:
-    """The table for a terminal of so many characters: in full, or briefly, or without some columns.
+    """Fit the table into a terminal: in full, briefly, or without some columns.
+
+    Args:
+        comparison: the comparison.
+        columns: the columns to show.
+        width: of the terminal, in characters.
+        may_leave_out: whether columns can be dropped. If not, the table can be wider than the terminal.
 
     Returns:
-        the table, and the columns that are in it.
+        The table, and the columns that are in it.
     """
     kept = list(columns)
     if _measure(comparison, kept, briefly=False) <= width:
@@ -63,12 +69,12 @@ def fit_table(
         kept = [column for column in kept if column.key != key or column.title == comparison.order]
     table = to_rich(comparison, kept, briefly=True)
     if (needed := _measure(comparison, kept, briefly=True)) > width:
-        table.width = needed  # beyond the window, for numbers are not broken
+        table.width = needed  # wider than the window, because numbers are never broken
     return table, kept
 
 
 def _measure(comparison: Comparison, columns: Sequence[Column], *, briefly: bool) -> int:
-    """Characters of a line of `to_rich`, at least."""
+    """The least width of the table of `to_rich`, in characters."""
     from rich.cells import cell_len
 
     widths = []
@@ -79,11 +85,11 @@ def _measure(comparison: Comparison, columns: Sequence[Column], *, briefly: bool
             width = min(width, _NARROW_LABEL)
         widths.append(max(width, *map(cell_len, _break_title(column.title, briefly=briefly).split("\n"))))
     gap = 2 if briefly else 3
-    return sum(widths) + gap * (len(widths) - 1) + 2  # of which two are the margins
+    return sum(widths) + gap * (len(widths) - 1) + 2  # two for the margins
 
 
 def to_rich(comparison: Comparison, columns: Sequence[Column], *, briefly: bool = False) -> Table:
-    """For a terminal; briefly for a narrow one."""
+    """A table for a terminal; a brief one for a narrow terminal."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -105,7 +111,7 @@ def to_rich(comparison: Comparison, columns: Sequence[Column], *, briefly: bool 
 
 
 def _break_title(title: str, *, briefly: bool) -> str:
-    """A heading in lines: `MACs tied`, and `test/accuracy` but not `s/epoch`."""
+    """A heading broken into lines: at a blank (`MACs tied`), or after the split (`test/accuracy`)."""
     split, slash, metric = title.partition("/")
     if slash and metric != "epoch":
         return f"{'valid.' if briefly and split == 'validation' else split}\n{metric}"
@@ -113,7 +119,7 @@ def _break_title(title: str, *, briefly: bool) -> str:
 
 
 def to_markdown(comparison: Comparison, columns: Sequence[Column]) -> str:
-    """A GitHub table, and the notes."""
+    """A table in GitHub's Markdown, followed by the notes."""
     head = [
         "| " + " | ".join(column.title.translate(_MARKDOWN) for column in columns) + " |",
         "|" + "|".join("---:" if column.is_number else "---" for column in columns) + "|",
@@ -127,7 +133,7 @@ def to_markdown(comparison: Comparison, columns: Sequence[Column]) -> str:
 
 
 def to_latex(comparison: Comparison, columns: Sequence[Column]) -> str:
-    """A table for the package booktabs; the notes as comments."""
+    """A LaTeX table for the package booktabs, with the notes as comments."""
     notes = [f"% {note}" for note in list_notes(comparison, columns)]
     layout = "".join("r" if column.is_number else "l" for column in columns)
     lines = [
@@ -142,7 +148,7 @@ def to_latex(comparison: Comparison, columns: Sequence[Column]) -> str:
 
 
 def to_csv(comparison: Comparison, columns: Sequence[Column] | None) -> str:
-    """One line per row with every number in full; of the columns wanted, or of everything."""
+    """Comma-separated values with every number in full, of these columns, or of everything if None."""
     keys = None if columns is None else [column.key for column in columns]
     rows = [to_plain(row, comparison) for row in comparison.rows]
     fields = [field for field in rows[0] if keys is None or _belongs(field, keys)]
@@ -154,12 +160,12 @@ def to_csv(comparison: Comparison, columns: Sequence[Column] | None) -> str:
 
 
 def _as_cell(value: Any) -> Any:
-    """What a spreadsheet shows and does not compute: text that would be a formula begins with an apostrophe."""
+    """A value that a spreadsheet shows but does not compute: text that looks like a formula gets an apostrophe."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def to_json(comparison: Comparison) -> str:
-    """Everything."""
+    """Everything in the comparison, as JSON."""
     content = {
         "metric": comparison.metric,
         "selection": comparison.selection,
@@ -180,7 +186,7 @@ def to_json(comparison: Comparison) -> str:
 
 
 def to_plain(row: Row, comparison: Comparison) -> dict[str, Any]:
-    """A row as plain numbers and words; fields of a column begin with its key."""
+    """A row as plain numbers and words; the names of a column's fields start with its key."""
     difference = row.difference
     return {
         "variant": row.label,

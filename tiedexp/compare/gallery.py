@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tiedexp.compare import plots
 from tiedexp.compare.comparison import Comparison, Row
@@ -22,14 +22,14 @@ MAX_KERNELS = 8
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture and what it shows.
+    """A picture with its texts.
 
     Args:
-        name: of its file, without the ending.
-        title: above it.
-        caption: below it.
-        svg: to stand in a page; empty of one that is a PNG only.
-        png: on white; empty if it could not be drawn, and the caption says why.
+        name: the name of its file, without the suffix.
+        title: the text above it.
+        caption: the text below it.
+        svg: an SVG element for a page; empty if there is only a PNG.
+        png: a PNG on white; empty if it could not be drawn, in which case the caption says why.
     """
 
     name: str
@@ -40,68 +40,62 @@ class Picture:
 
 
 def draw_pictures(comparison: Comparison) -> list[Picture]:
-    """All pictures; of one that cannot be drawn, why."""
-    by = (comparison.selection or comparison.metric).replace("/", " ")
+    """All pictures of a comparison; one that cannot be drawn says why."""
+    quality = (comparison.selection or comparison.metric).replace("/", " ")
     front = "The line is the Pareto front of the means; filled points lie on it. Bars are 95% intervals over seeds."
-    confused: dict[str, str] = {}
-
-    def confusion() -> Figure | None:
-        drawn = plots.draw_confusion_difference(comparison)
-        if drawn is None:
-            return None
-        confused["label"] = drawn[1]
-        return drawn[0]
-
     with page_style():
-        wanted: list[tuple[str, str, Any, str]] = [
-            (
+        figures = [
+            _draw(
                 "curves",
                 "Learning curves",
+                f"Lines are means over seeds, and bands their 95% intervals. At most {plots.MAX_CURVES} variants are "
+                "shown.",
                 partial(plots.draw_curves, comparison),
-                f"Means over seeds, and their 95% intervals as bands; at most {plots.MAX_CURVES} variants.",
             ),
-            (
+            _draw(
                 "weights",
-                f"{by} against weights",
-                partial(plots.draw_trade_off, comparison, "unique_weights", "unique weights"),
+                f"{quality.capitalize()} against weights",
                 front,
+                partial(plots.draw_trade_off, comparison, "unique_weights", "unique weights"),
             ),
-            (
+            _draw(
                 "time",
-                f"{by} against time",
+                f"{quality.capitalize()} against time",
+                f"{front} Times exclude the first epoch of each process, in which the model is compiled. They depend "
+                "on the machines, and on what else ran there.",
                 partial(plots.draw_trade_off, comparison, "epoch_seconds", "seconds per epoch"),
-                f"{front} Times leave out the first epoch of each process, in which the model is compiled. They "
-                "depend on the machines that trained the runs, and on what else these were doing.",
             ),
-            (
+            _draw(
                 "differences",
-                f"Differences to {comparison.baseline}",
+                f"Differences from {comparison.baseline}",
+                "Differences are paired by seed, with 95% intervals; filled points are resolved (p is below 5% after "
+                "Holm's correction). † marks another budget than the baseline's.",
                 partial(plots.draw_differences, comparison),
-                "Paired by seed, with 95% intervals; filled where the difference is resolved (p below 5% after Holm). "
-                "† other budget than the baseline.",
             ),
-            ("confusion", "Confusion", confusion, ""),
+            _draw_confusion(comparison),
         ]
-        pictures = [picture for each in wanted if (picture := _draw(*each)) is not None]
-    if confused:
-        caption = (
-            f"Where the errors of {confused['label']} differ from those of {comparison.baseline}: red is more often, "
-            "blue less often. Means over seeds."
-        )
-        pictures = [
-            Picture(each.name, f"{each.title}: {confused['label']} less {comparison.baseline}", caption, each.svg,
-                    each.png) if each.name == "confusion" and each.png else each
-            for each in pictures
-        ]  # fmt: skip
-    return [*pictures, *_draw_kernels(comparison)]
+    return [*(picture for picture in figures if picture is not None), *_draw_kernels(comparison)]
 
 
-def _draw(name: str, title: str, draw: Any, caption: str) -> Picture | None:
+def _draw(name: str, title: str, caption: str, draw: Callable[[], Figure | None]) -> Picture | None:
     try:
         figure = draw()
     except RunError as error:
         return Picture(name, title, f"Not drawn: {error}", "", b"")
     return None if figure is None else Picture(name, title, caption, to_svg(figure), to_png(figure, dpi=130))
+
+
+def _draw_confusion(comparison: Comparison) -> Picture | None:
+    compared = plots.choose_confused(comparison)
+    if compared is None:
+        return None
+    label, baseline = (row.label for row in compared)
+    return _draw(
+        "confusion",
+        f"Confusion: {label} minus {baseline}",
+        f"Red is predicted more often by {label} than by {baseline}, and blue less often. Means over seeds.",
+        partial(plots.draw_confusion_difference, comparison),
+    )
 
 
 def _draw_kernels(comparison: Comparison) -> Iterator[Picture]:
@@ -116,7 +110,7 @@ def _draw_kernels(comparison: Comparison) -> Iterator[Picture]:
 
 
 def _choose_runs(rows: Sequence[Row]) -> list[ComparedRun]:
-    """A run of each row: of the first seed that all of them have, or else the first of the row."""
+    """One run of each row: that of the first seed that all rows have, or else the first of the row."""
     runs = [row.variant.runs for row in rows]
     common = next((pair for pair in runs[0] if all(pair in each for each in runs)), None) if runs else None
     return [each[common] if common is not None else next(iter(each.values())) for each in runs]

@@ -1,4 +1,4 @@
-"""The sentences below the table: what a reader must know of it."""
+"""The sentences below the table, which a reader needs to understand it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from tiedexp.compare.reading import FoundRuns
 
 
 def list_notes(comparison: Comparison, columns: Sequence[Column]) -> list[str]:
-    """What a reader of these columns must know, one sentence or two each."""
+    """The notes on these columns and on the table, one or two sentences each."""
     keys = {column.key for column in columns}
     notes = [note.text for note in comparison.notes if not note.columns or keys & set(note.columns)]
     return [f"Rows are sorted by {comparison.order}.", *notes]
 
 
 def write_notes(comparison: Comparison, found: FoundRuns) -> Iterator[Note]:
+    """All notes on a comparison of the runs that were found."""
     rows, metric, selection = comparison.rows, comparison.metric, comparison.selection
     if selection is None:
         yield Note(
@@ -31,28 +32,26 @@ def write_notes(comparison: Comparison, found: FoundRuns) -> Iterator[Note]:
     if comparison.baseline is not None:
         count = sum(row.p is not None for row in rows)
         yield Note(
-            f"The difference is to {comparison.baseline}, paired by seed; its interval is not corrected for the number "
-            "of comparisons.",
+            f"The difference is the variant minus {comparison.baseline}, paired by seed; its interval is not corrected "
+            "for the number of comparisons.",
             ("difference",),
         )
         yield Note(
-            f"p is from the paired t test, with Holm's correction for {count} comparison{'s' * (count != 1)}; better "
-            f"and worse mean that it is below {LEVEL:.0%}.",
+            f"p is from a paired t-test, with Holm's correction for {count} comparison{'s' * (count != 1)}; better and "
+            f"worse mean that p is below {LEVEL:.0%}.",
             ("p", "verdict"),
         )
     elif len(rows) > 1:
-        yield Note(
-            f"There is no baseline, so there are no differences; --baseline '{rows[0].label}' would make it one."
-        )
+        yield Note(f"There is no baseline, so no differences are shown; name one, e.g. --baseline '{rows[0].label}'.")
     if any(row.has_other_budget for row in rows):
         yield Note(
-            f"† has neither the weights nor the multiply-adds of the baseline (within {TOLERANCE:.0%}): not the same "
-            "budget.",
+            f"† marks another budget: neither the weights nor the multiply-adds are within {TOLERANCE:.0%} of the "
+            "baseline's.",
             ("difference",),
         )
     yield Note(
-        f"Pareto: * is on the front of {selection or metric} (mean) and weights; the others name the best variant that "
-        "is as good or better in both.",
+        f"Pareto: * is on the front of mean {selection or metric} and weights; the other rows name the best variant "
+        "that is at least as good in both.",
         ("pareto",),
     )
     yield from _list_notes_on_runs(rows, found)
@@ -66,11 +65,11 @@ def _list_notes_on_runs(rows: Sequence[Row], found: FoundRuns) -> Iterator[Note]
     seeds = Counter(row.metric.count for row in rows)
     if len(seeds) > 1:
         yield Note(
-            f"The variants have from {min(seeds)} to {max(seeds)} runs; a difference uses the seeds that both have."
+            f"The variants have {min(seeds)} to {max(seeds)} runs; a difference uses the seeds that both variants have."
         )
     if found.unfinished:
         runs = "run is" if found.unfinished == 1 else "runs are"
-        yield Note(f"{found.unfinished} {runs} not finished, and not in the table.")
+        yield Note(f"{found.unfinished} {runs} not finished and not in the table.")
     if found.left_out:
         runs = "run is" if len(found.left_out) == 1 else "runs are"
         yield Note(f"{len(found.left_out)} {runs} left out: {found.left_out[0]}{' ...' * (len(found.left_out) > 1)}")

@@ -14,13 +14,13 @@ from tiedexp.compare.notes import list_notes
 
 
 def build_page(comparison: Comparison, columns: Sequence[Column], pictures: Sequence[Picture], title: str) -> str:
-    """The page.
+    """Write the page as HTML.
 
     Args:
-        comparison: what it shows.
-        columns: of the table.
-        pictures: of `draw_pictures`.
-        title: of the page.
+        comparison: the comparison to show.
+        columns: the columns of the table.
+        pictures: the pictures that `draw_pictures` returns.
+        title: the title of the page.
     """
     digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
@@ -43,9 +43,9 @@ def build_page(comparison: Comparison, columns: Sequence[Column], pictures: Sequ
 <div class="wide">{_build_table(comparison, columns)}</div>
 <ul class="notes">{notes}</ul>
 {"".join(map(_build_figure, figures))}
-<h2>Kernels before and after, by pattern</h2>
-<p>The first tied convolution of one run of each variant, or the first convolution of a model without any: its pattern,
-its kernels before the first step, and the same kernels at the best epoch. Each picture has a scale of its own.</p>
+<h2>Kernels before and after training</h2>
+<p>The first tied convolution of one run of each variant, or the first convolution if none is tied: its pattern, its
+kernels before training, and the same kernels after the best epoch. Each picture has its own scale.</p>
 <div class="grid">{"".join(map(_build_figure, kernels))}</div>
 <script>{_SCRIPT}</script>
 </body>
@@ -74,7 +74,7 @@ def _build_table(comparison: Comparison, columns: Sequence[Column]) -> str:
 
 
 def _break(title: str) -> str:
-    """A head that may be broken after its slash."""
+    """A heading that can be broken after its slash."""
     return html.escape(title).replace("/", "/<wbr>")
 
 

@@ -32,15 +32,16 @@ def build_comparison(
     """Compare runs.
 
     Args:
-        found: where they are from.
+        found: all runs that were found.
         runs: those of them to compare.
-        metric: `test/accuracy`, `validation/loss` and so on.
-        baseline: label or name of a variant; None for the sweeps', if they agree on one, or else the only untied one.
-        by: the dotted keys that make a variant; all that differ if empty.
+        metric: the metric to report, e.g. `test/accuracy` or `validation/loss`.
+        baseline: the label or name of a variant. If None, it is the sweeps' baseline, provided that they agree on one;
+            without sweeps, it is the only untied variant.
+        by: the dotted keys that define a variant; if empty, all keys that differ.
 
     Raises:
         RunError: no run is finished.
-        SpecError: a metric, baseline or key that the runs do not have.
+        SpecError: the runs do not have the metric, baseline or key.
     """
     if not runs:
         raise RunError("none of the runs is finished, so there is nothing to compare")
@@ -112,7 +113,7 @@ def _build_row(variant: ComparedVariant, base: ComparedVariant | None, metric: s
 
 
 def _match_budgets(variant: ComparedVariant, base: ComparedVariant) -> tuple[str, ...]:
-    """In what two variants are equal, by counts; of the time only their sweep knows, for that of two runs is noise."""
+    """The budgets that two variants share. Measured times are too noisy to compare: only their sweep can match them."""
     counts = {"weights": "unique_weights", "macs": "macs_tied"}
     equal = []
     for budget, key in counts.items():
@@ -125,7 +126,7 @@ def _match_budgets(variant: ComparedVariant, base: ComparedVariant) -> tuple[str
 
 
 def _correct(rows: Sequence[Row]) -> list[Row]:
-    """Holm's correction over all differences, and how many seeds each would need."""
+    """Apply Holm's correction to all differences, and estimate how many pairs each of them needs."""
     corrected = correct_holm([row.p for row in rows])
     comparisons = sum(p is not None for p in corrected)
     return [

@@ -1,4 +1,4 @@
-"""Runs into variants: which of them differ only in the seed, and what to call the rest."""
+"""Sorting runs into variants, which are runs that differ only in their seed, and labelling these."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Pair = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class ComparedVariant:
-    """The runs of a variant.
+    """A variant with its runs.
 
     Args:
-        name: of the variant of the sweep, or of its runs' specs.
-        label: what differs, for people.
-        settings: what differs, by dotted keys.
-        runs: each by what pairs it with runs of other variants: its seed, and the axes that are averaged over.
+        name: its name in the sweep, or else in the specs of its runs.
+        label: what makes it differ from other variants, in words.
+        settings: what makes it differ from other variants, by dotted keys.
+        runs: its runs by what pairs them with runs of other variants: the seed, and the axes that are averaged over.
     """
 
     name: str
@@ -37,24 +37,24 @@ class ComparedVariant:
 
     @property
     def sweeps(self) -> set[ComparedSweep | None]:
-        """The sweeps that its runs are of; None for runs of no sweep."""
+        """The sweeps of its runs; None for runs that are of no sweep."""
         return {run.sweep for run in self.runs.values()}
 
     @property
     def is_planned_baseline(self) -> bool:
-        """Whether a sweep has named one of its runs' variants as the baseline."""
+        """Whether it is the baseline of a sweep."""
         return any(run.sweep and run.variant == run.sweep.record.baseline for run in self.runs.values())
 
 
 def build_variants(runs: Sequence[ComparedRun], by: Sequence[str] = ()) -> list[ComparedVariant]:
-    """Put runs together that differ only in their seed, or in more than `by`.
+    """Sort runs into variants.
 
     Args:
-        runs: the runs. Those of sweeps have their sweeps' labels, with the sweep's title where two have the same.
-        by: the dotted keys that make a variant; all that differ if empty.
+        runs: the runs. Those of sweeps get the labels of their sweeps, with the sweep's title if two are the same.
+        by: the dotted keys that define a variant; if empty, all keys that differ.
 
     Raises:
-        SpecError: a key in which runs do not differ.
+        SpecError: the runs do not differ in a key of `by`.
     """
     axes = _list_axes(runs)
     for key in by:
@@ -79,13 +79,13 @@ def build_variants(runs: Sequence[ComparedRun], by: Sequence[str] = ()) -> list[
 
 
 def _list_labels(runs: Iterable[ComparedRun]) -> dict[tuple[ComparedSweep | None, str | None], str]:
-    """What sweeps call their variants."""
+    """The labels that sweeps give to their variants."""
     sweeps = {run.sweep for run in runs if run.sweep is not None}
     return {(sweep, each.name): clean_text(each.label) for sweep in sweeps for each in sweep.record.variants}
 
 
 def _add_titles(variants: list[ComparedVariant]) -> list[ComparedVariant]:
-    """The same variants, with the sweep's title in labels that several sweeps have."""
+    """The same variants, with the sweep's title added to labels that several sweeps use."""
     sweeps = [next(iter(variant.runs.values())).sweep for variant in variants]  # whose labels they have
     count = Counter(
         label for _, label in {(sweep, variant.label) for sweep, variant in zip(sweeps, variants, strict=True)}
@@ -99,9 +99,9 @@ def _add_titles(variants: list[ComparedVariant]) -> list[ComparedVariant]:
 
 
 def find_axes(runs: Iterable[Mapping[str, Setting]]) -> tuple[str, ...]:
-    """The keys that tell runs apart: all with several values, and of those that some runs lack only what is needed.
+    """The keys that tell runs apart: those with several values, and those missing in some runs, if they are needed.
 
-    `training.optimizer.momentum`, which only sgd has, tells nothing that `training.optimizer.name` does not.
+    E.g. `training.optimizer.momentum`, which only sgd has, adds nothing to `training.optimizer.name`.
     """
     every = list(runs)
     values: dict[str, set[Setting]] = {}
@@ -120,7 +120,7 @@ def find_axes(runs: Iterable[Mapping[str, Setting]]) -> tuple[str, ...]:
 
 
 def _list_axes(runs: Sequence[ComparedRun]) -> tuple[str, ...]:
-    """The keys in which runs differ; the name of the variant too, where it tells apart what they do not."""
+    """The keys in which runs differ, and the name of the variant if these do not tell all runs apart."""
     axes = find_axes([run.settings for run in runs])
     distinct = {(run.seed, *(run.settings.get(axis) for axis in axes)) for run in runs}
     return axes if len(distinct) == len(runs) else (*axes, "name")
@@ -131,7 +131,7 @@ def _settings_of(run: ComparedRun) -> Mapping[str, Setting]:
 
 
 def _name_apart(variants: list[ComparedVariant]) -> list[ComparedVariant]:
-    """The same variants with labels of bounded length, no two alike."""
+    """The same variants, with labels that are short and all different."""
     taken: set[str] = set()
     apart = []
     for variant in variants:
