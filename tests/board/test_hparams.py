@@ -1,4 +1,4 @@
-"""Which hyperparameters of a sweep are columns, and what stands in them."""
+"""The hyperparameters of a sweep that are columns, and their values."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_what_has_not_started_is_known_from_the_sweep_alone():
         for column in describe_columns(sweep_of({"model.tying.pattern": "block"}, {"model.tying": None}), {})
     }
     assert columns["pattern"] == (str, ("block", "none"))
-    # Not known yet, and columns nevertheless: TensorBoard keeps the columns that it was told first.
+    # They are not known yet, but are columns: TensorBoard keeps the columns that it reads first.
     for name in ("unique_weights", "macs_tied", "macs_dense", "expanded_weights"):
         assert columns[name] == (float, ())
 

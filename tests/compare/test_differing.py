@@ -1,4 +1,4 @@
-"""What two runs do not share."""
+"""The differences between two runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page and its pictures: whole, of nobody else's, and as the table says."""
+"""The page and its pictures: complete, without foreign content, and in agreement with the table."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NASTY = "<script>alert(1)</script>"
 
 
 def write_weights(run, pattern, shape=None, before=None):
-    """What a run keeps of the best epoch, and, of a newer version, of before the training."""
+    """Write the weights of the best epoch, and, if given, those before training, which older versions did not save."""
     tied = Pattern.preset(pattern, 5)
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["patterns"] = {"conv_1": tied.digest}
@@ -59,7 +59,7 @@ def comparison(make_run, tmp_path):
 
 
 class Reader(HTMLParser):
-    """What a page has: its tags, and every address that it names."""
+    """Collects the tags of a page, and every address in it."""
 
     def __init__(self):
         super().__init__()
@@ -80,7 +80,7 @@ def test_a_page_is_whole(comparison):
     assert all(address.startswith(("data:image/png;base64,", "#")) for address in reader.addresses)
     assert not re.search(r"url\((?!#)", page)
     assert "Not drawn" not in page
-    assert "#010203" not in page  # all ink is the page's
+    assert "#010203" not in page  # the ink is always the page's
     for svg in re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL):
         ET.fromstring(svg)
 
@@ -143,7 +143,7 @@ def test_curves_are_means_with_intervals(comparison):
     with page_style():
         (axes,) = plots.draw_curves(comparison).axes
     assert len(axes.lines) == 3
-    line = axes.lines[0]  # the baseline, whose validation is 0.8 less a tenth of 1, 1/2, 1/3
+    line = axes.lines[0]  # the baseline, whose validation is 0.8 minus a tenth of 1, 1/2, 1/3
     assert line.get_ydata() == pytest.approx([0.7, 0.75, 0.8 - 0.1 / 3])
 
 

@@ -1,4 +1,4 @@
-"""What tells runs apart."""
+"""Runs are sorted into variants by what differs between them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_same_experiment_under_two_names(make_run, tmp_path):
 
 
 def test_by_a_key(make_run, tmp_path):
-    """Pairs are of one seed and one depth."""
+    """Runs are paired by seed and depth."""
     for pattern in ("block", "rings"):
         for depth in (2, 4):
             make_run(pattern, model__depth=depth)

@@ -39,7 +39,7 @@ def describe_columns(record: SweepRecord, manifests: Mapping[str, Manifest]) -> 
             else:
                 open_names.add(name)
     names = [name for name in values if name == "seed" or name in open_names or len(set(values[name])) > 1]
-    return [_column(name, values[name], place, name in open_names) for place, name in enumerate(names)]
+    return [_column(name, values[name], position, name in open_names) for position, name in enumerate(names)]
 
 
 def read_hparams(
@@ -82,11 +82,11 @@ def _values_of(record: SweepRecord, variant: Variant, manifest: Manifest | None)
     return found
 
 
-def _column(name: str, values: list[HParamValue], place: int, is_open: bool) -> HParam:
+def _column(name: str, values: list[HParamValue], position: int, is_open: bool) -> HParam:
     kinds = {bool if isinstance(value, bool) else str if isinstance(value, str) else float for value in values}
     kind = float if name in COSTS else kinds.pop() if len(kinds) == 1 else str
     distinct = list(dict.fromkeys(_fit(value, kind) for value in values))
-    shown, interval = place < SHOWN_HPARAMS, None
+    shown, interval = position < SHOWN_HPARAMS, None
     if kind is float:
         distinct.sort()
         if len(distinct) > MAX_CHECKBOXES:

@@ -41,7 +41,7 @@ def draw_first_kernels(run: RunDirectory, title: str) -> tuple[bytes, str]:
 
 
 def read_initial_kernel(run: RunDirectory, name: str, shape: tuple[int, ...]) -> npt.NDArray[Any] | None:
-    """Read the weights that a run saved before training; None if it saved none, as runs of older versions.
+    """Read the weights that a run saved before training; None if it saved none, as older versions did.
 
     Args:
         run: the run.

@@ -143,8 +143,8 @@ def _quality(row: Row, metric: str, *, by_selection: bool) -> float:
 def _mark_dominated(rows: Sequence[Row], metric: str, *, by_selection: bool) -> list[Row]:
     points = [(_quality(row, metric, by_selection=by_selection), row.unique_weights) for row in rows]
     return [
-        replace(row, dominated_by=None if place is None else rows[place].label)
-        for row, place in zip(rows, find_dominating(points), strict=True)
+        replace(row, dominated_by=None if better is None else rows[better].label)
+        for row, better in zip(rows, find_dominating(points), strict=True)
     ]
 
 

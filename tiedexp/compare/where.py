@@ -4,7 +4,7 @@
 
 A comparison is a key, an operator and a value: a number, true, false, none, a word, or text in quotes. Nothing is
 evaluated as code. Python's own parser would not do: words such as `mnist-01`, `3x3` or `resnet-v1.0`, which names of
-runs and data sets contain, are not Python, and its errors do not say what is expected, and where.
+runs and datasets contain, are not Python, and its errors do not say what is expected, and where.
 """
 
 from __future__ import annotations
