@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -131,6 +133,13 @@ def test_a_picture_that_cannot_be_written(tiedexp_cli, runs, tmp_path):
     answer = tiedexp_cli("compare", runs, "--plots", "plots")
     assert answer.code == 2
     assert "error: the picture cannot be written to plots/curves.png: Is a directory" in answer.err
+
+
+def test_a_page_of_a_directory_whose_name_is_not_text(tiedexp_cli, runs, tmp_path):
+    named = runs.rename(Path(os.fsdecode(bytes(tmp_path) + b"/\xff")))
+    answer = tiedexp_cli("compare", named, "--html", "page.html", "--md")
+    assert (answer.code, answer.err) == (0, "")
+    assert "<h1>tiedexp compare ?</h1>" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_no_runs(tiedexp_cli, tmp_path):

@@ -155,7 +155,7 @@ def _write_pictures(
     pictures = draw_pictures(comparison)
     if html is not None:
         title = f"tiedexp compare {' '.join(path.resolve().name for path in paths[:5])}"
-        write_picture(html, build_page(comparison, columns, pictures, title).encode(), "page")
+        write_picture(html, build_page(comparison, columns, pictures, title).encode(errors="replace"), "page")
     if plots is not None:
         for picture in pictures:
             if picture.png:

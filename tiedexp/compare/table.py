@@ -1,4 +1,4 @@
-"""From runs to a comparison: means, differences to the baseline, and the order of the rows."""
+"""From runs to a comparison: means, differences from the baseline, and the order of the rows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def build_comparison(
         runs: those of them to compare.
         metric: the metric to report, e.g. `test/accuracy` or `validation/loss`.
         baseline: the label or name of a variant. If None, it is the sweeps' baseline, provided that they agree on one;
-            without sweeps, it is the only untied variant.
+            if no sweep has one, it is the only untied variant.
         by: the dotted keys that define a variant; if empty, all keys that differ.
 
     Raises:

@@ -70,11 +70,11 @@ def build_variants(runs: Sequence[ComparedRun], by: Sequence[str] = ()) -> list[
         members.setdefault(tuple(settings.get(key) for key in keys), {})[pair] = run
     labels = {} if by else _list_labels(runs)
     variants = []
-    for values, of_group in members.items():
-        first = next(iter(of_group.values()))
+    for values, of_variant in members.items():
+        first = next(iter(of_variant.values()))
         settings = dict(zip(keys, values, strict=True))
         label = labels.get((first.sweep, first.variant)) or make_label(settings) or first.name
-        variants.append(ComparedVariant(first.variant or first.name, label, settings, of_group))
+        variants.append(ComparedVariant(first.variant or first.name, label, settings, of_variant))
     return _name_apart(variants if by else _add_titles(variants))
 
 
