@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "models": {"convolution", "layers", "patterns"},
     "bench": {"convolution", "errors", "experiment", "layers", "patterns"},
     "spec": {"data", "errors", "keys", "models", "patterns", "text"},
-    "data": {"errors", "text"},
+    "data": {"drawing", "errors", "text"},
     "drawing": {"patterns", "text"},
     "compare": {"drawing", "errors", "keys", "labels", "patterns", "runs", "terminal", "text", "training"},
     "training": {"errors", "files", "host"},

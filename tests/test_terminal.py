@@ -1,4 +1,4 @@
-"""What reaches a terminal: nothing that a file could steer it with."""
+"""Nothing from a file can control the terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STEERING = [
     "\x1b]0;title\x07",
     "\r",
     "\x08",
-    "\u202e",  # the rest from right to left
+    "\u202e",  # writes the rest from right to left
     "\u2066",
     "\u2028",
     "\x7f",
@@ -54,7 +54,7 @@ def test_whatever_is_printed(text, capsys):
 
 
 class Terminal(io.StringIO):
-    """A stream that rich takes for a terminal."""
+    """A stream that rich treats as a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -62,7 +62,7 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize("text", STEERING)
 def test_what_rich_draws(text, monkeypatch):
-    """Its colours and cursor movements arrive, those of the text do not, even in the middle of a live display."""
+    """Colours and cursor movements of rich are written, those of the text are not, even during a live display."""
     from rich.live import Live
     from rich.table import Table
     from rich.text import Text
@@ -86,7 +86,7 @@ def test_what_rich_draws(text, monkeypatch):
     written = terminal.getvalue()
     assert "\x1b[1m" in written
     assert "\x1b[?25l" in written
-    assert text not in written.replace("\r\x1b[2K", "")  # by which a live display goes back to its line
+    assert text not in written.replace("\r\x1b[2K", "")  # a live display returns to the start of its line with this
 
 
 def test_every_console_is_ours():

@@ -1,4 +1,4 @@
-"""What variants are called, wherever they are shown."""
+"""The labels of variants, wherever they are shown."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Setting = str | int | float | bool | None
 
 
 def make_label(settings: Mapping[str, Setting]) -> str:
-    """What differs, short: `block d4 batch_size=64`.
+    """A short label for settings, e.g. `block d4 batch_size=64`.
 
     Args:
-        settings: by dotted keys of the spec; the pattern by its short name, `none` without tying, and a kernel size as
-            a number or `[rows, cols]`; None is left out.
+        settings: values by dotted keys of the spec: the pattern as its short name (`none` without tying), and a kernel
+            size as a number or `[rows, cols]`. None is left out.
     """
     words = []
     for key, value in settings.items():

@@ -1,8 +1,8 @@
-"""Text on its way to a terminal.
+"""Cleaning text that is written to a terminal.
 
-Names of files, keys of JSON and messages about them may come from a stranger's run. Printed as they are, their control
-characters could move the cursor, hide what is above, or reverse what is read. So whatever a command prints is cleaned
-where it leaves: by `clean_output` if it is printed, by `tiedexp.cli.console.Console` if rich draws it.
+File names, JSON keys and messages about them can come from a stranger's run. Their control characters could move the
+cursor, hide the lines above, or reverse the text. So everything that a command writes is cleaned at the end: by
+`clean_output` if it is printed, or by `tiedexp.cli.console.Console` if rich draws it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any, TextIO, cast
 
 from tiedexp.text import shorten
 
-MAX_TEXT = 20_000  # characters of a value; the longest is a grid of 127x127
+MAX_TEXT = 20_000  # characters of a value; the longest is a grid of 127x127 cells
 
 
 def clean_text(text: str) -> str:
-    """One line of text: no line breaks, no control characters, nothing that changes the direction, not too long."""
+    """Text as one line of limited length, without line breaks, control characters and changes of direction."""
     return shorten(_replace(text), MAX_TEXT)
 
 
 def clean_lines(text: str) -> str:
-    """The same of any number of lines of any length; line breaks and tabs stay."""
+    """Text of any length without control characters and changes of direction; line breaks and tabs stay."""
     return "\n".join("\t".join(map(_replace, line.split("\t"))) for line in text.split("\n"))
 
 
@@ -34,7 +34,7 @@ def _replace(text: str) -> str:
 
 
 class _CleanStream:
-    """A text stream that cleans what is written; all else is the stream's own."""
+    """A text stream that cleans what is written; otherwise it is the given stream."""
 
     def __init__(self, stream: TextIO):
         self.stream = stream
@@ -53,14 +53,14 @@ class _CleanStream:
 
 @contextmanager
 def clean_output() -> Iterator[None]:
-    """Clean whatever the block prints to standard output and standard error."""
+    """Clean everything that the block prints to standard output and standard error."""
     out, err = (cast(TextIO, _CleanStream(stream)) for stream in (sys.stdout, sys.stderr))
     with redirect_stdout(out), redirect_stderr(err):
         yield
 
 
 def find_terminal() -> TextIO:
-    """Standard output as it is outside `clean_output`, for those who clean by themselves and write colours."""
+    """Standard output without `clean_output`, for code that cleans its text itself and writes colours."""
     stream: Any = sys.stdout
     terminal: TextIO = stream.stream if isinstance(stream, _CleanStream) else stream
     return terminal

@@ -1,8 +1,8 @@
-"""Text for people, wherever it is shown."""
+"""Shortening text."""
 
 from __future__ import annotations
 
 
 def shorten(text: str, length: int) -> str:
-    """The text, with an ellipsis as its last character if it had to be cut to this length."""
+    """The text, cut to this length; if it was cut, its last character is an ellipsis."""
     return text if len(text) <= length else f"{text[: length - 1]}\N{HORIZONTAL ELLIPSIS}"

@@ -1,4 +1,4 @@
-"""Sweeps to show: some that were really trained, and some that only have the files."""
+"""Sweeps to show, which are not trained but only have the files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def make_record(variants: Sequence[str] = VARIANTS, seeds: Sequence[int] = (0, 1
 def _write_run(
     run: RunDirectory, accuracies: Sequence[float], test: float | None = None, *, best: int = 1, **changes: object
 ) -> None:
-    """A run as far as it is shown: epochs with these validation accuracies, and a test if it is finished."""
+    """Write what is shown of a run: epochs with these validation accuracies, and a test if it is finished."""
     lines = [
         make_line(
             epoch,
@@ -59,7 +59,7 @@ def _write_run(
 
 @pytest.fixture
 def sweep(tmp_path) -> SweepDirectory:
-    """Two patterns and two seeds, nothing of it begun."""
+    """Two patterns and two seeds, of which none is started."""
     directory = SweepDirectory(tmp_path / "runs" / "study")
     directory.write(make_record(), "name: study\n")
     return directory

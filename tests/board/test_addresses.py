@@ -1,4 +1,4 @@
-"""The page that `board` opens first: which runs its filters leave."""
+"""The page that `board` opens first: the runs that match its filters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def list_runs(variants, seeds):
-    """What TensorBoard has as runs of a sweep."""
+    """The runs that TensorBoard finds for a sweep."""
     endings = [f"s{seed}{log}" for seed in seeds for log in ("", *(f"/{split}" for split in SPLITS))]
     if len(seeds) > 1:
         endings += ["mean", *(f"{mean}/{split}" for mean in ("mean", "mean-std", "mean+std") for split in SPLITS)]
@@ -22,7 +22,7 @@ def list_runs(variants, seeds):
 
 
 def ticked(address, runs):
-    """The runs that the filter of the address leaves, in all pages but Time Series."""
+    """The runs that match the filter of the address, on all pages except Time Series."""
     page, *settings = urlsplit(address).fragment.split("&")
     expression = dict(each.split("=") for each in settings)["regexInput"]
     return page, [run for run in runs if re.search(unquote(expression), run)]

@@ -34,7 +34,7 @@ SPLITS = ("train", "validation", "test")
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory) -> SweepDirectory:
-    """Four patterns and two seeds, really trained."""
+    """A trained sweep of four patterns and two seeds."""
     directory = SweepDirectory(tmp_path_factory.mktemp("runs") / "patterns")
     runs = []
     for pattern in PATTERNS:
@@ -62,7 +62,7 @@ def sweep(tmp_path_factory) -> SweepDirectory:
 
 
 class Board:
-    """A TensorBoard that has read it all."""
+    """A TensorBoard that has read the whole sweep."""
 
     def __init__(self, address: str):
         self.address, self.url = address, address.partition("?")[0]
@@ -85,7 +85,7 @@ class Board:
 
 
 def wait_for(is_true: Callable[[], object]) -> None:
-    """TensorBoard reads in the background, and has no other sign that it is done."""
+    """Wait for TensorBoard, which reads in the background and does not say when it is done."""
     deadline = time.monotonic() + 60
     while not is_true():
         assert time.monotonic() < deadline
@@ -192,20 +192,20 @@ def page() -> Iterator[Page]:
     if CHROMIUM is None:
         pytest.skip("needs Chromium, which is not installed (Debian: apt-get install chromium)")
     with sync_playwright() as playwright:
-        # In containers everybody is root, for whom Chromium has no sandbox.
+        # Containers run as root, for which Chromium has no sandbox.
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser.new_page(viewport={"width": 1280, "height": 800})
         browser.close()
 
 
 def visit(page: Page, url: str) -> None:
-    page.goto("about:blank")  # else only the fragment changes, and nothing is loaded
+    page.goto("about:blank")  # otherwise only the fragment changes, and nothing is loaded
     page.goto(url)
     page.set_default_timeout(30_000)
 
 
 def keep_picture(page: Page, name: str) -> None:
-    """A screenshot among the artifacts, once the lines are drawn."""
+    """Save a screenshot to the artifacts, once the lines are drawn."""
     page.wait_for_timeout(1500)
     ARTIFACTS.mkdir(exist_ok=True)
     page.screenshot(path=ARTIFACTS / f"{name}.png")
@@ -230,7 +230,7 @@ def test_a_browser_draws_the_runs(board, page, filtered, runs):
     card.get_by_role("button", name="Toggle full size mode").click(timeout=30_000)
     for run in runs:
         expect(names.get_by_text(f"{run}/validation", exact=True)).to_be_visible(timeout=30_000)
-        # Below the lines is a table of them, at the last step.
+        # A table below the lines has their values at the last step.
         row = card.locator("tb-data-table-content-row").filter(has_text=f"{run}/validation")
         expect(row).to_have_count(1)
         _, value, step, *_ = row.inner_text().split("/validation")[1].split()  # the first is smoothed
@@ -250,7 +250,7 @@ def test_a_browser_draws_the_means_with_their_margins(board, page):
 
 
 def test_every_page_shows_something_after_the_first(board, page):
-    """There are 73 runs for TensorBoard, which ticks none of more than 40 where its filter does not leave out some."""
+    """TensorBoard finds 73 runs. If more than 40 match its filter, it ticks none."""
     visit(page, board.address)
     for name, shown, count in (
         ("Images", "tf-image-loader img", 2 * len(PATTERNS)),  # the confusion and the kernels of a seed of each

@@ -1,4 +1,4 @@
-"""What is read of a run, and when."""
+"""The history of a run, and when it is read again."""
 
 from __future__ import annotations
 

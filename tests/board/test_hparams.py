@@ -1,4 +1,4 @@
-"""Which hyperparameters of a sweep are columns, and what stands in them."""
+"""The hyperparameters of a sweep that are columns, and their values."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def test_a_variant_that_sets_nothing_has_the_value_of_its_spec():
     assert domains_of(record, manifests) == {"depth": (2, 5), "epochs": (3, 9), "seed": ("0", "1")}
 
 
-def test_what_has_not_begun_is_known_from_the_sweep_alone():
+def test_what_has_not_started_is_known_from_the_sweep_alone():
     columns = {
         column.name: (column.kind, column.values)
         for column in describe_columns(sweep_of({"model.tying.pattern": "block"}, {"model.tying": None}), {})
     }
     assert columns["pattern"] == (str, ("block", "none"))
-    # Not known yet, and columns nevertheless: TensorBoard keeps the columns that it was told first.
+    # They are not known yet, but are columns: TensorBoard keeps the columns that it reads first.
     for name in ("unique_weights", "macs_tied", "macs_dense", "expanded_weights"):
         assert columns[name] == (float, ())
 

@@ -1,4 +1,4 @@
-"""Which runs `board` shows, and that it follows no link out of them."""
+"""`board` shows the right runs, and follows no link out of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mean and deviation over seeds, against Python's and by hand."""
+"""Means and deviations over seeds, compared with Python's and with results by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""To whom the board answers."""
+"""The requests that the board answers."""
 
 from __future__ import annotations
 

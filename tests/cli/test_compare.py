@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -113,6 +115,8 @@ def test_what_is_left_out_is_named(tiedexp_cli, runs):
         (["--columns", "wieghts"], 2, "--columns wieghts"),
         (["--by", "model.depth"], 2, "--by model.depth"),
         (["--html", "absent/page.html"], 2, "there is no directory absent"),
+        (["--html", "."], 2, "the page cannot be written to .: it is a directory"),
+        (["--plots", "runs/full-abc/seed-0/result.json"], 2, "the pictures cannot be written to runs/full-abc"),
     ],
 )
 def test_wrong_input(tiedexp_cli, runs, tmp_path, arguments, code, message):
@@ -122,6 +126,20 @@ def test_wrong_input(tiedexp_cli, runs, tmp_path, arguments, code, message):
     assert answer.err.startswith("error: ")
     assert message in answer.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_picture_that_cannot_be_written(tiedexp_cli, runs, tmp_path):
+    (tmp_path / "plots" / "curves.png").mkdir(parents=True)
+    answer = tiedexp_cli("compare", runs, "--plots", "plots")
+    assert answer.code == 2
+    assert "error: the picture cannot be written to plots/curves.png: Is a directory" in answer.err
+
+
+def test_a_page_of_a_directory_whose_name_is_not_text(tiedexp_cli, runs, tmp_path):
+    named = runs.rename(Path(os.fsdecode(bytes(tmp_path) + b"/\xff")))
+    answer = tiedexp_cli("compare", named, "--html", "page.html", "--md")
+    assert (answer.code, answer.err) == (0, "")
+    assert "<h1>tiedexp compare ?</h1>" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_no_runs(tiedexp_cli, tmp_path):

@@ -1,10 +1,10 @@
-"""What two runs do not share."""
+"""The differences between two runs."""
 
 from __future__ import annotations
 
 import json
 
-from tiedexp.compare.differing import Difference, diff_runs
+from tiedexp.compare.differing import DifferingValue, diff_runs
 from tiedexp.labels import PATTERN
 from tiedexp.runs.directory import RunDirectory
 
@@ -14,8 +14,8 @@ def test_runs_of_two_patterns(make_run):
     found = diff_runs(RunDirectory(left), RunDirectory(right))
     spec = {each.key: (each.left, each.right) for each in found.spec}
     assert spec == {"name": ("block", "none"), "model.tying.layers": ("all", None), PATTERN: ("block", None)}
-    assert Difference("unique_weights", 100, 200) in found.manifest
-    assert Difference("test/accuracy", 0.9, 0.8) in found.metrics
+    assert DifferingValue("unique_weights", 100, 200) in found.manifest
+    assert DifferingValue("test/accuracy", 0.9, 0.8) in found.metrics
     assert (found.same_epochs, found.epochs) == (0, 3)
 
 
@@ -39,5 +39,5 @@ def test_one_that_is_not_finished(make_run):
     (right / "metrics.jsonl").write_text("".join(lines[:2]))
     found = diff_runs(RunDirectory(left), RunDirectory(right))
     assert [each.key for each in found.spec] == ["seed"]
-    assert Difference("best_epoch", 3, None) in found.metrics
+    assert DifferingValue("best_epoch", 3, None) in found.metrics
     assert (found.same_epochs, found.epochs) == (2, 2)

@@ -1,4 +1,4 @@
-"""The page and its pictures: whole, of nobody else's, and as the table says."""
+"""The page and its pictures: complete, without foreign content, and in agreement with the table."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ import pytest
 from PIL import Image
 
 from tiedexp.compare import plots
-from tiedexp.compare.figures import drawing_style
+from tiedexp.compare.columns import choose_columns
+from tiedexp.compare.gallery import draw_pictures
 from tiedexp.compare.kernels import draw_first_kernels
-from tiedexp.compare.page import build_page, draw_pictures
+from tiedexp.compare.page import build_page
 from tiedexp.compare.reading import read_runs
-from tiedexp.compare.rendering import choose_columns
 from tiedexp.compare.table import build_comparison
-from tiedexp.drawing import draw_kernels
+from tiedexp.drawing.figures import page_style
+from tiedexp.drawing.kernels import draw_kernels
 from tiedexp.errors import RunError
 from tiedexp.patterns.grid import Pattern
 from tiedexp.runs.directory import RunDirectory
@@ -31,7 +32,7 @@ NASTY = "<script>alert(1)</script>"
 
 
 def write_weights(run, pattern, shape=None, before=None):
-    """What a run keeps of the best epoch, and, of a newer version, of before the training."""
+    """Write the weights of the best epoch, and, if given, those before training, which older versions did not save."""
     tied = Pattern.preset(pattern, 5)
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["patterns"] = {"conv_1": tied.digest}
@@ -58,7 +59,7 @@ def comparison(make_run, tmp_path):
 
 
 class Reader(HTMLParser):
-    """What a page has: its tags, and every address that it names."""
+    """Collects the tags of a page, and every address in it."""
 
     def __init__(self):
         super().__init__()
@@ -79,7 +80,7 @@ def test_a_page_is_whole(comparison):
     assert all(address.startswith(("data:image/png;base64,", "#")) for address in reader.addresses)
     assert not re.search(r"url\((?!#)", page)
     assert "Not drawn" not in page
-    assert "#010203" not in page  # all ink is the page's
+    assert "#010203" not in page  # the ink is always the page's
     for svg in re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL):
         ET.fromstring(svg)
 
@@ -118,7 +119,7 @@ def test_labels_are_text(make_run, tmp_path):
 
 
 def test_pictures_that_cannot_be_drawn_say_why(comparison, tmp_path):
-    (run, *_) = comparison.rows[0].group.runs.values()
+    (run, *_) = comparison.rows[0].variant.runs.values()
     (run.run.path / "metrics.jsonl").write_text("[]\n")
     result = json.loads((run.run.path / "result.json").read_text())
     result["test"]["confusion"] = [[1, 2], [3]]
@@ -139,10 +140,10 @@ def test_png_pictures_are_on_white(comparison):
 
 
 def test_curves_are_means_with_intervals(comparison):
-    with drawing_style():
+    with page_style():
         (axes,) = plots.draw_curves(comparison).axes
     assert len(axes.lines) == 3
-    line = axes.lines[0]  # the baseline, whose validation is 0.8 less a tenth of 1, 1/2, 1/3
+    line = axes.lines[0]  # the baseline, whose validation is 0.8 minus a tenth of 1, 1/2, 1/3
     assert line.get_ydata() == pytest.approx([0.7, 0.75, 0.8 - 0.1 / 3])
 
 
@@ -150,7 +151,7 @@ def test_the_front_of_the_trade_off(make_run, tmp_path):
     for pattern, validation, weights in (("full", 0.9, 1000), ("block", 0.8, 1200), ("rings", 0.7, 10)):
         make_run(pattern, validation=validation, weights=weights)
     found = read_runs([tmp_path / "runs"])
-    with drawing_style():
+    with page_style():
         (axes,) = plots.draw_trade_off(build_comparison(found, found.runs), "unique_weights", "weights").axes
     assert axes.lines[0].get_xydata().tolist() == [[10, 0.7], [1000, 0.9]]
     assert {text.get_text() for text in axes.texts} == {"full", "block", "rings"}
@@ -162,7 +163,7 @@ def test_variants_without_a_time_are_not_in_the_picture_of_times(make_run, tmp_p
         path = make_run(pattern) / "result.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "epoch_seconds": seconds}))
     found = read_runs([tmp_path / "runs"])
-    with drawing_style():
+    with page_style():
         figure = plots.draw_trade_off(build_comparison(found, found.runs), "epoch_seconds", "seconds")
     assert (figure is not None) == drawn
     assert figure is None or [text.get_text() for text in figure.axes[0].texts] == ["block"]
@@ -172,13 +173,13 @@ def test_the_difference_of_confusion(comparison):
     """By hand: both variants have [[45, 5], [10 - s, 40 + s]] for each seed s, but the second [[50, 0], [10, 40]] for
     seed 0. So it is right of the first class in 100, 90 and 90 of a hundred, against 90 each time.
     """
-    changed = comparison.rows[1].group.runs[(0,)].run.path / "result.json"
+    changed = comparison.rows[1].variant.runs[(0,)].run.path / "result.json"
     result = json.loads(changed.read_text())
     result["test"]["confusion"] = [[50, 0], [10, 40]]
     changed.write_text(json.dumps(result))
-    with drawing_style():
-        figure, label = plots.draw_confusion_difference(comparison)
-    assert label == "block"
+    with page_style():
+        figure = plots.draw_confusion_difference(comparison)
+    assert [row.label for row in plots.choose_confused(comparison)] == ["block", "full"]
     points = np.asarray(figure.axes[0].collections[0].get_array())
     assert points == pytest.approx(np.array([[10 / 3, -10 / 3], [0, 0]]))
 
@@ -188,7 +189,7 @@ class TestKernels:
         run = write_weights(make_run("block"), "block")
         picture, note = draw_first_kernels(RunDirectory(run), "block")
         assert picture.startswith(b"\x89PNG")
-        assert note == "Its kernels from before training were not kept."
+        assert note == "The kernels before training were not saved."
         untied = make_run("none")
         (untied / "checkpoints").mkdir()
         with h5py.File(untied / "checkpoints" / "epoch-0003.weights.h5", "w") as file:
@@ -210,7 +211,7 @@ class TestKernels:
         np.testing.assert_array_equal(last, np.ones((5, 5, 1, 4)))
 
     @pytest.mark.parametrize("damage", ["torn", "shape", "name", "pipe", "outside", "nowhere"])
-    def test_a_damaged_start_leaves_the_learnt_kernels(self, make_run, tmp_path, damage):
+    def test_a_damaged_start_leaves_the_trained_kernels(self, make_run, tmp_path, damage):
         run = write_weights(make_run("block"), "block", before=np.zeros((9, 1, 4)))
         path = run / "initial_kernel.h5"
         if damage == "torn":
@@ -227,7 +228,7 @@ class TestKernels:
                 path.symlink_to("/etc/passwd" if damage == "outside" else tmp_path / "nowhere")
         picture, note = draw_first_kernels(RunDirectory(run), "block")
         assert picture == draw_kernels(Pattern.preset("block", 5), np.ones((5, 5, 1, 4)), "block")
-        assert note.startswith(f"Before training: not drawn: {path}")
+        assert note.startswith(f"The kernels before training are not drawn: {path}")
 
     def test_weights_of_another_pattern(self, make_run):
         run = write_weights(make_run("block"), "block", shape=(4, 1, 4))

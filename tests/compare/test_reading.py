@@ -1,4 +1,4 @@
-"""Runs as records, whoever wrote them."""
+"""Reading runs, including damaged and hostile ones."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_directory_of_runs(make_run, tmp_path):
     assert (found.unfinished, found.sweeps) == (1, ())
     assert len(found.left_out) == 1
     assert f"{runs[1] / 'result.json'} is not JSON" in found.left_out[0]
-    with pytest.raises(RunError, match="is not JSON"):  # named, and not just found
+    with pytest.raises(RunError, match="is not JSON"):  # among the given paths, so it is not left out
         read_runs([runs[1]])
 
 
@@ -56,7 +56,7 @@ def test_a_run_twice(make_run, tmp_path):
     copy = make_run(root=tmp_path / "copies")
     found = read_runs([run, copy, run])
     assert len(found.runs) == 1
-    assert found.left_out[0] == f"{copy} has the same spec and seed as {run}, which is compared"
+    assert found.left_out[0] == f"{copy} has the same spec and seed as {run}, which is compared instead"
 
 
 def test_a_run_done_again_is_compared_only_if_it_is_named(make_run, tmp_path):
@@ -124,14 +124,14 @@ def test_nesting_ends_in_a_value_or_an_error_of_ours(make_run, levels):
 
 @pytest.mark.parametrize("seconds", [0.25, None])
 def test_a_run_says_how_long_its_epochs_take(make_run, seconds):
-    """Without the first epoch of each process, which only the run itself knows; None if there is no other."""
+    """The first epoch of each process is excluded, which only the run itself can do; None if there is no other."""
     run = make_run()
     change(run / "result.json", epoch_seconds=seconds)
     assert read_run(RunDirectory(run)).epoch_seconds == seconds
 
 
 def test_the_time_of_a_single_epoch_is_left_out(make_run):
-    """A run of an older version, which took 10 s, of which nobody knows how many for compiling."""
+    """A run of an older version took 10 s, and does not say how much of it was for compiling."""
     run = make_run()
     change(run / "result.json", epochs=1)
     record = read_run(RunDirectory(run))

@@ -68,7 +68,7 @@ def test_sweeps_of_one_name_are_told_apart_by_their_paths(make_sweep):
 
 
 def test_the_same_experiment_in_two_sweeps_is_one_variant(make_sweep):
-    """The seeds that both have are those of the first that was named."""
+    """Of a seed that both sweeps have, the run of the first one is compared."""
     first = make_sweep("first", seeds=(0, 1), block="the block", rings="the rings")
     second = make_sweep("second", seeds=(1, 2), block="a block", point="the point")
     found = read_runs([first, second])
@@ -83,7 +83,7 @@ def test_the_same_experiment_in_two_sweeps_is_one_variant(make_sweep):
     [
         ("block", None, "first: the block"),
         (None, "point", "the point"),
-        ("block", "point", None),  # which one is not said
+        ("block", "point", None),  # they do not agree on one
         (None, None, None),
     ],
 )
@@ -107,7 +107,7 @@ def test_a_baseline_that_both_have_is_one(make_sweep):
 
 
 def test_equal_times_are_those_within_a_sweep(make_sweep):
-    """Each sweep has matched its variants with its own baseline."""
+    """Each sweep matches its variants to its own baseline."""
     first = make_sweep("first", match="time", baseline="full", full="untied", block="the block")
     second = make_sweep("second", match="time", depth=4, rings="the rings")
     rows = {row.label: row for row in compare(first, second).rows}

@@ -1,4 +1,4 @@
-"""Equal to scipy and to what is written out by hand; right as often as it says."""
+"""Statistics agree with scipy and with results by hand, and are right as often as they say."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TestFewSeeds:
 
 
 def simulate(draw, cases, seeds, effect=0.0):
-    """p and whether the interval holds the effect, of pairs that share what their seed does to them."""
+    """p, and whether the interval contains the effect, for pairs that share the effect of their seed."""
     ps, covered = [], 0
     for _ in range(cases):
         shared = draw.normal(0.9, 0.02, seeds)
@@ -86,14 +86,14 @@ def simulate(draw, cases, seeds, effect=0.0):
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 def test_two_variants_that_are_the_same(seeds):
-    """1,000 A/A comparisons: p is below 5% in 5% +- 2% of them, intervals hold the true difference in 95% +- 2%."""
+    """1,000 A/A comparisons: p is below 5% in 5% +- 2% of them, intervals contain the true difference in 95% +- 2%."""
     ps, coverage = simulate(np.random.default_rng(seeds), 1000, seeds)
     assert 0.03 <= np.mean(ps < 0.05) <= 0.07
     assert 0.93 <= coverage <= 0.97
 
 
 def test_pairing_is_used():
-    """What a seed does to both variants cancels: a difference of a quarter of the seeds' spread is found."""
+    """The effect of a seed on both variants cancels: a difference of a quarter of the seeds' spread is found."""
     draw = np.random.default_rng(0)
     shared = draw.normal(0.9, 0.02, 8)
     left, right = shared + 0.005 + draw.normal(0, 0.001, 8), shared
@@ -140,7 +140,7 @@ class TestNeededPairs:
         assert count_needed_pairs(compare_pairs([0.9, 0.9], [0.8, 0.8]), 1) is None
         assert count_needed_pairs(compare_pairs([0.9, 0.7], [0.7, 0.9]), 1) is None  # no difference at all
         tiny = compare_pairs([0.9, 0.700001], [0.7, 0.9])
-        assert count_needed_pairs(tiny, 1) is None  # beyond all reason
+        assert count_needed_pairs(tiny, 1) is None  # more than MAX_SEEDS
 
 
 @given(st.lists(st.tuples(st.integers(0, 6).map(float), st.integers(0, 6).map(float)), max_size=25))

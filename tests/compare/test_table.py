@@ -1,4 +1,4 @@
-"""The comparison as a whole: which runs are paired, who is chosen by what, what is said."""
+"""The comparison as a whole: pairing, selection, verdicts, notes and formats."""
 
 from __future__ import annotations
 
@@ -11,19 +11,12 @@ import pytest
 import scipy.stats
 from rich.console import Console
 
+from tiedexp.compare.columns import choose_columns, list_columns, sort_rows
+from tiedexp.compare.comparison import describe_verdict
+from tiedexp.compare.formats import fit_table, to_csv, to_json, to_latex, to_markdown
+from tiedexp.compare.notes import list_notes
 from tiedexp.compare.reading import read_runs
-from tiedexp.compare.rendering import (
-    choose_columns,
-    fit_table,
-    list_columns,
-    list_notes,
-    sort_rows,
-    to_csv,
-    to_json,
-    to_latex,
-    to_markdown,
-)
-from tiedexp.compare.table import build_comparison, describe_verdict
+from tiedexp.compare.table import build_comparison
 from tiedexp.errors import RunError, SpecError
 from tiedexp.runs.sweeps import PlannedRun, SweepDirectory, SweepRecord, Variant
 
@@ -79,8 +72,8 @@ def test_what_is_said(compare):
     notes = " ".join(list_notes(comparison, list_columns(comparison)))
     for text in (
         "sorted by validation/accuracy. Choose a variant by validation/accuracy: the one with the best test/accuracy",
-        "The difference is to full, paired by seed",
-        "† has neither the weights nor",
+        "The difference is the variant minus full, paired by seed",
+        "† marks another budget: neither the weights nor",
     ):
         assert text in notes
 
@@ -246,7 +239,7 @@ def test_sorting(compare, key, order):
 
 
 def lines_at(comparison, width, **options):
-    """The table as a terminal of so many characters shows it, and the keys of its columns."""
+    """The lines of the table in a terminal of this width, and the keys of its columns."""
     console = Console(width=width, file=io.StringIO(), highlight=False)
     table, columns = fit_table(comparison, choose_columns(comparison, []), width, **{"may_leave_out": True, **options})
     console.print(table, crop=False)
@@ -323,7 +316,7 @@ def test_marks_are_escaped(make_run, tmp_path):
 
 
 def test_widths_that_match_made_have_a_column(make_run, tmp_path):
-    """The labels of such a sweep do not say them; those of plain runs do."""
+    """The labels of such a sweep do not contain the widths; those of plain runs do."""
     root = tmp_path / "study"
     widths = {"block": 12, "rings": 20}
     paths = [make_run(name, root=root, model__width=width).relative_to(root) for name, width in widths.items()]
@@ -349,7 +342,7 @@ def test_widths_that_match_made_have_a_column(make_run, tmp_path):
 
 
 def test_a_spreadsheet_computes_nothing(make_run):
-    """A name or value of a run may come from a stranger, and programs that open CSV run what begins so."""
+    """Names and values of runs can come from a stranger, and spreadsheets run cells that start like a formula."""
     for seed, name in enumerate(("=cmd|calc!A0", "+1", "-1", "@SUM(A1)")):
         run = make_run("block", seed, dataset__name=name)
     found = read_runs([run.parents[1]])

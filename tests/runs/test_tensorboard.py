@@ -24,7 +24,8 @@ import pytest
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import api_pb2, metadata
 
-from tiedexp.drawing import draw_confusion, draw_kernels
+from tiedexp.drawing.confusion import draw_confusion
+from tiedexp.drawing.kernels import draw_kernels
 from tiedexp.experiment.run import run_experiment
 from tiedexp.patterns.grid import Pattern
 from tiedexp.runs.directory import RunDirectory

@@ -1,7 +1,7 @@
-"""Addresses of TensorBoard's pages that open with something to see, however many runs there are.
+"""Addresses of TensorBoard's pages that show something when they open, however many runs there are.
 
-In Custom Scalars, Images and Text, TensorBoard 2.21 ticks the runs that match `regexInput` if they are at most 40, and
-else none, so that these pages are empty; they share the filter. Time Series ticks all runs that match `runFilter`. Both
+Custom Scalars, Images and Text share a filter, `regexInput`. TensorBoard 2.21 ticks the runs that match it if there are
+at most 40, and otherwise none, so that these pages are empty. Time Series ticks all runs that match `runFilter`. Both
 filters stay in the address when another page is chosen.
 """
 
@@ -13,20 +13,20 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 MAX_TICKED = 40
-_WHOLE = 1  # a run "." that shows what is about all of them
-_LOGS = ("", "/train", "/validation", "/test")  # each a run for TensorBoard
+_WHOLE = 1  # the run ".", which shows what is about the whole sweep
+_LOGS = ("", "/train", "/validation", "/test")  # each is a run for TensorBoard
 
 
 def address_of_sweep(url: str, folder: Path, variants: Sequence[str], seed: int, *, has_means: bool) -> str:
-    """The comparison of the means in Custom Scalars; without means, that of the runs of one seed.
+    """The address of Custom Scalars that compares the means, or the runs of one seed if there are no means.
 
-    Images and Text show the runs of that seed, of the first variants if there are too many.
+    Images and Text show the runs of that seed; if there are too many, those of the first variants.
 
     Args:
-        url: of TensorBoard.
-        folder: of `SweepBoard`.
+        url: the URL of TensorBoard.
+        folder: the folder of the `SweepBoard`.
         variants: the names under which the variants are shown.
-        seed: one that all variants have.
+        seed: a seed that all variants have.
         has_means: whether there are several seeds.
     """
     of_seed = [f" s{seed}{log}" for log in ("", "/train", "/test")]
@@ -42,11 +42,11 @@ def address_of_sweep(url: str, folder: Path, variants: Sequence[str], seed: int,
 
 
 def address_of_runs(url: str, folder: Path, names: Sequence[str]) -> str:
-    """Time Series; of many runs, the other pages show the first ones.
+    """The address of Time Series; if there are many runs, the other pages show the first ones.
 
     Args:
-        url: of TensorBoard.
-        folder: where the runs are linked.
+        url: the URL of TensorBoard.
+        folder: the folder with the links to the runs.
         names: the names of the runs in it.
     """
     if len(names) * len(_LOGS) <= MAX_TICKED:
@@ -57,19 +57,19 @@ def address_of_runs(url: str, folder: Path, names: Sequence[str]) -> str:
 
 
 def _match(names: Sequence[str], endings: Sequence[str], room: int) -> str:
-    """A regular expression for all names with these endings, or for the first names if there is no room for all."""
+    """A regular expression for names with these endings: for all of them, or the first if there is no room for all."""
     ending = f"{_any_of(endings)}$"
     count = room // len(endings)
     return ending if len(names) <= count else f"^{_any_of(names[:count])}{ending}"
 
 
 def _any_of(texts: Sequence[str]) -> str:
-    escaped = [re.sub(r"[\\^$.*+?()\[\]{}|]", r"\\\g<0>", text) for text in texts]  # `re.escape` escapes blanks too
+    escaped = [re.sub(r"[\\^$.*+?()\[\]{}|]", r"\\\g<0>", text) for text in texts]  # `re.escape` escapes blanks, too
     return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
 
 
 def _choose_split(folder: Path) -> str:
-    """`validation`, unless the runs have no such series."""
+    """`validation`, or `train` if the runs have no validation."""
     splits = {path.name for depth in ("*", "*/*") for path in folder.glob(f"{depth}/[tv]*")}
     return "train" if "train" in splits and "validation" not in splits else "validation"
 

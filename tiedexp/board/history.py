@@ -1,4 +1,4 @@
-"""What a run has done so far, from its JSON files."""
+"""The history of a run so far, from its JSON files."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _FILES = ("manifest.json", "metrics.jsonl", "result.json", "failure.json")
 
 @dataclass(frozen=True, eq=False)
 class RunHistory:
-    """A run as it was when its files were read.
+    """A run at the time when its files were read.
 
     Args:
-        manifest: what it was made with.
-        spec: the text of spec.yaml.
-        series: of each split, with the tags of its log; the test is one value, at the best epoch.
-        epochs: how many are over.
-        succeeded: how it ended; None if it has not.
+        manifest: its manifest.
+        spec: the text of its spec.yaml.
+        series: the series of each split, with the tags of its log; the test has one step, the best epoch.
+        epochs: how many epochs are done.
+        succeeded: whether it succeeded; None if it has not ended.
     """
 
     manifest: Manifest
@@ -37,7 +37,7 @@ class RunHistory:
 
     @property
     def validation_accuracy(self) -> Mapping[int, float]:
-        """By epoch; at the last one, of a run that is tested, that of the epoch that was."""
+        """By epoch. In a run that was tested, the last epoch has the accuracy of the best one, which was tested."""
         found = {epoch: values["accuracy"] for epoch, values in self.series["validation"].items()}
         for best in self.series["test"]:
             if best in found:
@@ -49,7 +49,7 @@ class RunReader:
     """Reads a run again when its files have changed.
 
     Args:
-        run: the run, whether it exists or not.
+        run: the run, which need not exist.
     """
 
     def __init__(self, run: RunDirectory):
@@ -58,7 +58,7 @@ class RunReader:
         self._history: RunHistory | None = None
 
     def read(self) -> RunHistory | None:
-        """The run's history, the same object as long as nothing has happened; None for a run that has not begun.
+        """The run's history, the same object as long as nothing has changed; None if the run has not started.
 
         Raises:
             RunError: a file of the run is damaged, or leads out of it.
@@ -71,7 +71,7 @@ class RunReader:
 
 
 def _state_of(path: Path) -> tuple[int, int, int] | None:
-    """Something that is another whenever a file has been written."""
+    """A value that changes whenever the file is written."""
     try:
         found = os.stat(path)  # noqa: PTH116 (pathlib's raises where links go in a circle)
     except OSError:

@@ -15,18 +15,18 @@ from tiedexp.runs.sweeps import PlannedRun, SweepRecord, Variant
 from tiedexp.runs.tensorboard import SHOWN_HPARAMS
 
 COSTS = ("unique_weights", "macs_tied", "expanded_weights", "macs_dense")
-MAX_CHECKBOXES = 9  # with more values the tab filters numbers by an interval, and texts by a regular expression
+MAX_CHECKBOXES = 9  # with more values, the tab filters numbers by an interval, and texts by a regular expression
 MAX_LENGTH = 200
 _TYING = ("model.tying", "model.tying.pattern")
 
 
 def describe_columns(record: SweepRecord, manifests: Mapping[str, Manifest]) -> list[HParam]:
-    """The hyperparameters that differ, and the values that they take.
+    """The hyperparameters in which runs differ, and their values.
 
     Args:
-        record: of the sweep.
-        manifests: of one run of each variant that has begun, by the variant's name. What is not known of the others is
-            taken to differ.
+        record: the record of the sweep.
+        manifests: the manifest of one run of each variant that has started, by the variant's name. What is not known of
+            other variants is assumed to differ.
     """
     values: dict[str, list[HParamValue]] = {name: [] for name in [*_name_axes(record), "seed", *COSTS]}
     open_names: set[str] = set()
@@ -39,7 +39,7 @@ def describe_columns(record: SweepRecord, manifests: Mapping[str, Manifest]) -> 
             else:
                 open_names.add(name)
     names = [name for name in values if name == "seed" or name in open_names or len(set(values[name])) > 1]
-    return [_column(name, values[name], place, name in open_names) for place, name in enumerate(names)]
+    return [_column(name, values[name], position, name in open_names) for position, name in enumerate(names)]
 
 
 def read_hparams(
@@ -52,10 +52,10 @@ def read_hparams(
 
 
 def _name_axes(record: SweepRecord) -> dict[str, str]:
-    """The short name of each axis, and its key: the last step of the key, if only one ends so."""
+    """The short name of each axis, and its key. The name is the last part of the key, if no other key ends in it."""
     keys = list(record.axes)
     if len({variant.width for variant in record.variants}) > 1 and "model.width" not in keys:
-        keys.append("model.width")  # adjusted to a budget
+        keys.append("model.width")  # `match` adjusted it to a budget
     if any(key in _TYING for key in keys):
         keys = [_TYING[1], *(key for key in keys if key not in _TYING)]
     short = {key: key.rpartition(".")[2] for key in keys}
@@ -64,7 +64,7 @@ def _name_axes(record: SweepRecord) -> dict[str, str]:
 
 
 def _values_of(record: SweepRecord, variant: Variant, manifest: Manifest | None) -> dict[str, HParamValue]:
-    """What is known of a variant: all of it once it has begun, else what the sweep sets."""
+    """What is known of a variant: everything once it has started, before that what the sweep sets."""
     found: dict[str, HParamValue] = {}
     for name, key in _name_axes(record).items():
         if key == "model.width":
@@ -82,11 +82,11 @@ def _values_of(record: SweepRecord, variant: Variant, manifest: Manifest | None)
     return found
 
 
-def _column(name: str, values: list[HParamValue], place: int, is_open: bool) -> HParam:
+def _column(name: str, values: list[HParamValue], position: int, is_open: bool) -> HParam:
     kinds = {bool if isinstance(value, bool) else str if isinstance(value, str) else float for value in values}
     kind = float if name in COSTS else kinds.pop() if len(kinds) == 1 else str
     distinct = list(dict.fromkeys(_fit(value, kind) for value in values))
-    shown, interval = place < SHOWN_HPARAMS, None
+    shown, interval = position < SHOWN_HPARAMS, None
     if kind is float:
         distinct.sort()
         if len(distinct) > MAX_CHECKBOXES:
@@ -100,15 +100,15 @@ def _fit(value: HParamValue, kind: type) -> HParamValue:
 
 
 def _plain(value: Any) -> HParamValue:
-    """A value of JSON as TensorBoard takes it."""
+    """A JSON value as TensorBoard accepts it."""
     if isinstance(value, bool):
         return value
-    # Whole numbers are doubles on their way to the browser.
+    # The browser receives whole numbers as doubles.
     if isinstance(value, int | float) and math.isfinite(value) and abs(value) <= 2**53:
         return value
     return _clean("none" if value is None else value if isinstance(value, str) else json.dumps(value))
 
 
 def _clean(text: str) -> str:
-    """A text that can be sent: JSON may hold halves of characters."""
+    """A text that can be encoded: JSON can contain lone surrogates."""
     return text.encode("utf-8", "replace").decode()[:MAX_LENGTH]

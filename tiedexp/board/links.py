@@ -1,4 +1,4 @@
-"""Links to the logs of runs, for TensorBoard to look at just these."""
+"""Links to the logs of runs, so that TensorBoard shows only these."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tiedexp.runs.finding import find_runs
 
 
 def link_runs(path: Path, folder: Path, linked: dict[Path, str], *, required: bool = True) -> None:
-    """Link the log of each run at or below `path` into `folder`, as `<experiment>/<seed>`, if it is not yet there.
+    """Link the log of each run in `path` into `folder`, as `<experiment>/<seed>`, if it is not there yet.
 
     Args:
         path: a run, or a directory of runs.
-        folder: where the links are made.
-        linked: the runs linked so far and their names, added to.
-        required: whether it is an error that there is no run.
+        folder: the folder for the links.
+        linked: the runs linked so far and their names; new ones are added.
+        required: whether it is an error if there is no run.
 
     Raises:
-        RunError: `path` is absent, holds no run, or has a link that leads out of it.
+        RunError: `path` does not exist, has no run, or has a link that leads out of it.
     """
     found = False
     for each in find_runs(path):
@@ -44,5 +44,5 @@ def link_runs(path: Path, folder: Path, linked: dict[Path, str], *, required: bo
 
 
 def check_log(log: Path) -> None:
-    """RunError if a run's log is not one that tiedexp writes, or a link leads out of it."""
+    """Raise RunError if a run's log is not as tiedexp writes it, or has a link that leads out of it."""
     check_tree(log, log, "the run's log")

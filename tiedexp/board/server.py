@@ -1,4 +1,4 @@
-"""TensorBoard, started in this process with the parts that show what a run writes."""
+"""Starting TensorBoard in this process, with only the plugins that show what a run writes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def launch_tensorboard(folder: Path, host: str, port: int | None, reload_seconds
     """Start TensorBoard in a thread of this process.
 
     Args:
-        folder: where it looks for runs.
+        folder: the folder of the runs to show.
         host: the address to listen on.
-        port: 0 for any free one, None for 6006 or the next free one.
-        reload_seconds: between two looks at the folder.
+        port: the port; 0 is any free one, and None is 6006 or the next free one.
+        reload_seconds: seconds between two scans of the folder.
 
     Returns:
         Its URL.
@@ -30,7 +30,7 @@ def launch_tensorboard(folder: Path, host: str, port: int | None, reload_seconds
     Raises:
         RunError: it does not start.
     """
-    # TensorBoard's own switch for a build without TensorFlow: it needs none, and would load it on some requests.
+    # TensorBoard's own switch to run without TensorFlow, which it does not need but would load on some requests.
     sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
     from tensorboard import program
 
@@ -40,7 +40,7 @@ def launch_tensorboard(folder: Path, host: str, port: int | None, reload_seconds
     tensorboard = program.TensorBoard(plugins=_load_plugins(), server_class=make_server)
     tensorboard.configure(logdir=str(folder), host=host, port=port, reload_interval=reload_seconds)
     try:
-        with redirect_stderr(io.StringIO()):  # a note about flags that this command does not have
+        with redirect_stderr(io.StringIO()):  # it mentions flags that this command does not have
             url: str = tensorboard.launch()
     except program.TensorBoardServerException as error:
         raise RunError(f"TensorBoard does not start: {error.msg}") from error
@@ -48,14 +48,14 @@ def launch_tensorboard(folder: Path, host: str, port: int | None, reload_seconds
 
 
 class HostCheck:
-    """A WSGI application that answers only to the names by which this machine is known.
+    """A WSGI application that only answers requests for the names of this machine.
 
-    A page of another site can have its own name point to this machine, and then read what is served here as if it were
-    its own (DNS rebinding). Its requests still carry that name.
+    Another site can make its own name point to this machine, so that its pages can read what is served here (DNS
+    rebinding). Their requests still contain that name.
 
     Args:
         app: the application.
-        host: the address that it listens on.
+        host: the address that the server listens on.
     """
 
     def __init__(self, app: Any, host: str):
@@ -71,17 +71,17 @@ class HostCheck:
             answer: Iterable[bytes] = self._app(environ, start_response)
             return answer
         start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
-        return [b"tiedexp board answers to localhost and to what --host says\n"]
+        return [b"tiedexp board only answers requests for localhost or for the address given by --host\n"]
 
     def allows(self, header: str) -> bool:
-        """Whether a Host header, `name` or `name:port`, names this machine; an address is no name to be rebound."""
+        """Whether a Host header, `name` or `name:port`, names this machine. Addresses cannot be rebound."""
         name = header.partition("]")[0][1:] if header.startswith("[") else header.partition(":")[0]
         is_here = name.lower() in self._names or _is_address(name, "is_loopback")
         return is_here or (self._is_open and _is_address(name, "version"))
 
 
 def _is_address(text: str, kind: str) -> bool:
-    """Whether it is an IP address, of this kind."""
+    """Whether a text is an IP address of this kind."""
     try:
         return bool(getattr(ipaddress.ip_address(text.strip("[]")), kind))
     except ValueError:
@@ -89,7 +89,7 @@ def _is_address(text: str, kind: str) -> bool:
 
 
 def _load_plugins() -> list[Any]:
-    """The parts of TensorBoard that show what a run writes; others open files that a log names, wherever they are."""
+    """The plugins that show what a run writes. Others would open any file that a log names, wherever it is."""
     from tensorboard.plugins.core.core_plugin import CorePluginLoader
     from tensorboard.plugins.custom_scalar.custom_scalars_plugin import CustomScalarsPlugin
     from tensorboard.plugins.distribution.distributions_plugin import DistributionsPlugin

@@ -126,7 +126,7 @@ def _show(rows: list[Row], threads: int, rounds: int) -> None:
 
 def _draw(rows: list[Row], path: Path) -> None:
     from tiedexp.cli.pictures import write_picture
-    from tiedexp.drawing import draw_speed
+    from tiedexp.drawing.speed import draw_speed
 
     points = [(row.method, row.free, row.milliseconds, row.shape) for row in rows if row.part == "step"]
     write_picture(path, draw_speed(points))

@@ -123,7 +123,7 @@ def _show_runs(paths: list[Path], folder: Path) -> _Shown:
 def _show_sweep(path: Path, folder: Path) -> _Shown:
     """Show a sweep."""
     from tiedexp.board.addresses import address_of_sweep
-    from tiedexp.board.sweep import SweepBoard
+    from tiedexp.board.sweep_board import SweepBoard
     from tiedexp.runs.sweeps import SweepDirectory
 
     board = SweepBoard(SweepDirectory(path), folder)

@@ -14,8 +14,8 @@ from tiedexp.cli.options import Json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tiedexp.compare.rendering import Column
-    from tiedexp.compare.table import Comparison
+    from tiedexp.compare.columns import Column
+    from tiedexp.compare.comparison import Comparison
 
 
 def compare(
@@ -81,8 +81,9 @@ def compare(
     tiedexp compare runs/my-sweep runs/another                    two sweeps, in one table
     tiedexp compare runs --by model.tying.pattern                 all runs, by their pattern
     """
+    from tiedexp.compare.columns import choose_columns, sort_rows
+    from tiedexp.compare.formats import to_csv, to_json, to_latex, to_markdown
     from tiedexp.compare.reading import read_runs
-    from tiedexp.compare.rendering import choose_columns, sort_rows, to_csv, to_json, to_latex, to_markdown
     from tiedexp.compare.table import build_comparison
     from tiedexp.compare.where import parse_condition
     from tiedexp.errors import SpecError
@@ -125,7 +126,8 @@ def compare(
 
 def _show(comparison: Comparison, columns: Sequence[Column], *, may_leave_out: bool) -> None:
     from tiedexp.cli.console import Console
-    from tiedexp.compare.rendering import fit_table, list_notes
+    from tiedexp.compare.formats import fit_table
+    from tiedexp.compare.notes import list_notes
 
     # Where there is no window to end at, lines may be long.
     console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 240)
@@ -141,22 +143,20 @@ def _show(comparison: Comparison, columns: Sequence[Column], *, may_leave_out: b
 def _write_pictures(
     comparison: Comparison, columns: Sequence[Column], paths: Sequence[Path], html: Path | None, plots: Path | None
 ) -> None:
-    from tiedexp.compare.page import build_page, draw_pictures
-    from tiedexp.errors import SpecError
-    from tiedexp.files.atomic import write_text
+    from tiedexp.cli.pictures import check_picture, make_directory, write_picture
+    from tiedexp.compare.gallery import draw_pictures
+    from tiedexp.compare.page import build_page
 
     # Before the drawing, which takes some seconds.
-    if html is not None and not html.parent.is_dir():
-        raise SpecError(f"--html {html}: there is no directory {html.parent}")
+    if html is not None:
+        check_picture(html, "page")
+    if plots is not None:
+        make_directory(plots)
     pictures = draw_pictures(comparison)
-    try:
-        if html is not None:
-            title = f"tiedexp compare {' '.join(path.resolve().name for path in paths[:5])}"
-            write_text(html, build_page(comparison, columns, pictures, title))
-        if plots is not None:
-            plots.mkdir(parents=True, exist_ok=True)
-            for picture in pictures:
-                if picture.png:
-                    (plots / f"{picture.name}.png").write_bytes(picture.png)
-    except OSError as error:
-        raise SpecError(f"the pictures cannot be written to {error.filename}: {error.strerror}") from error
+    if html is not None:
+        title = f"tiedexp compare {' '.join(path.resolve().name for path in paths[:5])}"
+        write_picture(html, build_page(comparison, columns, pictures, title).encode(errors="replace"), "page")
+    if plots is not None:
+        for picture in pictures:
+            if picture.png:
+                write_picture(plots / f"{picture.name}.png", picture.png)

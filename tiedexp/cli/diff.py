@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tiedexp.cli.console import Console
-    from tiedexp.compare.differing import Difference
+    from tiedexp.compare.differing import DifferingValue
 
 
 def diff(
@@ -48,7 +48,7 @@ def diff(
         console.print(f"\nOf {found.epochs} epochs that both have, the first to differ is {found.same_epochs + 1}.")
 
 
-def _show(console: Console, title: str, differences: Sequence[Difference]) -> None:
+def _show(console: Console, title: str, differences: Sequence[DifferingValue]) -> None:
     from rich.table import Table
     from rich.text import Text
 

@@ -93,7 +93,7 @@ def _draw(evaluation: Evaluation, path: Path) -> None:
     import numpy as np
 
     from tiedexp.cli.pictures import write_picture
-    from tiedexp.drawing import draw_confusion
+    from tiedexp.drawing.confusion import draw_confusion
 
     names = [result.name for result in evaluation.classes]
     write_picture(path, draw_confusion(np.array(evaluation.confusion), names))

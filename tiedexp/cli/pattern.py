@@ -180,6 +180,6 @@ def _count(sizes: tuple[int, ...]) -> str:
 
 def _draw(pattern: Pattern, path: Path) -> None:
     from tiedexp.cli.pictures import write_picture
-    from tiedexp.drawing import draw_pattern
+    from tiedexp.drawing.patterns import draw_pattern
 
     write_picture(path, draw_pattern(pattern))

@@ -1,4 +1,4 @@
-"""Pictures that commands write where the user says."""
+"""Pictures, and pages of them, that commands write to a path of the user's."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from pathlib import Path
 from tiedexp.errors import SpecError
 
 
-def check_picture(path: Path) -> None:
-    """Refuse a path that no picture can be written to, before hours are spent on what it shows; nothing is made.
+def check_picture(path: Path, what: str = "picture") -> None:
+    """Check that a picture can be written to a path, before hours are spent on its content; nothing is created.
+
+    Args:
+        path: the path.
+        what: the word for the picture in the message.
 
     Raises:
-        SpecError: says what is in the way.
+        SpecError: it cannot be written; says why.
     """
     folder = path.parent
     if path.is_dir():
@@ -23,12 +27,20 @@ def check_picture(path: Path) -> None:
         reason = "permission denied"
     else:
         return
-    raise SpecError(f"the picture cannot be written to {path}: {reason}")
+    raise SpecError(f"the {what} cannot be written to {path}: {reason}")
 
 
-def write_picture(path: Path, content: bytes) -> None:
-    """Write a PNG file; SpecError if that fails."""
+def make_directory(path: Path) -> None:
+    """Make a directory for pictures, if there is none; SpecError if that fails."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecError(f"the pictures cannot be written to {path}: {error.strerror}") from error
+
+
+def write_picture(path: Path, content: bytes, what: str = "picture") -> None:
+    """Write a picture, or what else `check_picture` has checked; SpecError if that fails."""
     try:
         path.write_bytes(content)
     except OSError as error:
-        raise SpecError(f"the picture cannot be written to {path}: {error.strerror}") from error
+        raise SpecError(f"the {what} cannot be written to {path}: {error.strerror}") from error

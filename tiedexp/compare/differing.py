@@ -1,4 +1,4 @@
-"""Two runs beside each other: what differs in spec, manifest and metrics."""
+"""What differs between two runs: spec, manifest and metrics."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tiedexp.labels import PATTERN, Setting
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.records import EpochLine
 
-# Of every run another, or told elsewhere.
-_PASSING = ("started", "command", "pid", "spec", "inexact")
+# These differ between any two runs, or are compared elsewhere.
+_IGNORED = ("started", "command", "pid", "spec", "inexact")
 _METRICS = ("loss", "accuracy", "top5_accuracy", "calibration_error")
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A value that two runs do not share; None where a run lacks it."""
+class DifferingValue:
+    """A value that differs between two runs; None if a run lacks it."""
 
     key: str
     left: Setting
@@ -30,16 +30,16 @@ class RunDifferences:
     """What differs between two runs.
 
     Args:
-        spec: keys of the spec.
-        manifest: keys of the manifest, but for time, process and command.
-        metrics: the result and, if both finished, the metrics of the best epoch.
-        same_epochs: epochs from the first in which all metrics are equal to the bit.
-        epochs: epochs that both have.
+        spec: values of the spec.
+        manifest: values of the manifest, except for time, process and command.
+        metrics: values of the result, including the metrics of the best epoch; a run that is not finished lacks them.
+        same_epochs: how many epochs at the start have metrics that are equal to the bit.
+        epochs: how many epochs both have.
     """
 
-    spec: tuple[Difference, ...]
-    manifest: tuple[Difference, ...]
-    metrics: tuple[Difference, ...]
+    spec: tuple[DifferingValue, ...]
+    manifest: tuple[DifferingValue, ...]
+    metrics: tuple[DifferingValue, ...]
     same_epochs: int
     epochs: int
 
@@ -48,13 +48,13 @@ def diff_runs(left: RunDirectory, right: RunDirectory) -> RunDifferences:
     """Compare two runs, finished or not.
 
     Raises:
-        RunError: a file of them is not as tiedexp writes it.
+        RunError: a file of either run is not as tiedexp writes it.
     """
     specs, manifests, results = [], [], []
     for run in (left, right):
         manifest = run.read_manifest()
         specs.append({key: value for key, value in flatten_spec(manifest) if key != PATTERN or value != "none"})
-        content = {key: value for key, value in manifest.as_json().items() if key not in _PASSING}
+        content = {key: value for key, value in manifest.as_json().items() if key not in _IGNORED}
         manifests.append(dict(flatten_settings(content)))
         results.append(dict(_read_metrics(run)))
     epochs = [[_without_times(line) for line in run.read_metrics()] for run in (left, right)]
@@ -63,10 +63,10 @@ def diff_runs(left: RunDirectory, right: RunDirectory) -> RunDifferences:
     return RunDifferences(_diff(*specs), _diff(*manifests), _diff(*results), same, common)
 
 
-def _diff(left: Mapping[str, Setting], right: Mapping[str, Setting]) -> tuple[Difference, ...]:
+def _diff(left: Mapping[str, Setting], right: Mapping[str, Setting]) -> tuple[DifferingValue, ...]:
     keys = dict.fromkeys([*left, *right])
     return tuple(
-        Difference(key, left.get(key), right.get(key))
+        DifferingValue(key, left.get(key), right.get(key))
         for key in keys
         if (key in left, left.get(key)) != (key in right, right.get(key))
     )
@@ -85,6 +85,6 @@ def _read_metrics(run: RunDirectory) -> Iterator[tuple[str, Setting]]:
 
 
 def _without_times(line: EpochLine) -> tuple[Any, ...]:
-    """An epoch's line, less what a clock says."""
+    """An epoch's line without times."""
     splits = [None if split is None else (split.loss, split.accuracy) for split in (line.train, line.validation)]
     return line.epoch, line.step, line.learning_rate, *splits

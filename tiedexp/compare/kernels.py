@@ -1,4 +1,4 @@
-"""A run's first convolution before its training and after, beside its pattern. No TensorFlow: files are read alone."""
+"""A run's first convolution before and after training, beside its pattern. Files are read without TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tiedexp.drawing import draw_kernel_change, draw_kernels
+from tiedexp.drawing.kernels import draw_kernel_change, draw_kernels
 from tiedexp.errors import PatternError, RunError
 from tiedexp.patterns.grid import Pattern
 from tiedexp.runs.directory import RunDirectory
@@ -16,24 +16,24 @@ from tiedexp.training.weights_file import FIRST_TIED, FIRST_UNTIED, read_array
 
 
 def draw_first_kernels(run: RunDirectory, title: str) -> tuple[bytes, str]:
-    """A PNG of the first tied convolution, or of the first one of a model without: before training and at its best.
+    """Draw the first tied convolution, or the first convolution if none is tied, before training and at the best epoch.
 
     Returns:
-        the picture, and why it shows no kernels of before training; empty if it does.
+        A PNG, and why it does not show the kernels before training (empty if it does).
 
     Raises:
-        RunError: the pattern or the learnt weights cannot be read; names the run.
+        RunError: the pattern or the trained weights cannot be read; names the run.
     """
     manifest, epoch = run.read_manifest(), run.read_result().best_epoch
     pattern = find_first_pattern(manifest, run)
     name = FIRST_TIED if manifest.patterns else FIRST_UNTIED
     weights = np.array(read_array(run.inside(f"checkpoints/epoch-{epoch:04d}.weights.h5"), [name]), dtype=np.float64)
     after = expand_kernel(pattern, weights, run)
-    before, note = None, "Its kernels from before training were not kept."
+    before, note = None, "The kernels before training were not saved."
     try:
         before = read_initial_kernel(run, name, weights.shape)
     except RunError as error:
-        note = f"Before training: not drawn: {error}"
+        note = f"The kernels before training are not drawn: {error}"
     if before is None:
         return draw_kernels(pattern, after, title), note
     names = ("before training", f"after epoch {epoch}, the best")
@@ -41,30 +41,30 @@ def draw_first_kernels(run: RunDirectory, title: str) -> tuple[bytes, str]:
 
 
 def read_initial_kernel(run: RunDirectory, name: str, shape: tuple[int, ...]) -> npt.NDArray[Any] | None:
-    """What a run has kept of before its training; None if nothing, as older versions did.
+    """Read the weights that a run saved before training; None if it saved none, as older versions did.
 
     Args:
         run: the run.
-        name: the array in the file.
-        shape: that of the learnt weights.
+        name: the name of the array in the file.
+        shape: the shape of the trained weights.
 
     Raises:
-        RunError: it cannot be read, or is of another shape.
+        RunError: they cannot be read, or have another shape.
     """
     path = run.initial_kernel
     if not path.exists():
         return None
     weights = np.array(read_array(path, [name]), dtype=np.float64)
     if weights.shape != shape:
-        raise RunError(f"{path} holds a kernel of shape {weights.shape}; the learnt one has {shape}")
+        raise RunError(f"{path} holds a kernel of shape {weights.shape}; the trained one has {shape}")
     return weights
 
 
 def find_first_pattern(manifest: Manifest, run: RunDirectory) -> Pattern:
-    """The pattern of the first tied convolution; the full one of a model without.
+    """The pattern of the first tied convolution, or the full pattern if none is tied.
 
     Raises:
-        RunError: the spec in the manifest does not say.
+        RunError: the spec in the manifest does not say which pattern it is.
     """
     model = manifest.spec.get("model")
     if not isinstance(model, dict):
@@ -82,10 +82,15 @@ def find_first_pattern(manifest: Manifest, run: RunDirectory) -> Pattern:
 
 
 def expand_kernel(pattern: Pattern, weights: npt.NDArray[Any], run: RunDirectory) -> npt.NDArray[Any]:
-    """Free weights (groups, channels, filters), or a kernel (rows, cols, channels, filters), as a kernel.
+    """Expand weights to a kernel (rows, cols, channels, filters).
+
+    Args:
+        pattern: the pattern, (rows, cols).
+        weights: free weights, (tied groups, channels, filters), or a kernel already.
+        run: the run, which the error names.
 
     Raises:
-        RunError: the weights are not of this pattern.
+        RunError: the weights do not fit the pattern.
     """
     if weights.ndim == 3 and weights.shape[0] == pattern.num_groups and weights.size:
         return pattern.expand(weights)

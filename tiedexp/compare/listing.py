@@ -1,4 +1,4 @@
-"""Runs as a list, whatever their state, and which of them are meant."""
+"""A list of runs in any state, and a filter for it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tiedexp.terminal import clean_text
 
 @dataclass(frozen=True)
 class ListedRun:
-    """A run, as far as it can be read.
+    """A run as far as it can be read.
 
     Args:
         run: its directory.
         state: finished, running, failed, unfinished or missing.
         tags: its tags.
-        facts: its spec by dotted keys, and of a finished one its metrics and cost; empty if it cannot be read.
+        facts: its spec by dotted keys, and, if it is finished, its metrics and cost; empty if it cannot be read.
         problem: why it cannot be read, or why it failed; empty otherwise.
     """
 
@@ -38,19 +38,19 @@ class ListedRun:
 
     @property
     def name(self) -> str:
-        """Of its spec, or of its directory."""
+        """The name in its spec, or else that of its directory."""
         return str(self.facts.get("name") or self.run.path.parent.name.rpartition("-")[0] or self.run.path.name)
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which runs are meant: all of these hold.
+    """Conditions for runs, which all must hold.
 
     Args:
-        states: in one of these states; any if empty.
-        names: with a name that fits one of these shell-like patterns; any if empty.
-        tags: with all of these tags.
-        where: an expression of `tiedexp.compare.where`.
+        states: the run is in one of these states; in any if empty.
+        names: its name matches one of these shell-style patterns; any name if empty.
+        tags: it has all of these tags.
+        where: an expression that holds for it (see `tiedexp.compare.where`).
     """
 
     states: Sequence[str] = ()
@@ -60,14 +60,14 @@ class Filter:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it lets everything through."""
+        """Whether every run passes."""
         return not (self.states or self.names or self.tags or self.where)
 
     def select(self, runs: Iterable[ListedRun]) -> list[ListedRun]:
-        """The runs that are meant.
+        """The runs that pass.
 
         Raises:
-            SpecError: `where` is no expression, or asks for what no run has.
+            SpecError: `where` is not a valid expression, or names a key that no run has.
         """
         every = list(runs)
         holds: Callable[[Mapping[str, Any]], bool] = lambda _: True  # noqa: E731
@@ -84,17 +84,17 @@ class Filter:
 
 
 def list_runs(paths: Sequence[Path]) -> list[ListedRun]:
-    """The runs at or below some directories, each once.
+    """The runs in some directories, each once.
 
     Raises:
-        RunError: a path is no directory, or a link leads out of it.
+        RunError: a path is not a directory, or a link leads out of it.
     """
     runs = {run.path.resolve(): run for path in paths for run in find_runs(path)}
     return [describe_run(run) for run in runs.values()]
 
 
 def describe_run(run: RunDirectory) -> ListedRun:
-    """A run as far as it can be read; what cannot be is its problem."""
+    """Read as much of a run as possible; what cannot be read becomes its problem."""
     state: RunStateName = "unfinished"
     tags: tuple[str, ...] = ()
     try:

@@ -1,4 +1,4 @@
-"""Run directories, perhaps a stranger's, as small records: at most manifest, result and the first epoch are read."""
+"""Reading runs, which can be a stranger's, into small records from manifest, result and the first epoch alone."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from tiedexp.terminal import clean_text
 
 METRICS = ("accuracy", "loss", "top5_accuracy", "calibration_error")
 
-_MAX_TITLE = 24  # characters of a sweep's, of which the last tell more
+_MAX_TITLE = 24  # characters of a sweep's title, of which the last ones say more
 _MAX_COUNT = 2**53
-_MAX_DEPTH = 100  # of JSON, deeper than ours
+_MAX_DEPTH = 100  # of nested JSON; tiedexp writes fewer
 
 
 @dataclass(frozen=True, eq=False)
 class ComparedSweep:
-    """A sweep that is compared; two of them are never equal.
+    """A sweep that is compared; two of these are never equal.
 
     Args:
-        title: its name, or its path where several have that name.
-        record: what its sweep.json says.
+        title: its name, or its path if several sweeps have that name.
+        record: the content of its sweep.json.
     """
 
     title: str
@@ -39,22 +39,22 @@ class ComparedSweep:
 
 
 @dataclass(frozen=True, slots=True)
-class RunRecord:
-    """A finished run, as far as it is compared.
+class ComparedRun:
+    """A finished run, with what is compared of it.
 
     Args:
         run: its directory.
-        name: of its spec.
-        seed: of its spec.
-        settings: the rest of its spec by dotted keys, lists as JSON, the pattern by its short name.
-        metrics: `test/accuracy` and so on, of the best epoch.
-        unique_weights: trainable weights, each group of tied cells counted once.
-        macs_dense: multiply-adds of one image, forward, every cell counted.
-        macs_tied: the same, each group of tied cells counted once.
-        epoch_seconds: mean time of an epoch, without the first of each process, in which the model is compiled; None if
-            there are no others.
-        variant: of its sweep, by its name; None of other runs.
-        sweep: that sweep.
+        name: the name in its spec.
+        seed: the seed in its spec.
+        settings: the rest of its spec by dotted keys, with lists as JSON and the pattern as its short name.
+        metrics: the metrics of the best epoch by their names, e.g. `test/accuracy`.
+        unique_weights: trainable weights, counting each group of tied cells once.
+        macs_dense: multiply-adds of one image, forward, counting every cell.
+        macs_tied: multiply-adds of one image, forward, counting each group of tied cells once.
+        epoch_seconds: mean seconds of an epoch, without the first of each process, in which the model is compiled; None
+            if there are no others.
+        variant: the name of its variant in its sweep; None if it is of no sweep.
+        sweep: its sweep; None if it is of none.
     """
 
     run: RunDirectory
@@ -71,7 +71,7 @@ class RunRecord:
 
     @property
     def facts(self) -> dict[str, Setting]:
-        """Everything that `--where` may ask for, by its key."""
+        """Everything that `--where` can ask for, by its key."""
         return {
             **self.settings,
             **self.metrics,
@@ -85,30 +85,30 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
-class Collection:
-    """What was found.
+class FoundRuns:
+    """The runs that were found.
 
     Args:
-        runs: the finished ones.
-        sweeps: those that were named.
-        unfinished: how many are not finished, or, of a sweep, not even begun.
-        left_out: a sentence for each that cannot be read, or is a copy of another.
+        runs: the finished runs.
+        sweeps: the sweeps among the given paths.
+        unfinished: how many runs are not finished; in a sweep, including those that are not started.
+        left_out: a sentence on each run that cannot be read, or is a copy of another.
     """
 
-    runs: tuple[RunRecord, ...]
+    runs: tuple[ComparedRun, ...]
     sweeps: tuple[ComparedSweep, ...] = ()
     unfinished: int = 0
     left_out: tuple[str, ...] = ()
 
 
-def read_runs(paths: Sequence[Path]) -> Collection:
-    """Read the runs at or below some directories.
+def read_runs(paths: Sequence[Path]) -> FoundRuns:
+    """Read the runs in some directories.
 
     Args:
-        paths: runs, directories of runs, or sweeps, which are read as their sweep.json has them.
+        paths: runs, directories of runs, or sweeps, whose runs are those in their sweep.json.
 
     Raises:
-        RunError: a path without a run, a link that leads out of it, or a run named here that cannot be read.
+        RunError: a path has no run or a link that leads out of it, or a run among the paths cannot be read.
     """
     sweeps = _read_sweeps(paths)
     found: list[tuple[RunDirectory, str | None, ComparedSweep | None]] = []
@@ -118,7 +118,7 @@ def read_runs(paths: Sequence[Path]) -> Collection:
             found += [(directory.run(planned), planned.variant, sweep) for planned in sweep.record.runs]
         else:
             found += [(run, None, None) for run in _find_some(path)]
-    runs: dict[tuple[Any, ...], RunRecord] = {}
+    runs: dict[tuple[Any, ...], ComparedRun] = {}
     left_out, unfinished = [], 0
     for run, variant, sweep_of_run in found:
         try:
@@ -133,19 +133,19 @@ def read_runs(paths: Sequence[Path]) -> Collection:
             continue
         first = runs.setdefault((record.name, record.seed, *record.settings.items()), record)
         if first is not record:
-            left_out.append(f"{run.path} has the same spec and seed as {first.run.path}, which is compared")
-    return Collection(tuple(runs.values()), tuple(sweeps.values()), unfinished, tuple(left_out))
+            left_out.append(f"{run.path} has the same spec and seed as {first.run.path}, which is compared instead")
+    return FoundRuns(tuple(runs.values()), tuple(sweeps.values()), unfinished, tuple(left_out))
 
 
 def _read_sweeps(paths: Sequence[Path]) -> dict[Path, ComparedSweep]:
-    """The sweeps among some directories."""
+    """The directories that are sweeps."""
     records = {path: SweepDirectory(path).read() for path in paths if SweepDirectory.is_at(path)}
     names = Counter(record.name for record in records.values())
     titles = {path: record.name if names[record.name] == 1 else str(path) for path, record in records.items()}
     return {path: ComparedSweep(clean_text(titles[path][-_MAX_TITLE:]), record) for path, record in records.items()}
 
 
-def read_run(run: RunDirectory, variant: str | None = None, sweep: ComparedSweep | None = None) -> RunRecord:
+def read_run(run: RunDirectory, variant: str | None = None, sweep: ComparedSweep | None = None) -> ComparedRun:
     """Read a finished run.
 
     Raises:
@@ -166,7 +166,7 @@ def read_run(run: RunDirectory, variant: str | None = None, sweep: ComparedSweep
     seconds = _find_epoch_seconds(run, result)
     if not all(0 <= number <= _MAX_COUNT for number in (*counts, *metrics.values(), result.epochs, seconds or 0)):
         raise RunError(f"{run.path} is not as tiedexp writes it: a metric, weight or time is out of range")
-    return RunRecord(run, name, seed, settings, metrics, *counts, seconds, variant, sweep)
+    return ComparedRun(run, name, seed, settings, metrics, *counts, seconds, variant, sweep)
 
 
 def _find_some(path: Path) -> Iterator[RunDirectory]:
@@ -179,27 +179,27 @@ def _find_some(path: Path) -> Iterator[RunDirectory]:
 
 
 def flatten_spec(manifest: Manifest) -> Iterator[tuple[str, Setting]]:
-    """A run's spec by dotted keys, the pattern by its short name; RunError if it is nested too deep."""
+    """A run's spec by dotted keys, the pattern as its short name; RunError if it is nested too deeply."""
     yield from ((key, value) for key, value in flatten_settings(manifest.spec) if key != PATTERN)
     yield PATTERN, clean_text(manifest.pattern)
 
 
 def flatten_settings(content: Mapping[str, Any]) -> Iterator[tuple[str, Setting]]:
-    """The values of JSON objects within each other by dotted keys, lists as JSON.
+    """The values of nested JSON objects by dotted keys, with lists as JSON.
 
     Raises:
-        RunError: nested too deep.
+        RunError: the objects are nested too deeply.
     """
     try:
         for key, value in flatten(content, _MAX_DEPTH, whole=("pattern",)):
             is_plain = value is None or isinstance(value, int | float)
             yield clean_text(key), value if is_plain else clean_text(value if isinstance(value, str) else dumps(value))
     except RecursionError:
-        raise RunError("a manifest is nested too deep to be one of tiedexp's") from None
+        raise RunError("a manifest is nested too deeply to be one of tiedexp's") from None
 
 
 def _find_epoch_seconds(run: RunDirectory, result: Result) -> float | None:
-    """Seconds per epoch, as `average_epoch_seconds` has them; of a run of an older version, of all but the first."""
+    """Seconds per epoch (see `average_epoch_seconds`); for runs of older versions, the mean of all but the first."""
     if "epoch_seconds" in result.model_fields_set:
         return result.epoch_seconds
     first = run.read_first_epoch() if result.epochs > 1 else None

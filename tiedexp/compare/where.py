@@ -1,9 +1,10 @@
-"""The language of `--where`: comparisons of a run's facts, joined by and, or, not and parentheses.
+"""The language of `--where`: comparisons of a run's facts, combined by and, or, not and parentheses.
 
     model.depth >= 4 and (model.tying.pattern == block or not training.epochs < 10)
 
 A comparison is a key, an operator and a value: a number, true, false, none, a word, or text in quotes. Nothing is
-evaluated as code.
+evaluated as code. Python's own parser would not do: words such as `mnist-01`, `3x3` or `resnet-v1.0`, which names of
+runs and datasets contain, are not Python, and its errors do not say what is expected, and where.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Facts = Mapping[str, Any]
 Condition = Callable[[Facts], bool]
 
 _MAX_LENGTH = 2000  # characters
-_MAX_DEPTH = 50  # parentheses and nots within each other
+_MAX_DEPTH = 50  # of parentheses and nots
 _TOKEN = re.compile(r"""\s*(?:(==|!=|<=|>=|<|>|=)|([()])|("[^"]*"|'[^']*')|([^\s()<>=!"']+))""")
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
@@ -34,18 +35,18 @@ _WORDS = {"true": True, "false": False, "none": None}
 
 
 def parse_condition(text: str, keys: Collection[str]) -> Condition:
-    """What an expression asks of a run.
+    """Parse an expression.
 
     Args:
         text: the expression.
-        keys: the facts there are.
+        keys: the keys that the runs have.
 
     Returns:
-        A function of the facts of a run. Where a run lacks a fact it is none; what cannot be ordered (none, or text
-        and a number) is neither less nor more.
+        A function that says of a run's facts whether the expression holds. A fact that a run lacks is none. Values that
+        cannot be ordered (none, or a text and a number) are neither less nor greater than each other.
 
     Raises:
-        SpecError: not such an expression, or a key that no run has.
+        SpecError: the expression is not valid, or names a key that no run has.
     """
     if len(text) > _MAX_LENGTH:
         raise SpecError(f"--where: an expression has at most {_MAX_LENGTH:,} characters. Received: {len(text):,}")
@@ -65,23 +66,23 @@ class _Parser:
         self.next = self.take_next()
 
     def take_next(self) -> tuple[str, int] | None:
-        """The next token and where it begins; None at the end."""
+        """Remove and return the next token and its position; None at the end."""
         return self.tokens.pop(0) if self.tokens else None
 
     def advance(self, expected: str) -> str:
-        """Take the next token."""
+        """Take the next token; an error says what was expected instead of the end."""
         if self.next is None:
             raise self.error(expected)
         token, self.next = self.next[0], self.take_next()
         return token
 
     def error(self, expected: str) -> SpecError:
-        """What was expected in place of the next token."""
+        """An error that says what was expected instead of the next token."""
         at = "the end" if self.next is None else f"'{self.next[0]}' (character {self.next[1] + 1})"
         return SpecError(f"--where: expected {expected} at {at} of: {self.text}")
 
     def accept(self, word: str) -> bool:
-        """Take the next token if it is this."""
+        """Take the next token if it is this word."""
         if self.next is None or self.next[0].lower() != word:
             return False
         self.next = self.take_next()
@@ -101,7 +102,7 @@ class _Parser:
 
     def parse_not(self, depth: int) -> Condition:
         if depth > _MAX_DEPTH:
-            raise SpecError(f"--where: more than {_MAX_DEPTH} parentheses or nots within each other")
+            raise SpecError(f"--where: more than {_MAX_DEPTH} nested parentheses or nots")
         if self.accept("not"):
             condition = self.parse_not(depth + 1)
             return lambda facts: not condition(facts)
@@ -118,7 +119,7 @@ class _Parser:
         key = self.advance("a key")
         if key not in self.keys:
             close = difflib.get_close_matches(key, self.keys, n=1)
-            hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(sorted(self.keys))}"
+            hint = f"; did you mean {close[0]}?" if close else f"; the keys are {', '.join(sorted(self.keys))}"
             raise SpecError(f"--where: no run has '{key}'{hint}")
         if self.next is not None and self.next[0] == "=":
             raise SpecError(f"--where: expected '==' instead of '=' (character {self.next[1] + 1}) in: {self.text}")
@@ -139,14 +140,14 @@ class _Parser:
 
 
 def _split(text: str) -> list[tuple[str, int]]:
-    tokens, place = [], 0
-    while text[place:].strip():
-        match = _TOKEN.match(text, place)
+    tokens, at = [], 0
+    while text[at:].strip():
+        match = _TOKEN.match(text, at)
         if match is None:
-            start = place + len(text[place:]) - len(text[place:].lstrip())
-            raise SpecError(f"--where: '{text[start]}' (character {start + 1}) means nothing in: {text}")
+            start = at + len(text[at:]) - len(text[at:].lstrip())
+            raise SpecError(f"--where: '{text[start]}' (character {start + 1}) is not valid here: {text}")
         tokens.append((match.group().strip(), match.end() - len(match.group().strip())))
-        place = match.end()
+        at = match.end()
     return tokens
 
 

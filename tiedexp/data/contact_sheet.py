@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tiedexp.data.splits import Split
+from tiedexp.drawing.figures import to_png
 from tiedexp.text import shorten
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ def draw_contact_sheet(split: Split, class_names: Sequence[str], seed: int = 0) 
     if hidden:
         text = f"and {hidden} classes more"
         draw.text((_MARGIN, height - _MARGIN - _FONT_SIZE // 2), text, fill=_INK, font=font, anchor="lm")
-    png = io.BytesIO()
-    sheet.save(png, format="PNG", optimize=True)
-    return png.getvalue()
+    return to_png(sheet)
 
 
 def _sample(labels: npt.NDArray[np.int64], label: int, seed: int) -> npt.NDArray[np.int64]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiedexp.drawing import draw_confusion, draw_kernels
+from tiedexp.drawing.confusion import draw_confusion
+from tiedexp.drawing.kernels import draw_kernels
 from tiedexp.experiment.preparation import Plan, name_pattern
 from tiedexp.runs.records import EpochLine, Evaluation
 from tiedexp.runs.tensorboard import TensorBoardLog

@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
-from tiedexp.board.sweep import SweepBoard, name_variants
+from tiedexp.board.sweep_board import SweepBoard, name_variants
 from tiedexp.errors import RunError
 from tiedexp.runs.sweeps import SweepDirectory, SweepRecord, Variant
 
@@ -39,7 +39,7 @@ def names_in(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def test_nothing_has_begun(sweep, folder):
+def test_nothing_has_started(sweep, folder):
     board = SweepBoard(sweep, folder)
     board.update(strict=True)
     assert (board.shown, board.planned, names_in(folder)) == (0, 4, ["."])
@@ -64,7 +64,7 @@ def test_two_seeds_have_means_of_the_steps_that_both_have(sweep, shown, folder, 
     assert not list(folder.glob("d4*"))
 
 
-def test_it_goes_on_with_its_runs(sweep, shown, folder, write_run):
+def test_it_follows_its_runs(sweep, shown, folder, write_run):
     board = SweepBoard(sweep, folder)
     for epochs in range(1, 5):
         write_run(shown["block d4 s0"], [0.5] * epochs)
@@ -88,7 +88,7 @@ def test_nothing_new_is_nothing_written(sweep, shown, folder, write_run):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_a_run_that_failed_and_is_begun_again_is_gone_for_one_update(sweep, shown, folder, write_run):
+def test_a_run_that_failed_and_is_restarted_is_gone_for_one_update(sweep, shown, folder, write_run):
     run = shown["block d4 s0"]
     write_run(run, [0.5])
     write_run(shown["block d4 s1"], [0.5])
@@ -119,7 +119,7 @@ def test_nothing_is_written_into_the_sweep(sweep, shown, folder, write_run):
     assert {path: path.stat().st_mtime_ns for path in sweep.path.rglob("*")} == before
 
 
-def test_a_damaged_run_is_an_error_at_first_and_later_stays_as_it_was(sweep, shown, folder, write_run):
+def test_a_damaged_run_is_an_error_when_strict_and_else_stays_as_it_was(sweep, shown, folder, write_run):
     run = shown["block d4 s0"]
     write_run(run, [0.5])
     board = SweepBoard(sweep, folder)

@@ -1,14 +1,14 @@
-"""A sweep as TensorBoard is shown it.
+"""The folder in which TensorBoard is shown a sweep.
 
     <folder>/                       the columns of the HParams tab, the layout of the Custom Scalars tab, a text
       block d4 s0/                  a run: its values and metrics for the HParams tab, its spec
         train, validation, test     links to the series of the run
-      block d4 mean/                of the seeds: what the page "patterns compared" draws
-        train/  validation/  test/  the mean of each series, and of how many seeds it is
-      block d4 mean-std/, mean+std/ the same for a standard deviation below and above it
+      block d4 mean/                over the seeds: what the page "patterns compared" draws
+        train/  validation/  test/  the mean of each series, and over how many seeds it is
+      block d4 mean-std/, mean+std/ the same, one standard deviation below and above the mean
 
-What a run has in its log as a whole is not linked: it declares the columns for that run alone, and of several such
-declarations TensorBoard takes any one.
+The events at the top of a run's log are not linked: they declare the columns of that run alone, and of several such
+declarations TensorBoard uses an arbitrary one.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ Event = tuple[int, Any]  # a step and a summary
 
 @dataclass
 class _ShownRun:
-    """A run, and what of it stands in the folder."""
+    """A run, and what the folder shows of it."""
 
     planned: PlannedRun
     name: str
@@ -70,7 +70,7 @@ class _ShownRun:
 
 @dataclass
 class _ShownVariant:
-    """The runs of a variant, and which of their histories the means in the folder are of."""
+    """The runs of a variant, and the histories that the means in the folder are computed from."""
 
     name: str
     runs: list[_ShownRun]
@@ -79,14 +79,14 @@ class _ShownVariant:
 
 
 class SweepBoard:
-    """Shows a sweep in a folder, and goes on doing so while its runs go on; nothing is written into the sweep.
+    """Shows a sweep in a folder, which can be updated while its runs continue. Nothing is written into the sweep.
 
     Args:
         sweep: the sweep.
-        folder: where TensorBoard looks; nothing else is in it.
+        folder: the folder that TensorBoard shows; it contains nothing else.
 
     Raises:
-        RunError: the sweep's record cannot be read, or a run of it is not below its directory.
+        RunError: the sweep's record cannot be read, or one of its runs is not inside its directory.
     """
 
     def __init__(self, sweep: SweepDirectory, folder: Path):
@@ -108,7 +108,7 @@ class SweepBoard:
 
     @property
     def planned(self) -> int:
-        """How many runs there are to be."""
+        """How many runs are planned."""
         return len(self._record.runs)
 
     @property
@@ -118,15 +118,15 @@ class SweepBoard:
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds, each once."""
+        """The seeds of the sweep, each once."""
         return list(dict.fromkeys(run.seed for run in self._record.runs))
 
     def update(self, *, strict: bool = False) -> None:
-        """Bring the folder up to what the runs have done.
+        """Update the folder from the runs.
 
         Args:
-            strict: whether a run that cannot be read is an error; else it stays as it was, as when it is just
-                being begun again.
+            strict: whether a run that cannot be read is an error. If not, it stays as it was shown before; a run
+                that is just being restarted cannot be read, either.
 
         Raises:
             RunError: a run is damaged, or has a link that leads out of it.
@@ -153,7 +153,7 @@ class SweepBoard:
             yield from variant.runs
 
     def _show_run(self, run: _ShownRun) -> bool:
-        """Whether there was anything new."""
+        """Update a run; whether anything changed."""
         assert self._columns is not None
         history, folder = run.latest, self._folder / run.name
         if history is not None:
@@ -161,7 +161,7 @@ class SweepBoard:
         if history is run.written:
             return False
         if run.written is not None and (history is None or run.written.succeeded not in (None, history.succeeded)):
-            # TensorBoard keeps the first word on how a run ended, until the run is gone for a while.
+            # TensorBoard keeps the first event on how a run ended until the run is gone for a while.
             shutil.rmtree(folder)
             run.written = None
         elif history is not None:
@@ -170,7 +170,7 @@ class SweepBoard:
         return True
 
     def _show_means(self, variant: _ShownVariant) -> bool:
-        """Whether there was anything new."""
+        """Update the means of a variant; whether anything changed."""
         histories = [run.latest for run in variant.runs if run.latest is not None]
         if histories == variant.written:
             return False
@@ -196,7 +196,7 @@ class SweepBoard:
 
 
 def name_variants(record: SweepRecord) -> dict[str, str]:
-    """What each variant is called, by its name: its label, as a name of a directory, and no two the same."""
+    """The names under which variants are shown, by their own names: their labels as unique names of directories."""
     names: dict[str, str] = {}
     for variant in record.variants:
         name = re.sub(r"[^\w ,.:=+()@-]+", "-", variant.label).encode()[:MAX_NAME_BYTES].decode(errors="ignore")
@@ -208,7 +208,7 @@ def name_variants(record: SweepRecord) -> dict[str, str]:
 
 
 def spread_history(histories: Sequence[RunHistory]) -> dict[Split, dict[int, Spread]]:
-    """The mean and deviation of each split over the runs of a variant."""
+    """The spread of each split over the runs of a variant."""
     return {
         split: (spread_tests if split == "test" else spread_series)([history.series[split] for history in histories])
         for split in SPLITS
@@ -219,7 +219,7 @@ _SINGLE_CHART = line_chart("validation accuracy")
 
 
 def _compared_tags(split: Split, tag: str) -> tuple[str, str, str]:
-    """The mean of a series, and a deviation below and above it, all in one run: a band is drawn of such alone."""
+    """The tags of a mean and of one deviation below and above it. TensorBoard only draws a band if one run has all."""
     title = f"{PAGE}/{split} {tag}"
     return f"{title} mean", f"{title} mean-std", f"{title} mean+std"
 
@@ -259,19 +259,19 @@ def _margin_events(spreads: dict[Split, dict[int, Spread]]) -> Iterator[Event]:
 
 
 def _seeds_table(variants: Iterable[_ShownVariant]) -> str:
-    """Of how many seeds each mean is."""
+    """A table of the number of seeds of each mean."""
     rows = [
         f"| {variant.name} | {len(variant.runs)} | {len(variant.written)} "
         f"| {sum(history.succeeded is True for history in variant.written)} |"
         for variant in variants
     ]
-    head = ["| variant | seeds | begun | finished |", "| --- | --- | --- | --- |"]
-    note = "The means are, at each step, of the seeds that have come so far; the tag `seeds` beside them says how many."
+    head = ["| variant | seeds | started | finished |", "| --- | --- | --- | --- |"]
+    note = "At each step, the mean is over the seeds that have reached it; the tag `seeds` says how many these are."
     return "\n".join([*head, *rows, "", note])
 
 
 def _link_splits(log: Path, folder: Path) -> None:
-    """Link the series of a run's log into a folder, those that are not yet there."""
+    """Link the series of a run's log into a folder, unless they are linked already."""
     for split in SPLITS:
         link, series = folder / split, log / split
         if not link.is_symlink() and series.is_dir():
@@ -281,7 +281,7 @@ def _link_splits(log: Path, folder: Path) -> None:
 
 
 def _write(directory: Path, events: Iterable[Event]) -> None:
-    """Replace what is said in a directory, which goes if nothing is to be said."""
+    """Replace the events in a directory, which is deleted if there are none."""
     events = list(events)
     if not events:
         shutil.rmtree(directory, ignore_errors=True)
@@ -291,7 +291,7 @@ def _write(directory: Path, events: Iterable[Event]) -> None:
     for step, summary in events:
         file.write(step, summary)
     file.close()
-    for path in before[:-1]:  # TensorBoard may be reading the last of them
+    for path in before[:-1]:  # TensorBoard could be reading the last of them
         path.unlink()
 
 

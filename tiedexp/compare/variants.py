@@ -1,4 +1,4 @@
-"""Runs into variants: which of them differ only in the seed, and what to call the rest."""
+"""Sorting runs into variants, which are runs that differ only in their seed, and labelling these."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tiedexp.compare.reading import ComparedSweep, RunRecord
+from tiedexp.compare.reading import ComparedRun, ComparedSweep
 from tiedexp.errors import SpecError
 from tiedexp.labels import PATTERN, Setting, make_label
 from tiedexp.terminal import clean_text
@@ -20,41 +20,41 @@ Pair = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class Group:
-    """The runs of a variant.
+class ComparedVariant:
+    """A variant with its runs.
 
     Args:
-        name: of the variant of the sweep, or of its runs' specs.
-        label: what differs, for people.
-        settings: what differs, by dotted keys.
-        runs: each by what pairs it with runs of other variants: its seed, and the axes that are averaged over.
+        name: its name in the sweep, or else in the specs of its runs.
+        label: what makes it differ from other variants, in words.
+        settings: what makes it differ from other variants, by dotted keys.
+        runs: its runs by what pairs them with runs of other variants: the seed, and the axes that are averaged over.
     """
 
     name: str
     label: str
     settings: Mapping[str, Setting]
-    runs: Mapping[Pair, RunRecord]
+    runs: Mapping[Pair, ComparedRun]
 
     @property
     def sweeps(self) -> set[ComparedSweep | None]:
-        """The sweeps that its runs are of; None for runs of no sweep."""
+        """The sweeps of its runs; None for runs that are of no sweep."""
         return {run.sweep for run in self.runs.values()}
 
     @property
     def is_planned_baseline(self) -> bool:
-        """Whether a sweep has named one of its runs' variants as the baseline."""
+        """Whether it is the baseline of a sweep."""
         return any(run.sweep and run.variant == run.sweep.record.baseline for run in self.runs.values())
 
 
-def group_runs(runs: Sequence[RunRecord], by: Sequence[str] = ()) -> list[Group]:
-    """Put runs together that differ only in their seed, or in more than `by`.
+def build_variants(runs: Sequence[ComparedRun], by: Sequence[str] = ()) -> list[ComparedVariant]:
+    """Sort runs into variants.
 
     Args:
-        runs: the runs. Those of sweeps have their sweeps' labels, with the sweep's title where two have the same.
-        by: the dotted keys that make a group; all that differ if empty.
+        runs: the runs. Those of sweeps get the labels of their sweeps, with the sweep's title if two are the same.
+        by: the dotted keys that define a variant; if empty, all keys that differ.
 
     Raises:
-        SpecError: a key in which runs do not differ.
+        SpecError: the runs do not differ in a key of `by`.
     """
     axes = _list_axes(runs)
     for key in by:
@@ -63,41 +63,45 @@ def group_runs(runs: Sequence[RunRecord], by: Sequence[str] = ()) -> list[Group]
     keys = tuple(by) or axes
     matched = all(run.sweep is not None and run.sweep.record.match for run in runs)
     rest = [axis for axis in axes if axis not in keys and not (matched and axis == WIDTH)]
-    members: dict[Pair, dict[Pair, RunRecord]] = {}
+    members: dict[Pair, dict[Pair, ComparedRun]] = {}
     for run in runs:
         settings = _settings_of(run)
         pair = (run.seed, *(settings.get(axis) for axis in rest))
         members.setdefault(tuple(settings.get(key) for key in keys), {})[pair] = run
     labels = {} if by else _list_labels(runs)
-    groups = []
-    for values, of_group in members.items():
-        first = next(iter(of_group.values()))
+    variants = []
+    for values, of_variant in members.items():
+        first = next(iter(of_variant.values()))
         settings = dict(zip(keys, values, strict=True))
         label = labels.get((first.sweep, first.variant)) or make_label(settings) or first.name
-        groups.append(Group(first.variant or first.name, label, settings, of_group))
-    return _name_apart(groups if by else _add_titles(groups))
+        variants.append(ComparedVariant(first.variant or first.name, label, settings, of_variant))
+    return _name_apart(variants if by else _add_titles(variants))
 
 
-def _list_labels(runs: Iterable[RunRecord]) -> dict[tuple[ComparedSweep | None, str | None], str]:
-    """What sweeps call their variants."""
+def _list_labels(runs: Iterable[ComparedRun]) -> dict[tuple[ComparedSweep | None, str | None], str]:
+    """The labels that sweeps give to their variants."""
     sweeps = {run.sweep for run in runs if run.sweep is not None}
     return {(sweep, each.name): clean_text(each.label) for sweep in sweeps for each in sweep.record.variants}
 
 
-def _add_titles(groups: list[Group]) -> list[Group]:
-    """The same groups, with the sweep's title in labels that several sweeps have."""
-    sweeps = [next(iter(group.runs.values())).sweep for group in groups]  # whose labels they have
-    count = Counter(label for _, label in {(sweep, group.label) for sweep, group in zip(sweeps, groups, strict=True)})
+def _add_titles(variants: list[ComparedVariant]) -> list[ComparedVariant]:
+    """The same variants, with the sweep's title added to labels that several sweeps use."""
+    sweeps = [next(iter(variant.runs.values())).sweep for variant in variants]  # whose labels they have
+    count = Counter(
+        label for _, label in {(sweep, variant.label) for sweep, variant in zip(sweeps, variants, strict=True)}
+    )
     return [
-        group if sweep is None or count[group.label] == 1 else replace(group, label=f"{sweep.title}: {group.label}")
-        for sweep, group in zip(sweeps, groups, strict=True)
+        variant
+        if sweep is None or count[variant.label] == 1
+        else replace(variant, label=f"{sweep.title}: {variant.label}")
+        for sweep, variant in zip(sweeps, variants, strict=True)
     ]
 
 
 def find_axes(runs: Iterable[Mapping[str, Setting]]) -> tuple[str, ...]:
-    """The keys that tell runs apart: all with several values, and of those that some runs lack only what is needed.
+    """The keys that tell runs apart: those with several values, and those missing in some runs, if they are needed.
 
-    `training.optimizer.momentum`, which only sgd has, tells nothing that `training.optimizer.name` does not.
+    E.g. `training.optimizer.momentum`, which only sgd has, adds nothing to `training.optimizer.name`.
     """
     every = list(runs)
     values: dict[str, set[Setting]] = {}
@@ -115,28 +119,28 @@ def find_axes(runs: Iterable[Mapping[str, Setting]]) -> tuple[str, ...]:
     return tuple(sorted(axes, key=lambda axis: (axis != PATTERN, order.index(axis))))
 
 
-def _list_axes(runs: Sequence[RunRecord]) -> tuple[str, ...]:
-    """The keys in which runs differ; the name of the variant too, where it tells apart what they do not."""
+def _list_axes(runs: Sequence[ComparedRun]) -> tuple[str, ...]:
+    """The keys in which runs differ, and the name of the variant if these do not tell all runs apart."""
     axes = find_axes([run.settings for run in runs])
     distinct = {(run.seed, *(run.settings.get(axis) for axis in axes)) for run in runs}
     return axes if len(distinct) == len(runs) else (*axes, "name")
 
 
-def _settings_of(run: RunRecord) -> Mapping[str, Setting]:
+def _settings_of(run: ComparedRun) -> Mapping[str, Setting]:
     return {**run.settings, "name": run.variant or run.name}
 
 
-def _name_apart(groups: list[Group]) -> list[Group]:
-    """The same groups with labels of bounded length, no two alike."""
+def _name_apart(variants: list[ComparedVariant]) -> list[ComparedVariant]:
+    """The same variants, with labels that are short and all different."""
     taken: set[str] = set()
     apart = []
-    for group in groups:
-        label = shorten(group.label, _MAX_LABEL)
+    for variant in variants:
+        label = shorten(variant.label, _MAX_LABEL)
         if label in taken:
-            label = f"{label} ({group.name})"
+            label = f"{label} ({variant.name})"
         number = 2
         while label in taken:
-            label, number = f"{group.label[:_MAX_LABEL]} #{number}", number + 1
+            label, number = f"{variant.label[:_MAX_LABEL]} #{number}", number + 1
         taken.add(label)
-        apart.append(Group(group.name, label, group.settings, group.runs))
+        apart.append(ComparedVariant(variant.name, label, variant.settings, variant.runs))
     return apart

@@ -1,15 +1,20 @@
-"""The pictures: that they are PNGs, and that what they should show can be read from their pixels."""
+"""The pictures are PNGs, and their pixels show what they should."""
 
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib import colormaps
 from PIL import Image
 
-from tiedexp.drawing import draw_confusion, draw_kernel_change, draw_kernels, draw_pattern, draw_speed
+import tiedexp
+from tiedexp.drawing.confusion import draw_confusion
+from tiedexp.drawing.kernels import draw_kernel_change, draw_kernels
+from tiedexp.drawing.patterns import draw_pattern
+from tiedexp.drawing.speed import draw_speed
 from tiedexp.patterns.grid import Pattern
 
 BLOCK = Pattern.preset("block", 5)
@@ -22,7 +27,7 @@ def pixels_of(png: bytes) -> np.ndarray:
 
 
 def colours_of(png: bytes, least: int) -> set[tuple[int, ...]]:
-    """The colours that cover at least so many pixels."""
+    """The colours that cover at least this many pixels."""
     colours, counts = np.unique(pixels_of(png).reshape(-1, 3), axis=0, return_counts=True)
     return {tuple(colour) for colour in colours[counts >= least].tolist()}
 
@@ -32,7 +37,7 @@ def kernel_of(pattern: Pattern, channels: int, filters: int, seed: int = 0) -> n
     return pattern.expand(free)
 
 
-def test_a_pattern_has_a_colour_a_group():
+def test_a_pattern_has_one_colour_per_group():
     colours = colours_of(draw_pattern(BLOCK), least=1500) - {(255, 255, 255), (34, 34, 34)}
     assert len(colours) == 9
 
@@ -92,13 +97,13 @@ def test_any_number_of_kernels(channels, filters):
 
 
 def changed_box(one: bytes, other: bytes) -> tuple[int, int, int, int]:
-    """Top, left, height and width of what differs between two pictures."""
+    """The top, left, height and width of the part that differs between two pictures."""
     ys, xs = np.nonzero((pixels_of(one) != pixels_of(other)).any(axis=2))
     return int(ys.min()), int(xs.min()), int(np.ptp(ys)) + 1, int(np.ptp(xs)) + 1
 
 
 def test_a_weight_is_where_its_channel_filter_row_and_column_say():
-    """A new row of kernels for each channel; a gap of one cell between kernels."""
+    """Each channel has a new row of kernels, and between kernels is a gap of one cell."""
     pattern, kernel = Pattern.preset("full", (2, 3)), np.full((2, 3, 2, 2), 0.5)
     kernel[0, 0, 0, 0] = -1.0  # keeps the scale
     other = kernel.copy()
@@ -113,19 +118,19 @@ def test_a_weight_is_where_its_channel_filter_row_and_column_say():
 
 
 def test_kernels_of_two_times_have_one_scale():
-    """Before, half of the largest weight of after: the colours of a half and of one, each in its own mosaic."""
+    """The weight before is half of the weight after, so its colour is that of a half, and each is in its own mosaic."""
     pattern = Pattern.parse("AB")
     before, after = np.zeros((1, 2, 1, 1)), np.zeros((1, 2, 1, 1))
     before[0, 0], after[0, 1] = 0.5, -1.0
     drawn = pixels_of(draw_kernel_change(pattern, before, after, "conv", ("before", "after")))
     scale = colormaps["RdBu_r"]
-    places = {}
+    columns = {}
     for share in (0.75, 0.0):
         _, xs = np.nonzero((drawn[:, :740] == scale(share, bytes=True)[:3]).all(axis=2))
         assert len(xs) > 10_000
-        places[share] = int(xs.min()), int(xs.max())
-    assert places[0.75] == pytest.approx((226, 226 + 119), abs=2)  # the left cell of the left mosaic
-    assert places[0.0] == pytest.approx((490 + 120, 490 + 239), abs=2)  # the right cell of the right one
+        columns[share] = int(xs.min()), int(xs.max())
+    assert columns[0.75] == pytest.approx((226, 226 + 119), abs=2)  # the left cell of the left mosaic
+    assert columns[0.0] == pytest.approx((490 + 120, 490 + 239), abs=2)  # the right cell of the right one
 
 
 def test_before_and_after_are_not_exchanged_or_mixed():
@@ -188,7 +193,7 @@ def test_titles_are_text_not_formulas():
 
 
 def test_a_confusion_is_coloured_by_the_share_of_its_row():
-    """Two classes of which one is a hundred times rarer: equally right, so equally dark."""
+    """One of two classes is a hundred times rarer; both are always right, so both are equally dark."""
 
     def dark_pixels(rare: int) -> int:
         pixels = pixels_of(draw_confusion(np.array([[1000, 0], [0, rare]]), ["often", "rare"]))
@@ -198,7 +203,7 @@ def test_a_confusion_is_coloured_by_the_share_of_its_row():
 
 
 def test_the_true_class_goes_down_and_the_predicted_one_across():
-    """A class that is taken for another instead of itself changes its row, two cells wide."""
+    """If a class is predicted as the other instead of itself, both cells of its row change."""
     right, wrong = (draw_confusion(np.array(matrix), ["", ""]) for matrix in ([[5, 0], [0, 5]], [[0, 5], [0, 5]]))
     _, _, height, width = changed_box(right, wrong)
     assert width == pytest.approx(2 * height, rel=0.1)
@@ -238,3 +243,10 @@ def test_the_legend_of_a_picture_of_speed_is_within_it(shapes, methods):
     assert (below[:, [0, 1, -2, -1]] == 255).all()
     assert (below[-2:] == 255).all()
     assert len({tuple(pixel) for pixel in below.reshape(-1, 3).tolist()}) > methods
+
+
+def test_pictures_are_encoded_in_one_place():
+    package = Path(tiedexp.__file__).parent
+    texts = {path: path.read_text(encoding="utf-8").lower() for path in package.rglob("*.py")}
+    encoding = [path for path, text in texts.items() if "savefig(" in text or 'format="png"' in text]
+    assert encoding == [package / "drawing" / "figures.py"]

@@ -1,11 +1,11 @@
-"""What tells runs apart."""
+"""Runs are sorted into variants by what differs between them."""
 
 from __future__ import annotations
 
 import pytest
 
-from tiedexp.compare.grouping import find_axes, group_runs
 from tiedexp.compare.reading import read_runs
+from tiedexp.compare.variants import build_variants, find_axes
 from tiedexp.errors import SpecError
 from tiedexp.labels import PATTERN, make_label
 
@@ -41,8 +41,8 @@ def test_labels(settings, label):
     assert make_label(settings) == label
 
 
-def labels(groups):
-    return {group.label: sorted(pair[0] for pair in group.runs) for group in groups}
+def labels(variants):
+    return {variant.label: sorted(pair[0] for pair in variant.runs) for variant in variants}
 
 
 def test_runs_that_differ_in_the_seed_alone(make_run, tmp_path):
@@ -50,35 +50,35 @@ def test_runs_that_differ_in_the_seed_alone(make_run, tmp_path):
         for seed in (0, 1):
             make_run(pattern, seed)
     found = read_runs([tmp_path / "runs"])
-    assert labels(group_runs(found.runs)) == {"block": [0, 1], "rings": [0, 1]}
+    assert labels(build_variants(found.runs)) == {"block": [0, 1], "rings": [0, 1]}
 
 
 def test_the_same_experiment_under_two_names(make_run, tmp_path):
     for name in ("first", "second"):
         make_run(name=name)
     found = read_runs([tmp_path / "runs"])
-    assert set(labels(group_runs(found.runs))) == {"first", "second"}
+    assert set(labels(build_variants(found.runs))) == {"first", "second"}
 
 
 def test_by_a_key(make_run, tmp_path):
-    """Pairs are of one seed and one depth."""
+    """Runs are paired by seed and depth."""
     for pattern in ("block", "rings"):
         for depth in (2, 4):
             make_run(pattern, model__depth=depth)
     found = read_runs([tmp_path / "runs"])
-    groups = group_runs(found.runs, by=[PATTERN])
-    assert {group.label: sorted(group.runs) for group in groups} == {
+    variants = build_variants(found.runs, by=[PATTERN])
+    assert {variant.label: sorted(variant.runs) for variant in variants} == {
         "block": [(0, 2), (0, 4)],
         "rings": [(0, 2), (0, 4)],
     }
     with pytest.raises(SpecError, match=r"--by model.width: .*they differ in model.tying.pattern, model.depth"):
-        group_runs(found.runs, by=["model.width"])
+        build_variants(found.runs, by=["model.width"])
 
 
 def test_long_labels_stay_apart(make_run, tmp_path):
     for last in ("A", "B"):
         make_run("/".join(["ABCDEFGHIJK"] * 10 + [f"ABCDEFGHIJ{last}"]), name=f"grid-{last}")
     found = read_runs([tmp_path / "runs"])
-    names = [group.label for group in group_runs(found.runs)]
+    names = [variant.label for variant in build_variants(found.runs)]
     assert len(set(names)) == 2
     assert max(map(len, names)) < 70
