@@ -179,13 +179,13 @@ ROOMS = {
     "convolution": (0, 1, "planning, methods, C++"),
     "layers": (0, 2, "TiedConv2D"),
     "models": (0, 3, "families, costs"),
-    "spec": (1, 3, "YAML, schema"),
+    "spec": (1, 2, "YAML, schema"),
     "data": (2, 3, "sources, batches"),
     "training": (3, 3, "steps, checkpoints"),
     "runs": (4, 3, "a run on disk"),
-    "experiment": (1, 4, "one run"),
-    "sweep": (1, 5, "many runs"),
-    "bench": (2, 5, "times"),
+    "experiment": (2, 4, "one run"),
+    "sweep": (2, 5, "many runs"),
+    "bench": (1, 5, "times"),
     "compare": (3, 5, "tables, pages"),
     "board": (4, 5, "TensorBoard"),
     "cli": (2, 6, "one file per command"),
@@ -203,7 +203,8 @@ def draw_rooms() -> str:
     parts = []
     for pair in USES.split(","):
         user, used = ROOMS[pair.split()[0]], ROOMS[pair.split()[1]]
-        ends = (*_corner(used, WIDTH / 2, HEIGHT), *_corner(user, WIDTH / 2, -4))
+        spread = 20 * (used[0] - user[0])  # so that the tips of several lines do not meet
+        ends = (*_corner(used, WIDTH / 2 - spread / 2, HEIGHT), *_corner(user, WIDTH / 2 + spread, -4))
         parts.append('<line x1="{}" y1="{}" x2="{}" y2="{}" marker-end="url(#tip)"/>'.format(*ends))
     for name, room in ROOMS.items():
         x, y = _corner(room, 0, 0)
@@ -215,10 +216,10 @@ def draw_rooms() -> str:
     width = max(room[0] for room in ROOMS.values()) * (WIDTH + GAP_X) + WIDTH + 2
     height = max(room[1] for room in ROOMS.values()) * (HEIGHT + GAP_Y) + HEIGHT + 2
     tip = '<marker id="tip" markerWidth="7" markerHeight="6" refX="5" refY="3" orient="auto"><path d="M0,0 7,3 0,6z"/>'
-    label = "The packages of tiedexp, from patterns at the top to the command line at the bottom"
+    label = "The packages of tiedexp, from patterns at the top to the command line"
     return (
-        f'<svg class="rooms" viewBox="-1 -1 {width} {height}" role="img" aria-label="{label}"><defs>{tip}</marker></defs>'
-        f"{''.join(parts)}</svg>"
+        f'<svg class="rooms" viewBox="-1 -1 {width} {height}" role="img" aria-label="{label}">'
+        f"<defs>{tip}</marker></defs>{''.join(parts)}</svg>"
     )
 
 
