@@ -84,7 +84,7 @@ def _list_tables(model: type[BaseModel], prefix: str, heading: str) -> Iterator[
             key = f"{prefix}{name}"
             chosen = inner.model_fields.get("name")
             names = get_args(chosen.annotation) if chosen and get_origin(chosen.annotation) is Literal else ()
-            title = f"`{key}`" + (f" with `name: {names[0]}`" if names else "")
+            title = f"`{key}`" + (f": `{names[0]}`" if names else "")
             about = (inner.__doc__ or "").strip().splitlines()[0]
             yield from ("", f"{heading} {title}", "", about, "")
             yield from _list_tables(inner, f"{key}.", heading)
@@ -120,12 +120,12 @@ def _show_type(annotation: Any, metadata: Any = ()) -> str:
     if isinstance(annotation, str):
         return "pattern"
     if hasattr(annotation, "__metadata__"):
-        return _show_type(get_args(annotation)[0], annotation.__metadata__)
+        return _show_type(get_args(annotation)[0], (*metadata, *annotation.__metadata__))
     origin = get_origin(annotation)
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in get_args(annotation))
     if origin in (Union, types.UnionType):
-        kinds = [_show_type(inner) for inner in get_args(annotation) if inner is not type(None)]
+        kinds = [_show_type(inner, metadata) for inner in get_args(annotation) if inner is not type(None)]
         return " or ".join(dict.fromkeys(kinds))
     if origin in (tuple, list):
         return f"list of {_show_type(get_args(annotation)[0])}"
@@ -134,7 +134,7 @@ def _show_type(annotation: Any, metadata: Any = ()) -> str:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "preset with options" if annotation.__name__ == "PatternOptions" else "section"
     words = {int: "whole number", float: "number", bool: "true or false", str: "text"}
-    return f"{words.get(annotation, 'value')}{_show_range(metadata)}"
+    return words.get(annotation, "value") + (_show_range(metadata) if annotation in (int, float) else "")
 
 
 def _show_range(metadata: Any) -> str:
@@ -179,7 +179,7 @@ ROOMS = {
     "convolution": (0, 1, "planning, methods, C++"),
     "layers": (0, 2, "TiedConv2D"),
     "models": (0, 3, "families, costs"),
-    "spec": (1, 2, "YAML, schema"),
+    "spec": (1, 3, "YAML, schema"),
     "data": (2, 3, "sources, batches"),
     "training": (3, 3, "steps, checkpoints"),
     "runs": (4, 3, "a run on disk"),
@@ -204,7 +204,9 @@ def draw_rooms() -> str:
     for pair in USES.split(","):
         user, used = ROOMS[pair.split()[0]], ROOMS[pair.split()[1]]
         spread = 20 * (used[0] - user[0])  # so that the tips of several lines do not meet
-        ends = (*_corner(used, WIDTH / 2 - spread / 2, HEIGHT), *_corner(user, WIDTH / 2 + spread, -4))
+        passes_by = user[1] - used[1] > 1 and user[0] > used[0]  # other rooms below
+        start = (WIDTH, HEIGHT / 2) if passes_by else (WIDTH / 2 - spread / 2, HEIGHT)
+        ends = (*_corner(used, *start), *_corner(user, WIDTH / 2 + spread, -4))
         parts.append('<line x1="{}" y1="{}" x2="{}" y2="{}" marker-end="url(#tip)"/>'.format(*ends))
     for name, room in ROOMS.items():
         x, y = _corner(room, 0, 0)
