@@ -6,7 +6,7 @@ import pytest
 
 import tiedexp.experiment.evaluate
 from tiedexp.convolution.choosing import Choice
-from tiedexp.experiment.build import build_model, read_implementations
+from tiedexp.experiment.assembly import build_model, read_implementations
 from tiedexp.experiment.evaluate import evaluate_run
 from tiedexp.experiment.run import run_experiment
 from tiedexp.training.devices import set_up_process

@@ -12,7 +12,7 @@ from tiedexp.convolution.choosing import EXPAND, NATIVE, Choice
 from tiedexp.convolution.cpp import library
 from tiedexp.convolution.cpp.compiler import Built, find_compiler
 from tiedexp.errors import RunError, RunInterruptedError
-from tiedexp.experiment.build import build_model
+from tiedexp.experiment.assembly import build_model
 from tiedexp.experiment.observer import RunObserver
 from tiedexp.experiment.preparation import locate_run
 from tiedexp.experiment.run import run_experiment

@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from tiedexp.errors import DatasetError, RunError, RunInterruptedError, RunLockedError, TiedexpError
-from tiedexp.experiment.build import build_model
+from tiedexp.experiment.assembly import build_model
 from tiedexp.experiment.evaluate import evaluate_run
 from tiedexp.experiment.observer import RunObserver
 from tiedexp.experiment.preparation import locate_run, plan_model

@@ -12,7 +12,7 @@ from tiedexp.data.pipeline import evaluation_batches
 from tiedexp.data.sources import Dataset, Split, describe_dataset, load_dataset
 from tiedexp.data.transforms import apply_transform
 from tiedexp.errors import DatasetError, PatternError, RunError
-from tiedexp.experiment.build import EVALUATION_BATCH, build_model
+from tiedexp.experiment.assembly import EVALUATION_BATCH, build_model
 from tiedexp.experiment.limits import check_fits
 from tiedexp.experiment.preparation import Plan, evaluation_source, plan_model, training_source
 from tiedexp.experiment.state import load_state
