@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-import tiedexp.experiment.run
+import tiedexp.experiment.assembly
 from tiedexp.convolution import native
 from tiedexp.convolution.choosing import EXPAND, NATIVE, Choice
 from tiedexp.convolution.cpp import library
@@ -36,7 +36,7 @@ def choices(monkeypatch):
         seen.append([layer.choice for layer in model.layers if hasattr(layer, "choice")])
         return model
 
-    monkeypatch.setattr(tiedexp.experiment.run, "build_model", build)
+    monkeypatch.setattr(tiedexp.experiment.assembly, "build_model", build)
     return seen
 
 

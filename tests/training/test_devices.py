@@ -77,7 +77,7 @@ FACTORED = """
                 keras.layers.Flatten(),
                 keras.layers.Dense(conftest.NUM_CLASSES),
             ])
-            optimizer = build_optimizer("sgd", 0.05, momentum=0.0)
+            optimizer = build_optimizer(keras.optimizers.SGD, 0.05, momentum=0.0)
             optimizer.build(model.trainable_variables)
         assert all(layer.choice.is_expanded == (implementation == "expand") for layer in model.layers[:3:2])
         before = [variable.numpy() for variable in model.trainable_variables]

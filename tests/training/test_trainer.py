@@ -165,7 +165,7 @@ SEVERAL_DEVICES = """
         keras.utils.set_random_seed(11)
         with strategy.scope():
             model = conftest.build_model()
-            optimizer = build_optimizer("sgd", 0.05, momentum=0.9, weight_decay=0.01)
+            optimizer = build_optimizer(keras.optimizers.SGD, 0.05, momentum=0.9, weight_decay=0.01)
             optimizer.build(model.trainable_variables)
         trainer = Trainer(
             model, optimizer, conftest.RandomBatches(), batch_size=8, strategy=strategy,

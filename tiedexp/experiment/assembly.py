@@ -250,11 +250,9 @@ def build_schedule(spec: ExperimentSpec, steps_per_epoch: int) -> LearningRateSc
 def build_optimizer(spec: ExperimentSpec, schedule: LearningRateSchedule) -> keras.optimizers.Optimizer:
     """The optimizer, not yet built for any variables."""
     training = spec.training
+    optimizer = training.optimizer
     return optimizers.build_optimizer(
-        training.optimizer.name,
-        schedule,
-        precision=training.precision,
-        **training.optimizer.model_dump(exclude={"name", "learning_rate"}),
+        optimizer.load_class(), schedule, precision=training.precision, **optimizer.options()
     )
 
 

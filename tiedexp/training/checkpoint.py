@@ -126,7 +126,7 @@ class CheckpointStore:
         if checkpoint is None:
             path = self._about((epoch, 0))
             text = f"{path} is missing, or it and its weights are not what was written"
-            raise RunError(f"{text}; training the run again, with --fresh, comes to the same")
+            raise RunError(f"{text}; training the run again with --fresh gives the same result")
         return checkpoint
 
     def find(self, epoch: int) -> Checkpoint | None:

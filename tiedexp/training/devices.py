@@ -67,8 +67,8 @@ def device_failures() -> Iterator[None]:
     except tf.errors.OpError as error:
         reason = (error.message or type(error).__name__).strip().splitlines()[0]
         if "determinis" in reason.lower():
-            reason += "; training.deterministic=false does without"
-        raise RunError(f"TensorFlow cannot go on: {reason}") from error
+            reason += "; training.deterministic=false disables this"
+        raise RunError(f"TensorFlow cannot continue: {reason}") from error
 
 
 def uses_gpus() -> bool:
