@@ -288,7 +288,7 @@ def test_eval_of_a_run_that_was_stopped_in_its_first_epoch(tiedexp_cli, small_sp
     (run,) = Path("runs").glob("*/seed-0")
     answer = tiedexp_cli("eval", run)
     assert answer.code == 1
-    assert "no epoch of the run is complete yet, so none is the best; --checkpoint last takes step" in answer.err
+    assert "no epoch of the run is complete yet, so there is no best one; --checkpoint last uses step" in answer.err
     assert tiedexp_cli("eval", run, "--checkpoint", "last").code == 0
 
 

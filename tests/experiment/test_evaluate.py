@@ -82,4 +82,4 @@ def test_the_convolutions_are_computed_as_in_training(make_spec, tmp_path, warni
     assert seen == [other if known else trained]
     assert evaluation.accuracy == pytest.approx(run.read_result().test.accuracy, abs=0.01)
     assert len(warnings) == (not known)
-    assert all("in a way that this version does not know" in text for text in warnings)
+    assert all("by a method that this version does not know" in text for text in warnings)

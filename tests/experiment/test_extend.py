@@ -80,9 +80,9 @@ def test_one_that_was_killed_while_it_was_filled_begins_again(make_spec, tmp_pat
 def test_what_cannot_be_extended(make_spec, tmp_path):
     stopping = {"epochs": 9, "early_stopping": {"patience": 1, "min_delta": 1.0}}
     stopped = run_experiment(make_spec(training=stopping), root=tmp_path)
-    with pytest.raises(RunError, match="stopped early, after epoch 2 of 9: more epochs change nothing"):
+    with pytest.raises(RunError, match="stopped early, after epoch 2 of 9, so more epochs change nothing"):
         extend_run(stopped, 20)
-    with pytest.raises(SpecError, match=r"the run has 9 epochs; --epochs must be more\. Received: 9"):
+    with pytest.raises(SpecError, match=r"the run has 9 epochs; --epochs must be larger\. Received: 9"):
         extend_run(stopped, 9)
     (stopped.path / "result.json").unlink()
     with pytest.raises(RunError, match=r"result.json cannot be read"):

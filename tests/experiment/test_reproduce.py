@@ -106,7 +106,7 @@ def seal(path):
             r"/secret is a link \(ExternalLink\), not weights",
         ),
         ("bomb", {"shape": (10**6, 10**5), "chunks": (1000, 1000), "compression": "gzip"}, "/bomb has shape"),
-        ("other", {"data": [1.0, 2.0], "external": [("elsewhere", 0, 8)]}, "/other keeps its values in another file"),
+        ("other", {"data": [1.0, 2.0], "external": [("elsewhere", 0, 8)]}, "/other has its values in another file"),
     ],
 )
 def test_weights_that_are_none_are_not_loaded(run, name, options, message):
@@ -148,7 +148,9 @@ def test_the_kernel_of_before_training_is_compared_where_both_have_it(run, tmp_p
 
 def test_a_damaged_kernel_of_before_training_is_told_before_the_training(run):
     run.initial_kernel.write_bytes(run.initial_kernel.read_bytes()[:100])
-    with pytest.raises(RunError, match=r"initial_kernel.h5 is not loaded: .*; without that file all else can be compa"):
+    with pytest.raises(
+        RunError, match=r"initial_kernel.h5 is not loaded: .*; if you delete that file, everything else"
+    ):
         reproduce_run(run)
     assert not (run.path.parent.parent / "reproduced").exists()
     run.initial_kernel.unlink()
@@ -187,7 +189,7 @@ def test_a_metric_that_only_one_has(run, make_spec, tmp_path):
 
 
 def test_what_cannot_be_reproduced(run, tmp_path):
-    with pytest.raises(RunError, match="--runs names another place"):
+    with pytest.raises(RunError, match="name another directory with --runs"):
         reproduce_run(run, root=tmp_path / "runs")
     extended = extend_run(run, 3)
     with pytest.raises(RunError, match=r"extends .* with another schedule"):

@@ -38,7 +38,7 @@ def test_threads_cannot_change_once_tensorflow_runs():
     tf.constant(0.0)
     assert set_up_process(threads=None, deterministic=False) == count_cores()
     assert set_up_process(threads=None, deterministic=False, preferred_threads=count_cores() + 5) == count_cores()
-    with pytest.raises(RunError, match=f"another number of threads than {count_cores() + 5}"):
+    with pytest.raises(RunError, match=f"threads instead of {count_cores() + 5}"):
         set_up_process(threads=count_cores() + 5, deterministic=False)
 
 

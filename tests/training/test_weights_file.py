@@ -115,13 +115,13 @@ def circle(file, name):
         (soft_link, r"/layers/conv2d/vars/0 is a link \(SoftLink\)"),
         (external_link, r"/layers/conv2d/vars/0 is a link \(ExternalLink\)"),
         (linked_group, r"/layers/conv2d is a link \(ExternalLink\)"),
-        (external_values, "keeps its values in another file"),
-        (virtual_values, "keeps its values in another file"),
+        (external_values, "has its values in another file"),
+        (virtual_values, "has its values in another file"),
         (huge_shape, r"has shape \(10000000, 10000000\), which no weight of the model has"),
-        (unwritten, "should have 360 bytes, but they are not in the file"),
+        (unwritten, "should have 360 bytes, but the file does not hold them"),
         (bomb, r"has shape \(1, 1000000000\), which no weight"),
-        (compressed, "is compressed, in pieces or annotated"),
-        (annotated, "is compressed, in pieces or annotated"),
+        (compressed, "is compressed, chunked or has attributes"),
+        (annotated, "is compressed, chunked or has attributes"),
         (text, "holds .S9, not numbers"),
         (references, "holds object, not numbers"),
         (crowd, "far more entries than the model has weights"),
@@ -167,7 +167,7 @@ def as_zip_bomb(tmp_path):
 @pytest.mark.parametrize("make", [as_pickle, as_zip_bomb, lambda _: b"", lambda _: b"\x89HDF\r\n\x1a\n" + bytes(90)])
 def test_what_is_no_hdf5_is_refused(checkpoint, trainer, tmp_path, make):
     checkpoint.weights.write_bytes(make(tmp_path))
-    with pytest.raises(RunError, match="is not an HDF5 file that can be read"):
+    with pytest.raises(RunError, match="is not a readable HDF5 file"):
         load_weights(checkpoint, trainer.model)
     assert not (tmp_path / "sprung").exists()
 
@@ -184,13 +184,13 @@ def test_damage_on_which_hdf5_takes_all_memory(checkpoint, trainer):
             struct.pack_into("<Q", content, data + free, free)
         heap = content.find(b"HEAP", heap + 1)
     checkpoint.weights.write_bytes(content)
-    with pytest.raises(RunError, match=r"is not loaded: it is not an HDF5 file that can be read: .*memory"):
+    with pytest.raises(RunError, match=r"is not loaded: it is not a readable HDF5 file: .*memory"):
         load_weights(checkpoint, trainer.model)
 
 
 def test_damage_that_hdf5_does_not_survive(checkpoint, trainer, monkeypatch):
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
-    with pytest.raises(RunError, match="it is damaged in a way that the HDF5 library does not survive"):
+    with pytest.raises(RunError, match="it is so damaged that the HDF5 library crashes"):
         load_weights(checkpoint, trainer.model)
 
 
