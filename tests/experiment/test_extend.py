@@ -21,7 +21,7 @@ def files_of(run):
     return {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file() and path.name != ".lock"}
 
 
-def test_without_a_cosine_it_is_the_run_that_asked_for_so_many_epochs(make_spec, tmp_path):
+def test_without_a_cosine_it_is_the_run_that_trains_as_many_epochs_from_scratch(make_spec, tmp_path):
     longer = make_spec(training={**CONSTANT, "epochs": 4})
     straight = run_experiment(longer, root=tmp_path / "straight")
     parent = run_experiment(make_spec(training={**CONSTANT, "epochs": 2}), root=tmp_path / "runs")
@@ -57,7 +57,7 @@ def test_with_a_cosine_it_is_another_run(make_spec, tmp_path):
     assert extended.read_result().epochs == 4
 
 
-def test_one_that_an_older_version_extended_is_still_readable(make_spec, tmp_path):
+def test_a_run_that_an_older_version_extended_is_still_readable(make_spec, tmp_path):
     """It has its parent's spec in the manifest; spec.yaml is right."""
     parent = run_experiment(make_spec(training={**CONSTANT, "epochs": 1}), root=tmp_path)
     extended = extend_run(parent, 2)
@@ -67,7 +67,7 @@ def test_one_that_an_older_version_extended_is_still_readable(make_spec, tmp_pat
     assert extend_run(extended, 3).read_result().epochs == 3
 
 
-def test_one_that_was_killed_while_it_was_filled_begins_again(make_spec, tmp_path):
+def test_a_run_that_was_killed_while_it_was_filled_starts_again(make_spec, tmp_path):
     parent = run_experiment(make_spec(training={**CONSTANT, "epochs": 2}), root=tmp_path)
     extended = extend_run(parent, 3)
     expected = extended.read_result().test

@@ -15,7 +15,7 @@ from tiedexp.experiment.run import run_experiment
 pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
 
 
-def test_a_loss_that_is_no_number_fails_the_run_and_keeps_the_last_checkpoint(make_spec, tmp_path):
+def test_a_loss_that_is_nan_fails_the_run_and_keeps_the_last_checkpoint(make_spec, tmp_path):
     """The rate grows by 1e30 in the second epoch."""
     from tiedexp.training import optimizers
 
@@ -47,8 +47,8 @@ def test_a_loss_that_is_no_number_fails_the_run_and_keeps_the_last_checkpoint(ma
 @pytest.mark.parametrize(
     ("rate", "message"), [(float("inf"), "the weights of '"), (1e24, "the model's outputs are not finite")]
 )
-def test_an_epoch_whose_last_step_ruins_the_model_is_no_checkpoint(make_spec, tmp_path, monkeypatch, rate, message):
-    """The loss of that step was still a number."""
+def test_an_epoch_whose_last_step_ruins_the_model_is_not_saved(make_spec, tmp_path, monkeypatch, rate, message):
+    """The loss of that step is still finite."""
     from keras.optimizers.schedules import LearningRateSchedule
 
     from tiedexp.training import optimizers
@@ -136,7 +136,7 @@ def test_missing_data_is_an_error_before_anything_is_made(make_spec, tmp_path):
         ({"training": {"devices": 7, "batch_size": 49}}, "`training.devices` is 7, but there is 1 CPU"),
     ],
 )
-def test_what_cannot_be_meant_is_an_error_before_anything_is_made(make_spec, tmp_path, changes, message):
+def test_an_impossible_spec_is_an_error_before_anything_is_made(make_spec, tmp_path, changes, message):
     with pytest.raises(TiedexpError, match=message):
         run_experiment(make_spec(**changes), root=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()

@@ -1,4 +1,4 @@
-"""How each conv is computed is chosen once, kept in the manifest, and the same when a run goes on."""
+"""How each conv is computed is chosen once, stored in the manifest, and the same when a run is resumed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class StopsInTheSecondEpoch(RunObserver):
 
 @pytest.fixture
 def choices(monkeypatch):
-    """What the models that are built were told, and what their layers came to."""
+    """The choices of the layers of each model that is built."""
     seen = []
 
     def build(plan, implementations=None):
@@ -41,7 +41,7 @@ def choices(monkeypatch):
 
 
 @pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
-def test_goes_on_as_it_began(make_spec, tmp_path, choices):
+def test_a_resumed_run_computes_as_it_started(make_spec, tmp_path, choices):
     spec = make_spec(model={"tying": {"pattern": "row", "implementation": "factored"}})
     with pytest.raises((RunInterruptedError, KeyboardInterrupt)):
         run_experiment(spec, root=tmp_path, observer=StopsInTheSecondEpoch())
@@ -50,7 +50,7 @@ def test_goes_on_as_it_began(make_spec, tmp_path, choices):
     assert manifest["implementations"] == {
         f"conv_{number}": choice.as_dict() for number, choice in enumerate(choices[0], start=1)
     }
-    # As if another version had estimated, or another machine measured, something else.
+    # As if another version had estimated, or another machine had measured, other times.
     other = Choice(EXPAND, NATIVE, EXPAND)
     manifest["implementations"] = {"conv_1": other.as_dict(), "conv_2": other.as_dict()}
     path.write_text(json.dumps(manifest))
@@ -69,7 +69,7 @@ def test_the_spec_decides(implementation, make_spec, tmp_path, choices):
 
 
 def test_compiled_code_is_part_of_what_a_run_is_made_with(make_spec, tmp_path, monkeypatch):
-    """A run that was begun with it goes on without it, or with another, only where the user does not mind."""
+    """A run that started with it resumes without it, or with another version, only if the user allows it."""
     if find_compiler() is None:
         pytest.skip("needs a C++ compiler")
     spec = make_spec(model={"tying": {"pattern": "row", "implementation": "factored"}})

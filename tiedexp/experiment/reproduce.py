@@ -92,9 +92,7 @@ def reproduce_run(
     manifest = run.read_manifest()
     parent = manifest.parent
     if parent is not None and not parent.same_as_from_start:
-        raise RunError(
-            f"{run.path} extends {parent.run} with another schedule, so its spec alone does not reproduce it"
-        )
+        raise RunError(f"{run.path} extends {parent.run} with another schedule: its spec alone does not reproduce it")
     root = root or run.path.resolve().parent.parent / REPRODUCED
     source = rerun_source(run, spec, data_dir)
     if locate_run(spec, root).path.resolve() == run.path.resolve():

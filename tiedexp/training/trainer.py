@@ -144,7 +144,7 @@ class Trainer:
     def run_epoch(
         self, first_step: int, num_steps: int, on_progress: Callable[[Progress], None] = lambda progress: None
     ) -> EpochResult:
-        """Train `num_steps` steps from `first_step`, counted over the whole training; raises what `run_steps` raises."""
+        """Train `num_steps` steps from `first_step`, counted over the whole training; see `run_steps`."""
         return self.run_steps(first_step, EpochSums(), num_steps, on_progress).result(self.batch_size)
 
     def run_steps(
