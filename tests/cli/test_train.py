@@ -318,7 +318,7 @@ def test_a_signal_ends_the_run_with_130_after_its_step_with_a_checkpoint(small_s
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert err.startswith(("error: interrupted in epoch ", "error: interrupted after epoch "))
-    assert "the same command goes on" in err
+    assert "the same command resumes the run" in err
     assert "Traceback" not in err
     (run,) = tmp_path.glob("runs/*/seed-0")
     assert not (run / "result.json").exists()

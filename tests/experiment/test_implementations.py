@@ -84,7 +84,7 @@ def test_compiled_code_is_part_of_what_a_run_is_made_with(make_spec, tmp_path, m
     with pytest.raises(RunError, match=f"compiled convolution none in place of {version}"):
         run_experiment(spec, root=tmp_path)
     run_experiment(spec, root=tmp_path, allow_inexact=True)
-    assert run.read_manifest().inexact[0]["differences"] == [f"compiled convolution none in place of {version}"]
+    assert run.read_manifest().inexact[0].differences == (f"compiled convolution none in place of {version}",)
 
 
 def test_a_run_without_compiled_code_does_not_mind_it(make_spec, tmp_path):

@@ -75,7 +75,7 @@ def test_another_seed_is_another_run(make_spec, tmp_path):
 
 def test_early_stopping(make_spec, tmp_path):
     spec = make_spec(training={"epochs": 30, "early_stopping": {"patience": 1, "min_delta": 1.0}})
-    result = run_experiment(spec, root=tmp_path).read_json("result.json")
+    result = run_experiment(spec, root=tmp_path).read_result()
     assert (result.epochs, result.stopped_early) == (2, True)
 
 
