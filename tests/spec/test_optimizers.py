@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field
 from tiedexp.spec import optimizers
 
-class AdamaxSpec(optimizers.OptimizerSpec, keras_class="keras.optimizers:Adamax", slots=2):
+class AdamaxSpec(optimizers.BaseOptimizerSpec, keras_class="keras.optimizers:Adamax", slots=2):
     name: Literal["adamax"] = Field(description="Adam by the largest gradient.")
     learning_rate: float = Field(0.002, gt=0.0, description="The highest rate of the schedule.")
     beta_2: float = Field(0.999, ge=0.0, lt=1.0, description="Decay of the largest gradient.")

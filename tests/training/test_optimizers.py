@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from tiedexp.spec.optimizers import OPTIMIZERS, OptimizerSpec
+from tiedexp.spec.optimizers import OPTIMIZERS, BaseOptimizerSpec
 from tiedexp.training.optimizers import build_optimizer, build_schedule
 
 STEPS, EPOCHS, RATE = 10, 8, 0.4
@@ -119,10 +119,10 @@ def test_every_optimizer_is_in_the_table():
 
 
 def declared():
-    return [kind for kind in OptimizerSpec.__subclasses__() if kind.__module__ == OptimizerSpec.__module__]
+    return [kind for kind in BaseOptimizerSpec.__subclasses__() if kind.__module__ == BaseOptimizerSpec.__module__]
 
 
 @pytest.mark.parametrize("facts", [{"slots": 1}, {"keras_class": "keras.optimizers:SGD"}])
 def test_a_fact_that_is_forgotten_is_an_error_at_once(facts):
     with pytest.raises(TypeError, match="missing 1 required keyword-only argument"):
-        type(OptimizerSpec)("ForgetfulSpec", (OptimizerSpec,), {"__module__": __name__}, **facts)
+        type(BaseOptimizerSpec)("ForgetfulSpec", (BaseOptimizerSpec,), {"__module__": __name__}, **facts)

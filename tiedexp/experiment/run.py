@@ -98,7 +98,7 @@ def run_experiment(
         )
         if should_stop():
             raise RunInterruptedError("interrupted before training started; nothing has changed")
-        here = ExperimentRun(parts, run, observer, should_stop)
+        process = ExperimentRun(parts, run, observer, should_stop)
         try:
             with run.lock() as left, record_failure(run), device_failures():
                 if fresh:
@@ -110,9 +110,9 @@ def run_experiment(
                 if not run.finished:
                     if left is not None and before is not None:
                         observer.warned(f"the process before this one ({left}) {KILLED}")
-                    here.complete(allow_inexact=allow_inexact)
+                    process.complete(allow_inexact=allow_inexact)
         except RunInterruptedError:
-            if here.saver.saved is None:  # there is nothing to resume from
+            if process.saver.saved is None:  # there is nothing to resume from
                 with suppress(RunLockedError):
                     run.delete()
             raise

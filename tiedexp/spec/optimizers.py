@@ -19,11 +19,11 @@ _Epsilon = Annotated[float, Field(gt=0.0, description="Added to the denominator,
 _Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
-class OptimizerSpec(Strict):
+class BaseOptimizerSpec(Strict):
     """What all optimizers have in common.
 
-    A subclass is declared with the two facts that are not options, as in
-    `class SgdSpec(OptimizerSpec, keras_class="keras.optimizers:SGD", slots=1)`; without them it is a TypeError.
+    A subclass states two facts that are not options, e.g.
+    `class SgdSpec(BaseOptimizerSpec, keras_class="keras.optimizers:SGD", slots=1)`. Leaving one out is a TypeError.
 
     Args:
         keras_class: "module:class", imported when the optimizer is built.
@@ -51,7 +51,7 @@ class OptimizerSpec(Strict):
         return self.model_dump(exclude={"name", "learning_rate"})
 
 
-class SgdSpec(OptimizerSpec, keras_class="keras.optimizers:SGD", slots=1):
+class SgdSpec(BaseOptimizerSpec, keras_class="keras.optimizers:SGD", slots=1):
     """Stochastic gradient descent."""
 
     name: Literal["sgd"] = Field(description="Stochastic gradient descent.")
@@ -60,7 +60,7 @@ class SgdSpec(OptimizerSpec, keras_class="keras.optimizers:SGD", slots=1):
     nesterov: bool = Field(False, description="Nesterov's momentum: the gradient is taken a step ahead.")
 
 
-class AdamSpec(OptimizerSpec, keras_class="keras.optimizers:Adam", slots=2):
+class AdamSpec(BaseOptimizerSpec, keras_class="keras.optimizers:Adam", slots=2):
     """Adam (Kingma & Ba 2015)."""
 
     name: Literal["adam"] = Field(description="Adam (Kingma & Ba 2015).")
@@ -70,7 +70,7 @@ class AdamSpec(OptimizerSpec, keras_class="keras.optimizers:Adam", slots=2):
     epsilon: _Epsilon = 1e-7
 
 
-class AdamWSpec(OptimizerSpec, keras_class="keras.optimizers:AdamW", slots=2):
+class AdamWSpec(BaseOptimizerSpec, keras_class="keras.optimizers:AdamW", slots=2):
     """AdamW (Loshchilov & Hutter 2019)."""
 
     name: Literal["adamw"] = Field("adamw", description="AdamW (Loshchilov & Hutter 2019).")
@@ -81,7 +81,7 @@ class AdamWSpec(OptimizerSpec, keras_class="keras.optimizers:AdamW", slots=2):
     epsilon: _Epsilon = 1e-7
 
 
-class LionSpec(OptimizerSpec, keras_class="keras.optimizers:Lion", slots=1):
+class LionSpec(BaseOptimizerSpec, keras_class="keras.optimizers:Lion", slots=1):
     """Lion (Chen et al. 2023)."""
 
     name: Literal["lion"] = Field(description="Lion (Chen et al. 2023).")
@@ -90,7 +90,7 @@ class LionSpec(OptimizerSpec, keras_class="keras.optimizers:Lion", slots=1):
     beta_2: _Share = Field(0.99, description="Decay of the running mean of the gradient.")
 
 
-OPTIMIZERS: dict[str, type[OptimizerSpec]] = {
+OPTIMIZERS: dict[str, type[BaseOptimizerSpec]] = {
     get_args(kind.model_fields["name"].annotation)[0]: kind for kind in (SgdSpec, AdamSpec, AdamWSpec, LionSpec)
 }
 DEFAULT = AdamWSpec(name="adamw")

@@ -289,9 +289,9 @@ class DatasetSpec(_Strict):
         return self
 
 
-_AnyOptimizer = optimizers.OptimizerSpec
+_AnyOptimizer = optimizers.BaseOptimizerSpec
 if not TYPE_CHECKING:
-    _AnyOptimizer = Union[tuple(optimizers.OPTIMIZERS.values())]  # noqa: UP007  the members are not known before this line runs
+    _AnyOptimizer = Union[tuple(optimizers.OPTIMIZERS.values())]  # noqa: UP007  known only when it runs
 
 OptimizerSpec = Annotated[
     _AnyOptimizer, Field(discriminator="name"), BeforeValidator(_named_or(optimizers.DEFAULT.name))
