@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceW
 
 
 class StopsInTheSecondEpoch(RunObserver):
-    def epoch_begins(self, epoch, num_steps):
+    def epoch_started(self, epoch, num_steps):
         if epoch == 2:
             raise KeyboardInterrupt
 

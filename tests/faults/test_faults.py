@@ -167,7 +167,7 @@ from tiedexp.experiment.run import run_experiment
 from tiedexp.spec.schema import ExperimentSpec
 
 class Aborted(RunObserver):
-    def epoch_begins(self, epoch, num_steps):
+    def epoch_started(self, epoch, num_steps):
         if epoch == 2:
             os.abort()  # as TensorFlow does on std::bad_alloc
 

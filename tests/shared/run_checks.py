@@ -25,14 +25,14 @@ class Recorder(RunObserver):
     def warned(self, text):
         self.events.append(f"warned: {text}")
 
-    def epoch_begins(self, epoch, num_steps):
+    def epoch_started(self, epoch, num_steps):
         self.epoch = epoch
 
     def progressed(self, progress):
         if self.epoch == self.interrupt_in:
             raise KeyboardInterrupt
 
-    def epoch_ends(self, line):
+    def epoch_finished(self, line):
         self.events.append(line.epoch)
 
     def finished(self, run, result):

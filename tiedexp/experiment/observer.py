@@ -25,14 +25,14 @@ class RunObserver:
     def warned(self, text: str) -> None:
         """There is something that the user should know; the run continues."""
 
-    def epoch_begins(self, epoch: int, num_steps: int) -> None:
-        """An epoch begins; epochs count from 1."""
+    def epoch_started(self, epoch: int, num_steps: int) -> None:
+        """An epoch has started; epochs count from 1."""
 
     def progressed(self, progress: Progress) -> None:
         """Some more steps are done."""
 
-    def epoch_ends(self, line: EpochLine) -> None:
-        """An epoch is complete, with its line of metrics.jsonl."""
+    def epoch_finished(self, line: EpochLine) -> None:
+        """An epoch is complete; `line` is its line of metrics.jsonl."""
 
     def finished(self, run: RunDirectory, result: Result) -> None:
         """The run has its result."""

@@ -214,7 +214,7 @@ class ExperimentRun:
         self.first_epoch = state.epoch + 1
         while state.epoch < self.spec.training.epochs and not state.stops:
             epoch = state.epoch + 1
-            self.observer.epoch_begins(epoch, self.steps_per_epoch)
+            self.observer.epoch_started(epoch, self.steps_per_epoch)
             try:
                 with device_failures(), system_failures():
                     state = self._run_steps(state)
@@ -262,7 +262,7 @@ class ExperimentRun:
         log_epoch(log, line, result, self.parts.plan, self.model)
         state = self.saver.save(RunState(epoch, best, stopping, state.seconds + line.seconds, line))
         self.run.append_metrics(line)
-        self.observer.epoch_ends(line)
+        self.observer.epoch_finished(line)
         return state
 
     def _save_step(self, state: RunState) -> RunState:
