@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiedexp.experiment.build import build_model, build_optimizer, build_schedule
+from tiedexp.experiment.assembly import build_model, build_optimizer, build_schedule
 from tiedexp.experiment.preparation import plan_experiment
 from tiedexp.spec.loading import build_json_schema, load_spec
 from tiedexp.sweep.loading import load_sweep

@@ -139,7 +139,7 @@ def test_weights_that_are_none(tiedexp_cli, run, content):
     weights = next((run / "checkpoints").glob("*.h5"))
     weights.write_bytes(content.ljust(10_000, b"\0"))
     rewrite_digest(run / "checkpoints" / "epoch-0001.json")
-    refused(tiedexp_cli, run, "is not loaded: it is not an HDF5 file that can be read")
+    refused(tiedexp_cli, run, "is not loaded: it is not a readable HDF5 file")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from tiedexp.errors import SpecError
 from tiedexp.patterns.grid import Pattern
 from tiedexp.patterns.presets import PRESETS
 from tiedexp.spec.loading import MAX_EXTENDS, dump_spec, load_spec
-from tiedexp.spec.schema import AdamWSpec, ExperimentSpec, PatternOptions, SgdSpec
+from tiedexp.spec.optimizers import AdamWSpec, SgdSpec
+from tiedexp.spec.schema import ExperimentSpec, PatternOptions
 
 MINIMAL = "name: a\ndataset: {name: digits}\n"
 FULL = """\

@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from hashlib import sha256
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, Union
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     create_model,
@@ -29,15 +28,13 @@ from tiedexp.errors import PatternError
 from tiedexp.models.families import FAMILIES, describe_depths, describe_families
 from tiedexp.patterns import presets
 from tiedexp.patterns.grid import MAX_SIDE, Pattern
+from tiedexp.spec import optimizers
+from tiedexp.spec.strict import Strict as _Strict
 
 PathToField = tuple[str | int, ...]
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 NAME_RULE = "1 to 80 letters, digits, '.', '_' and '-', the first a letter or digit"
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -292,54 +289,12 @@ class DatasetSpec(_Strict):
         return self
 
 
-class _OptimizerSpec(_Strict):
-    name: str
-    learning_rate: float = Field(gt=0.0, description="The highest rate of the schedule.")
-    weight_decay: float = Field(0.0, ge=0.0, description="Decoupled; biases and batch-norm weights are left out.")
-
-
-class SgdSpec(_OptimizerSpec):
-    """Stochastic gradient descent."""
-
-    name: Literal["sgd"] = Field(description="Stochastic gradient descent.")
-    learning_rate: float = Field(0.1, gt=0.0, description="The highest rate of the schedule.")
-    momentum: float = Field(0.9, ge=0.0, lt=1.0, description="Share of the last step that is kept in the next.")
-    nesterov: bool = Field(False, description="Nesterov's momentum: the gradient is taken a step ahead.")
-
-
-class _AdamLikeSpec(_OptimizerSpec):
-    beta_1: float = Field(0.9, ge=0.0, lt=1.0, description="Decay of the running mean of the gradient.")
-    beta_2: float = Field(0.999, ge=0.0, lt=1.0, description="Decay of the running mean of the squared gradient.")
-
-
-class AdamSpec(_AdamLikeSpec):
-    """Adam (Kingma & Ba 2015)."""
-
-    name: Literal["adam"] = Field(description="Adam (Kingma & Ba 2015).")
-    learning_rate: float = Field(1e-3, gt=0.0, description="The highest rate of the schedule.")
-    epsilon: float = Field(1e-7, gt=0.0, description="Added to the denominator, against division by zero.")
-
-
-class AdamWSpec(_AdamLikeSpec):
-    """AdamW (Loshchilov & Hutter 2019)."""
-
-    name: Literal["adamw"] = Field("adamw", description="AdamW (Loshchilov & Hutter 2019).")
-    learning_rate: float = Field(1e-3, gt=0.0, description="The highest rate of the schedule.")
-    weight_decay: float = Field(4e-3, ge=0.0, description="Decoupled; biases and batch-norm weights are left out.")
-    epsilon: float = Field(1e-7, gt=0.0, description="Added to the denominator, against division by zero.")
-
-
-class LionSpec(_AdamLikeSpec):
-    """Lion (Chen et al. 2023)."""
-
-    name: Literal["lion"] = Field(description="Lion (Chen et al. 2023).")
-    learning_rate: float = Field(1e-4, gt=0.0, description="The highest rate of the schedule.")
-    beta_1: float = Field(0.9, ge=0.0, lt=1.0, description="Share of the running mean in the step's direction.")
-    beta_2: float = Field(0.99, ge=0.0, lt=1.0, description="Decay of the running mean of the gradient.")
-
+_AnyOptimizer = optimizers.BaseOptimizerSpec
+if not TYPE_CHECKING:
+    _AnyOptimizer = Union[tuple(optimizers.OPTIMIZERS.values())]  # noqa: UP007  known only when it runs
 
 OptimizerSpec = Annotated[
-    SgdSpec | AdamSpec | AdamWSpec | LionSpec, Field(discriminator="name"), BeforeValidator(_named_or("adamw"))
+    _AnyOptimizer, Field(discriminator="name"), BeforeValidator(_named_or(optimizers.DEFAULT.name))
 ]
 
 
@@ -420,7 +375,8 @@ class TrainingSpec(_Strict):
         "auto", description="Training steps in one call of the compiled function."
     )
     optimizer: OptimizerSpec = Field(
-        default_factory=lambda: AdamWSpec(name="adamw"), description="sgd, adam, adamw or lion; adamw if left out."
+        default_factory=lambda: optimizers.DEFAULT,
+        description=f"{optimizers.describe_optimizers()}; {optimizers.DEFAULT.name} if left out.",
     )
     schedule: ScheduleSpec = Field(
         default_factory=lambda: ConstantSpec(name="constant"),

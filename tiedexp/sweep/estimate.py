@@ -20,7 +20,6 @@ from tiedexp.sweep.worker import Task
 START_SECONDS = 0.1  # of a process that is forked
 LOG_BYTES = 300_000  # TensorBoard's log, metrics, manifest
 CHECKPOINTS = 3  # that a run keeps: the last two and the best
-SLOTS = {"sgd": 1, "lion": 1, "adam": 2, "adamw": 2}  # numbers that an optimizer keeps for each weight
 
 
 @dataclass(frozen=True)
@@ -110,4 +109,4 @@ def _read_seconds(run: RunDirectory) -> float:
 
 def _estimate_bytes(spec: ExperimentSpec, data_dir: Path | None) -> int:
     weights = plan_experiment(spec, data_dir=data_dir).cost.unique_weights
-    return LOG_BYTES + CHECKPOINTS * 4 * weights * (1 + SLOTS[spec.training.optimizer.name])
+    return LOG_BYTES + CHECKPOINTS * 4 * weights * (1 + spec.training.optimizer.slots)

@@ -101,7 +101,7 @@ class _Reporter(RunObserver):
     def warned(self, text: str) -> None:
         print(f"warning: {text}", flush=True)
 
-    def epoch_begins(self, epoch: int, num_steps: int) -> None:
+    def epoch_started(self, epoch: int, num_steps: int) -> None:
         self._steps = num_steps
 
     def progressed(self, progress: TrainingProgress) -> None:
@@ -110,7 +110,7 @@ class _Reporter(RunObserver):
             self._last = now
             self._tell(progress.step / self._steps)
 
-    def epoch_ends(self, line: EpochLine) -> None:
+    def epoch_finished(self, line: EpochLine) -> None:
         self._done = line.epoch
         self._accuracy = line.measured.accuracy
         print(f"epoch {line.epoch}: accuracy {self._accuracy:.4f}", flush=True)
