@@ -35,10 +35,10 @@ from tiedexp.patterns.presets import PRESETS
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.sweeps import SweepDirectory
 from tiedexp.runs.tags import read_tags
-from tiedexp.spec.document import Place, parse_value, read_document
+from tiedexp.spec.document import Location, parse_value, read_document
 from tiedexp.spec.loading import dump_spec, load_spec
 from tiedexp.spec.schema import ExperimentSpec
-from tiedexp.sweep.loading import load_sweep
+from tiedexp.sweep.variants import load_sweep
 from tiedexp.training import weights_file
 
 MAX_SECONDS = 1.0
@@ -213,7 +213,7 @@ def test_yaml(folder, content):
 @fuzzed
 @given(soup | st.text(max_size=60))
 def test_yaml_values(text):
-    ends("yaml", parse_value, text, Place("here"))
+    ends("yaml", parse_value, text, Location("here"))
 
 
 def check_spec(name: str, path: Path, overrides: list[str] = []) -> None:  # noqa: B006

@@ -16,8 +16,8 @@ from tiedexp.errors import SpecError
 from tiedexp.spec.document import (
     MAX_BYTES,
     MAX_DEPTH,
+    Location,
     Node,
-    Place,
     assign,
     merge,
     parse_value,
@@ -26,7 +26,7 @@ from tiedexp.spec.document import (
     show,
 )
 
-HERE = Place("here")
+HERE = Location("here")
 
 
 @pytest.fixture(scope="module")
@@ -134,13 +134,15 @@ def test_every_value_and_key_knows_its_place(file: Path) -> None:
         node = root.find(path)
         assert node is not None
         key = (node.key.line, node.key.column) if node.key else (0, 0)
-        assert (node.place.line, node.place.column, *key) == expected, path
+        assert (node.location.line, node.location.column, *key) == expected, path
     assert root.find(("b", 2)) is None
     assert root.find(("a", "x")) is None
 
 
 def test_a_byte_order_mark_and_a_yaml_directive_are_no_content(file: Path) -> None:
-    assert read(file, b"\xef\xbb\xbfa: 1\n").find(("a",)) == Node(1, Place(str(file), 1, 4), Place(str(file), 1, 1))
+    assert read(file, b"\xef\xbb\xbfa: 1\n").find(("a",)) == Node(
+        1, Location(str(file), 1, 4), Location(str(file), 1, 1)
+    )
     assert read(file, "%YAML 1.2\n---\na: 1\n...\n").plain() == {"a": 1}
 
 
@@ -251,7 +253,7 @@ def node_of(text: str, source: str = "file") -> Node:
         value: Any = node.value
         if isinstance(value, dict):
             value = {key: placed(item) for key, item in value.items()}
-        return Node(value, Place(source, 1, 1))
+        return Node(value, Location(source, 1, 1))
 
     return placed(parse_value(text, HERE))
 

@@ -198,8 +198,8 @@ def test_overrides_apply_in_order_after_the_file(overrides: list[str], path: str
 def test_a_wrong_override_is_named_in_the_message(override: str, message: str) -> None:
     (problem,) = problems_of("spec.yaml", override)
     assert "\n" not in problem
-    place, _, text = problem.partition(": ")
-    assert place.startswith("override '" + override[:10].split("\n")[0])
+    location, _, text = problem.partition(": ")
+    assert location.startswith("override '" + override[:10].split("\n")[0])
     assert text.startswith(message) or problem.endswith(message)
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from tiedexp.errors import RunError
 from tiedexp.sweep.estimate import CHECKPOINTS, LOG_BYTES, check_disk
-from tiedexp.sweep.loading import load_sweep
 from tiedexp.sweep.planning import plan_sweep
+from tiedexp.sweep.variants import load_sweep
 
 
 def test_a_sweep_larger_than_the_disk_is_refused(write_sweep, tmp_path, monkeypatch):

@@ -13,14 +13,14 @@ from tiedexp.experiment import limits
 from tiedexp.host import count_cores
 from tiedexp.sweep import local
 from tiedexp.sweep.estimate import estimate_runs
-from tiedexp.sweep.loading import load_sweep
 from tiedexp.sweep.local import LocalExecutor, choose_jobs, deal_gpus, find_gpus
+from tiedexp.sweep.observer import SweepObserver
 from tiedexp.sweep.planning import plan_sweep
-from tiedexp.sweep.watching import Watcher
+from tiedexp.sweep.variants import load_sweep
 from tiedexp.sweep.worker import Task
 
 
-class Recorder(Watcher):
+class Recorder(SweepObserver):
     """Keeps what it is told; `on_progress` is called with each progress."""
 
     def __init__(self, on_progress=lambda run: None):
@@ -66,7 +66,7 @@ def run_sweep(plan, recorder=None, *, jobs=2, runs=None, retries=0, fail_fast=Fa
         Task(plan.runs[0].spec, plan.directory.path, **task),
         retries=retries,
         fail_fast=fail_fast,
-        watcher=recorder,
+        observer=recorder,
     )
     return executor.run(plan, plan.runs if runs is None else runs, should_stop), recorder
 

@@ -6,8 +6,8 @@ import pytest
 
 from tiedexp.errors import DatasetError, SpecError
 from tiedexp.runs.sweeps import SweepDirectory
-from tiedexp.sweep.loading import load_sweep
 from tiedexp.sweep.planning import plan_sweep
+from tiedexp.sweep.variants import load_sweep
 
 
 def test_runs_are_where_the_record_says(write_sweep, tmp_path):

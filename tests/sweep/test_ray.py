@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import pytest
 
 from tiedexp.errors import RunError
-from tiedexp.sweep.loading import load_sweep
 from tiedexp.sweep.local import LocalExecutor
+from tiedexp.sweep.observer import SweepObserver
 from tiedexp.sweep.planning import plan_sweep
 from tiedexp.sweep.ray import RayExecutor
-from tiedexp.sweep.watching import Watcher
+from tiedexp.sweep.variants import load_sweep
 from tiedexp.sweep.worker import Outcome, Task
 
 SCRIPT = Path(__file__).with_name("lose_ray_node.py")
@@ -59,9 +59,9 @@ def test_the_loss_of_the_head_is_said_and_the_sweep_goes_on_later(write_sweep, t
     plan = plan_sweep(load_sweep(sweep), tmp_path / "runs")
     (run,) = [run for run in plan.runs if run.directory.state != "missing"]
     assert run.directory.state == "unfinished"
-    results = LocalExecutor(1, Task(run.spec, plan.directory.path), retries=0, fail_fast=False, watcher=Watcher()).run(
-        plan, [run], lambda: False
-    )
+    results = LocalExecutor(
+        1, Task(run.spec, plan.directory.path), retries=0, fail_fast=False, observer=SweepObserver()
+    ).run(plan, [run], lambda: False)
     assert results.finished == [run.path]
     assert (run.directory.path / "log.txt").read_text().count("epoch 1:") == 1  # it went on, and did not begin again
 
@@ -93,7 +93,7 @@ def test_a_result_that_is_not_here_is_a_failure(write_sweep, make_run, tmp_path,
         run.directory.path.parent.mkdir(parents=True, exist_ok=True)
         make_run("none", seed=run.spec.seed, test=accuracy, root=tmp_path / str(accuracy)).rename(run.directory.path)
     task = Task(plan.runs[0].spec, tmp_path)
-    executor = RayExecutor("", task, num_cpus=1, num_gpus=0, retries=3, fail_fast=False, watcher=Watcher())
+    executor = RayExecutor("", task, num_cpus=1, num_gpus=0, retries=3, fail_fast=False, observer=SweepObserver())
     results = executor.run(plan, plan.runs[:3], lambda: False)
     assert results.finished == [plan.runs[1].path]
     assert list(results.failed) == [plan.runs[0].path, plan.runs[2].path]
@@ -119,7 +119,7 @@ def test_no_cluster_is_said_at_once(write_sweep, tmp_path, address, reason):
         num_gpus=0,
         retries=0,
         fail_fast=False,
-        watcher=Watcher(),
+        observer=SweepObserver(),
     )
     with pytest.raises(RunError, match=f"no Ray cluster at {address.partition(':')[0]}.*: {reason}"):
         executor.run(plan, plan.runs, lambda: False)
@@ -129,6 +129,6 @@ def test_without_ray(write_sweep, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     plan = plan_sweep(load_sweep(write_sweep()), tmp_path)
     task = Task(plan.runs[0].spec, tmp_path)
-    executor = RayExecutor("", task, num_cpus=1, num_gpus=0, retries=0, fail_fast=False, watcher=Watcher())
+    executor = RayExecutor("", task, num_cpus=1, num_gpus=0, retries=0, fail_fast=False, observer=SweepObserver())
     with pytest.raises(RunError, match=r"pip install 'tiedexp\[ray\]'"):
         executor.run(plan, plan.runs, lambda: False)

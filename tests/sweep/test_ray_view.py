@@ -13,9 +13,9 @@ from rich.console import Console
 from samples import make_line
 
 from tiedexp.cli import sweep_view
-from tiedexp.sweep.loading import load_sweep
 from tiedexp.sweep.planning import plan_sweep
 from tiedexp.sweep.ray import RayExecutor
+from tiedexp.sweep.variants import load_sweep
 from tiedexp.sweep.worker import Outcome, Task
 
 
@@ -127,7 +127,7 @@ def test_the_live_view_follows_a_sweep_on_ray(sweep, make_run, tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "ray", ray)
     with sweep_view.LiveView() as view:
         results = RayExecutor(
-            "", Task(point.spec, tmp_path), num_cpus=2, num_gpus=0, retries=1, fail_fast=False, watcher=view
+            "", Task(point.spec, tmp_path), num_cpus=2, num_gpus=0, retries=1, fail_fast=False, observer=view
         ).run(sweep, sweep.runs, lambda: False)
         ray._note()
 

@@ -46,7 +46,7 @@ _CHOICES = {"optimizer": "name", "schedule": "name"} | dict.fromkeys(["pattern",
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where something was written: line and column from 1 in a file, or neither on the command line."""
 
     source: str
@@ -61,20 +61,20 @@ class Place:
 class Problem:
     """What is wrong, and where."""
 
-    place: Place
+    location: Location
     text: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.text}"
+        return f"{self.location}: {self.text}"
 
 
 @dataclass(frozen=True)
 class Node:
-    """A value with its place, and the place of its key where it stands in a mapping."""
+    """A value with its location, and the place of its key where it stands in a mapping."""
 
     value: Scalar | list[Node] | Mapping[str, Node]
-    place: Place
-    key: Place | None = None
+    location: Location
+    key: Location | None = None
 
     def plain(self) -> Any:
         """The value as dicts, lists and scalars."""
@@ -130,21 +130,21 @@ def read_document(path: Path, needed: str = "`name` and `dataset`") -> tuple[Nod
     if root is None or root.value is None:
         raise SpecError(f"{source}:1:1: the file is empty; it needs at least {needed}")
     if not isinstance(root.value, Mapping):
-        raise SpecError(f"{root.place}: a spec is a mapping (lines of `key: value`). Received: {show(root.plain())}")
+        raise SpecError(f"{root.location}: a spec is a mapping (lines of `key: value`). Received: {show(root.plain())}")
     return root, composer.problems
 
 
-def parse_value(text: str, place: Place) -> Node:
+def parse_value(text: str, location: Location) -> Node:
     """The value of an override: a YAML scalar or flow collection, all of it at one place.
 
     Raises:
         SpecError: the text is not a single YAML value.
     """
-    composer = _Composer(text, "", at=place)
-    node = composer.compose_document() or Node(None, place)
+    composer = _Composer(text, "", at=location)
+    node = composer.compose_document() or Node(None, location)
     if composer.problems:
         raise as_error(composer.problems)
-    return replace(node, key=place)
+    return replace(node, key=location)
 
 
 def as_error(problems: Sequence[Problem]) -> SpecError:
@@ -179,20 +179,20 @@ def assign(node: Node, path: Sequence[str], new: Node, done: tuple[str, ...] = (
     if isinstance(node.value, list):
         if not step.isdecimal() or int(step) >= len(node.value):
             raise SpecError(
-                f"{new.place}: {where}: has {len(node.value)} items, numbered from 0. Received: item {show(step)}"
+                f"{new.location}: {where}: has {len(node.value)} items, numbered from 0. Received: item {show(step)}"
             )
         items = list(node.value)
         items[int(step)] = assign(items[int(step)], rest, new, (*done, step)) if rest else new
         return replace(node, value=items)
     if node.value is not None and not isinstance(node.value, Mapping):
-        raise SpecError(f"{new.place}: {where}: is {show(node.value)}, which has no keys; set it whole, {where}=...")
+        raise SpecError(f"{new.location}: {where}: is {show(node.value)}, which has no keys; set it whole, {where}=...")
     entries = dict(node.value or {})
     if not rest:
         if done and _CHOICES.get(done[-1]) == step and step in entries and entries[step].value != new.value:
-            entries = {key: entry for key, entry in entries.items() if not entry.place.line}
+            entries = {key: entry for key, entry in entries.items() if not entry.location.line}
         entries[step] = new
     else:
-        child = entries.get(step, Node({}, new.place, new.place))
+        child = entries.get(step, Node({}, new.location, new.location))
         entries[step] = assign(child, rest, new, (*done, step))
     return replace(node, value=entries)
 
@@ -235,7 +235,7 @@ def _read_text(path: Path, source: str) -> str:
 class _Composer:
     """One document's events to nodes."""
 
-    def __init__(self, text: str, source: str, at: Place | None = None):
+    def __init__(self, text: str, source: str, at: Location | None = None):
         self.problems: list[Problem] = []
         self._source = source
         self._at = at
@@ -244,9 +244,9 @@ class _Composer:
             self._loader = yaml.SafeLoader(text)
         except yaml.reader.ReaderError as error:
             before = text[: error.position]
-            place = Place(source, before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
+            location = Location(source, before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
             code = error.character if isinstance(error.character, int) else ord(error.character)
-            raise SpecError(f"{at or place}: the character U+{code:04X} may not stand in YAML") from None
+            raise SpecError(f"{at or location}: the character U+{code:04X} may not stand in YAML") from None
 
     def compose_document(self) -> Node | None:
         """The root, None when there is no document."""
@@ -272,28 +272,28 @@ class _Composer:
             raise self._refusal(self._loader.get_mark(), "this is no number or character that YAML knows") from None
         return event
 
-    def _place(self, mark: Any) -> Place:
-        return self._at or Place(self._source, mark.line + 1, mark.column + 1)
+    def _locate_mark(self, mark: Any) -> Location:
+        return self._at or Location(self._source, mark.line + 1, mark.column + 1)
 
     def _refusal(self, mark: Any, text: str) -> SpecError:
-        return as_error([*self.problems, Problem(self._place(mark), text)])
+        return as_error([*self.problems, Problem(self._locate_mark(mark), text)])
 
     def _compose(self, event: yaml.Event, depth: int) -> Node:
         self._check_plain(event)
-        place = self._place(event.start_mark)
+        location = self._locate_mark(event.start_mark)
         self._values += 1
         if self._values > MAX_VALUES:
             raise self._refusal(event.start_mark, f"there are more than {MAX_VALUES:,} keys and values")
         if depth > MAX_DEPTH:
             raise self._refusal(event.start_mark, f"lists and mappings are nested deeper than {MAX_DEPTH} levels")
         if isinstance(event, yaml.MappingStartEvent):
-            return Node(self._compose_entries(depth), place)
+            return Node(self._compose_entries(depth), location)
         if isinstance(event, yaml.SequenceStartEvent):
-            return Node([self._compose(item, depth + 1) for item in self._until(yaml.SequenceEndEvent)], place)
+            return Node([self._compose(item, depth + 1) for item in self._until(yaml.SequenceEndEvent)], location)
         assert isinstance(event, yaml.ScalarEvent)
         if any("\ud800" <= character <= "\udfff" for character in event.value):
             raise self._refusal(event.start_mark, "the text holds half a surrogate pair, which is no character")
-        return Node(resolve_scalar(event.value) if event.style is None else event.value, place)
+        return Node(resolve_scalar(event.value) if event.style is None else event.value, location)
 
     def _compose_entries(self, depth: int) -> dict[str, Node]:
         entries: dict[str, Node] = {}
@@ -301,13 +301,13 @@ class _Composer:
             key = self._compose(event, depth + 1)
             if key.value == "<<" and getattr(event, "style", "") is None:
                 raise self._refusal(event.start_mark, "merge keys (<<) are not used in specs; `extends` inherits")
-            node = replace(self._compose(self._next(), depth + 1), key=key.place)
+            node = replace(self._compose(self._next(), depth + 1), key=key.location)
             if not isinstance(key.value, str):
-                self.problems.append(Problem(key.place, f"a key must be text. Received: {show(key.plain())}"))
+                self.problems.append(Problem(key.location, f"a key must be text. Received: {show(key.plain())}"))
             elif key.value in entries:
                 first = entries[key.value].key
                 at = f"; the first is on line {first.line}" if first and first.line else ""
-                self.problems.append(Problem(key.place, f"the key '{key.value}' is given twice{at}"))
+                self.problems.append(Problem(key.location, f"the key '{key.value}' is given twice{at}"))
             else:
                 entries[key.value] = node
         return entries

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from tiedexp.keys import join_key
-from tiedexp.spec.document import MAX_PROBLEMS, Node, PathToValue, Place, Problem, show
+from tiedexp.spec.document import MAX_PROBLEMS, Location, Node, PathToValue, Problem, show
 
 _MAX_DETAILS = 3 * MAX_PROBLEMS  # of pydantic's errors, of which several may be one problem
 
@@ -51,8 +51,8 @@ class Explainer:
             for key in self._unknown_keys(details, path, root):
                 text, meant = self._unknown_key_sentence(key, path, root)
                 node = root.find(key)
-                place = node.key if node is not None and node.key is not None else _value_place(root, key)
-                problems[key] = Problem(place, f"{join_key(key)}: {text}")
+                location = node.key if node is not None and node.key is not None else _value_location(root, key)
+                problems[key] = Problem(location, f"{join_key(key)}: {text}")
                 named.add(meant)
         for details, path, shape in located:
             if details["type"] == "extra_forbidden" or path in problems:
@@ -67,17 +67,17 @@ class Explainer:
                     is_told = "description" in shape and shape.get("type") != "object"
                     wanted = shape["description"].rstrip(".") if is_told else self._describe(shape)
                     text = f"{join_key(path)}: this key is missing; it is {wanted[0].lower()}{wanted[1:]}"
-                    problems[path] = Problem(_value_place(root, path), text)
+                    problems[path] = Problem(_value_location(root, path), text)
             elif details["type"] == "union_tag_invalid":
                 path = (*path, shape["discriminator"]["propertyName"])
                 text = self._wrong_value_sentence({"enum": list(shape["discriminator"]["mapping"])}, root.find(path))
-                problems[path] = Problem(_value_place(root, path), f"{join_key(path)}: {text}")
+                problems[path] = Problem(_value_location(root, path), f"{join_key(path)}: {text}")
             else:
                 if details["type"] == "tiedexp":
                     text = _own_sentence(details, path, root)
                 else:
                     text = self._wrong_value_sentence(shape, root.find(path))
-                problems[path] = Problem(_value_place(root, path), f"{join_key(path)}: {text}" if path else text)
+                problems[path] = Problem(_value_location(root, path), f"{join_key(path)}: {text}" if path else text)
         yield from problems.values()
 
     def _resolved(self, shape: Shape) -> Shape:
@@ -241,15 +241,15 @@ def _is_null(root: Node, path: PathToValue) -> bool:
     return node is not None and node.value is None
 
 
-def _value_place(root: Node, path: PathToValue) -> Place:
+def _value_location(root: Node, path: PathToValue) -> Location:
     """Where to look for a value: itself; the key of a mapping; the mapping that lacks it."""
     node = root.find(path)
     if node is not None and not isinstance(node.value, Mapping):
-        return node.place
+        return node.location
     while node is None:
         path = path[:-1]
         node = root.find(path)
-    return node.key or node.place
+    return node.key or node.location
 
 
 def _own_sentence(details: ErrorDetails, path: PathToValue, root: Node) -> str:

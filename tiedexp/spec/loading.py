@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from tiedexp.errors import SpecError
 from tiedexp.spec.document import (
     MAX_DEPTH,
+    Location,
     Node,
-    Place,
     Problem,
     as_error,
     assign,
@@ -63,7 +63,7 @@ def load_spec(
     spec, found = check_tree(root)
     problems += found
     if problems or spec is None:
-        sources = [str(Path(path)), *(override_place(override).source for override in overrides)]
+        sources = [str(Path(path)), *(override_location(override).source for override in overrides)]
         raise as_error(in_order(problems, sources))
     return spec
 
@@ -164,7 +164,7 @@ def load_tree(path: Path, problems: list[Problem], allow_extends: bool = True, h
     heirs = (*heirs, path)
     refusal = _refused_base(base, heirs) if allow_extends else "a spec in this place must stand alone"
     if refusal:
-        problems.append(Problem(base.place, f"extends: {refusal}"))
+        problems.append(Problem(base.location, f"extends: {refusal}"))
         raise as_error(problems)
     return merge(load_tree(path.parent / str(base.value), problems, True, heirs), root)
 
@@ -175,7 +175,7 @@ def _refuse_sweep(entries: Mapping[str, Node], path: Path) -> None:
         return
     command = f"tiedexp sweep {shlex.quote(str(path))}"
     text = f"this is a sweep, not the spec of one experiment; run it with `{command}` (--plan only checks it)"
-    raise as_error([Problem(Place(str(path), 1, 1), text)])
+    raise as_error([Problem(Location(str(path), 1, 1), text)])
 
 
 def _refused_base(base: Node, heirs: tuple[Path, ...]) -> str:
@@ -201,35 +201,35 @@ def with_absolute_path(root: Node, folder: Path) -> Node:
 def with_overrides(root: Node, overrides: Sequence[str], problems: list[Problem]) -> Node:
     """The tree with `key.path=value` applied in turn; what is wrong with one is added to the problems."""
     for override in overrides:
-        place = override_place(override)
+        location = override_location(override)
         keys, equals, text = override.partition("=")
         path = [key.strip() for key in keys.split(".")]
         if not equals or not all(path):
-            problems.append(Problem(place, "write key.path=value, for example training.epochs=3"))
+            problems.append(Problem(location, "write key.path=value, for example training.epochs=3"))
         elif len(path) > MAX_DEPTH:
-            problems.append(Problem(place, f"goes deeper than {MAX_DEPTH} levels"))
+            problems.append(Problem(location, f"goes deeper than {MAX_DEPTH} levels"))
         elif path[0] == "extends":
-            problems.append(Problem(place, "only a file can extend another"))
+            problems.append(Problem(location, "only a file can extend another"))
         else:
             try:
-                root = assign(root, path, parse_value(text, place))
+                root = assign(root, path, parse_value(text, location))
             except SpecError as error:
-                problems += [Problem(place, text.removeprefix(f"{place}: ")) for text in error.problems]
+                problems += [Problem(location, text.removeprefix(f"{location}: ")) for text in error.problems]
     return with_absolute_path(root, Path.cwd())
 
 
-def override_place(override: str) -> Place:
+def override_location(override: str) -> Location:
     """Where an override's value was written, for messages."""
-    return Place(f"override {show(override)}")
+    return Location(f"override {show(override)}")
 
 
 def in_order(problems: Sequence[Problem], sources: Sequence[str]) -> list[Problem]:
     """Those of the file itself by line, then those of its bases, then those of the overrides (the other sources)."""
 
     def order(problem: Problem) -> tuple[bool, int, str, int, int]:
-        place = problem.place
-        rank = sources.index(place.source) if place.source in sources else len(sources)
-        is_base = place.line > 0 and rank > 0
-        return place.line == 0, is_base or rank, place.source if is_base else "", place.line, place.column
+        location = problem.location
+        rank = sources.index(location.source) if location.source in sources else len(sources)
+        is_base = location.line > 0 and rank > 0
+        return location.line == 0, is_base or rank, location.source if is_base else "", location.line, location.column
 
     return sorted(problems, key=order)

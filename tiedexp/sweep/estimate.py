@@ -72,12 +72,12 @@ def check_disk(plan: SweepPlan, todo: Sequence[SweepRun], data_dir: Path | None)
         if run.spec.name not in sizes:
             sizes[run.spec.name] = _estimate_bytes(run.spec, data_dir)
         needed += max(0, sizes[run.spec.name] - _count_bytes(run.directory.path))
-    place = next(path for path in (plan.directory.path, *plan.directory.path.absolute().parents) if path.is_dir())
-    free = shutil.disk_usage(place).free
+    location = next(path for path in (plan.directory.path, *plan.directory.path.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(location).free
     if needed > free:
         raise RunError(
-            f"the {len(todo)} runs need about {needed / 1e6:,.0f} MB, but {place} has {free / 1e6:,.0f} MB free; "
-            "--runs names another place, --only fewer runs"
+            f"the {len(todo)} runs need about {needed / 1e6:,.0f} MB, but {location} has {free / 1e6:,.0f} MB free; "
+            "--runs names another location, --only fewer runs"
         )
 
 

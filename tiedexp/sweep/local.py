@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from tiedexp.errors import RunError
 from tiedexp.host import count_cores, find_available_memory
+from tiedexp.sweep.ledger import Ledger, Results
+from tiedexp.sweep.observer import SweepObserver
 from tiedexp.sweep.planning import SweepPlan, SweepRun
-from tiedexp.sweep.watching import Ledger, Results, Watcher
 from tiedexp.sweep.worker import Outcome, Progress, Task, run_in_process, time_in_process
 
 if TYPE_CHECKING:
@@ -76,12 +77,12 @@ class LocalExecutor:
         task: what each run is, but for its spec.
         retries: further attempts of a run that failed; each goes on from its last checkpoint.
         fail_fast: stop all others once a run has failed for good.
-        watcher: is told what happens.
+        observer: is told what happens.
     """
 
-    def __init__(self, jobs: int | None, task: Task, *, retries: int, fail_fast: bool, watcher: Watcher):
+    def __init__(self, jobs: int | None, task: Task, *, retries: int, fail_fast: bool, observer: SweepObserver):
         self._jobs, self._task, self._fail_fast = jobs, task, fail_fast
-        self._watcher, self._ledger = watcher, Ledger(retries, watcher)
+        self._observer, self._ledger = observer, Ledger(retries, observer)
         self._gpus: list[tuple[str, ...] | None] = []
         self._queue: deque[SweepRun] = deque()
         self._active: list[_Worker] = []
@@ -105,7 +106,7 @@ class LocalExecutor:
         self._gpus, self._free = deal_gpus(find_gpus(), jobs), list(range(jobs))
         self._queue.extend(runs)
         each = f"{threads} thread{'s' * (threads > 1)} each"
-        self._watcher.begins(plan, runs, f"{jobs} at a time, {each}" if jobs > 1 else f"one at a time, {each}")
+        self._observer.begins(plan, runs, f"{jobs} at a time, {each}" if jobs > 1 else f"one at a time, {each}")
         try:
             while self._queue or self._active:
                 if should_stop():
@@ -113,7 +114,7 @@ class LocalExecutor:
                     self._stop()
                 self._start_some()
                 self._listen()
-                self._watcher.refresh()
+                self._observer.refresh()
         finally:  # also when what watches us raises
             self._stop()
             for worker in self._active:
@@ -128,13 +129,13 @@ class LocalExecutor:
                 return
             run = self._queue.popleft()
             if run.directory.is_locked():
-                self._watcher.waits(run)
+                self._observer.waits(run)
                 self._queue.append(run)
                 continue
             slot = self._free.pop(0)
             task = replace(self._task, spec=run.spec, gpus=self._gpus[slot])
             self._active.append(_Worker(run, slot, *start_worker(run_in_process, task)))
-            self._watcher.started(run)
+            self._observer.started(run)
 
     def _listen(self) -> None:
         if not self._active:
@@ -149,7 +150,7 @@ class LocalExecutor:
                     worker.outcome = answer
                 else:
                     assert isinstance(answer, Progress)
-                    self._watcher.progressed(worker.run, answer)
+                    self._observer.progressed(worker.run, answer)
             if ended or worker.answers.closed:
                 worker.process.join()
                 self._active.remove(worker)

@@ -14,8 +14,8 @@ from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.sweeps import PlannedRun, SweepDirectory, SweepRecord
 from tiedexp.runs.sweeps import Variant as VariantRecord
 from tiedexp.spec.schema import ExperimentSpec
-from tiedexp.sweep.loading import Sweep, Variant
 from tiedexp.sweep.matching import count_macs, count_weights, match_count, match_time, with_width
+from tiedexp.sweep.variants import Sweep, Variant
 
 MeasureStep = Callable[[ExperimentSpec], float]  # seconds of a training step
 

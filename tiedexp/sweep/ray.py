@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from tiedexp.errors import RunError
+from tiedexp.sweep.ledger import Ledger, Results
+from tiedexp.sweep.observer import SweepObserver
 from tiedexp.sweep.planning import SweepPlan, SweepRun
-from tiedexp.sweep.watching import Ledger, Results, Watcher
 from tiedexp.sweep.worker import Outcome, Progress, Task, execute_with_log
 
 LOOK_SECONDS = 1.0
@@ -33,7 +34,7 @@ class RayExecutor:
         num_gpus: of a run.
         retries: further attempts of a run that failed, other than by the loss of its node.
         fail_fast: stop all others once a run has failed for good.
-        watcher: is told what happens.
+        observer: is told what happens.
     """
 
     def __init__(
@@ -45,15 +46,15 @@ class RayExecutor:
         num_gpus: float,
         retries: int,
         fail_fast: bool,
-        watcher: Watcher,
+        observer: SweepObserver,
     ):
         self._address, self._num_cpus, self._num_gpus = address, num_cpus, num_gpus
         data_dir = None if task.data_dir is None else task.data_dir.resolve()
         self._task = replace(task, root=task.root.resolve(), data_dir=data_dir, threads=max(1, int(num_cpus)))
-        self._fail_fast, self._watcher, self._ledger = fail_fast, watcher, Ledger(retries, watcher)
+        self._fail_fast, self._observer, self._ledger = fail_fast, observer, Ledger(retries, observer)
         self._pending: dict[Any, SweepRun] = {}
         self._patience = SHARE_SECONDS
-        self._seen: dict[str, int] = {}  # bytes of metrics.jsonl that the watcher was told of, by path of the run
+        self._seen: dict[str, int] = {}  # bytes of metrics.jsonl that the observer was told of, by path of the run
 
     def run(self, plan: SweepPlan, runs: Sequence[SweepRun], should_stop: Callable[[], bool]) -> Results:
         """Do runs of a plan; once asked to stop, those that are going on end with their last checkpoint.
@@ -70,7 +71,7 @@ class RayExecutor:
             )(_execute)  # fmt: skip
             nodes = sum(node["Alive"] for node in ray.nodes())
             each = f"{self._num_cpus:g} CPUs and {self._num_gpus:g} GPUs each"
-            self._watcher.begins(plan, runs, f"on {nodes} Ray node{'s' * (nodes > 1)}, {each}")
+            self._observer.begins(plan, runs, f"on {nodes} Ray node{'s' * (nodes > 1)}, {each}")
             if not should_stop():
                 plan.begin()
                 for run in runs:
@@ -103,7 +104,7 @@ class RayExecutor:
                 self._submit(remote, run)
         for run in self._pending.values():
             self._report(run)
-        self._watcher.refresh()
+        self._observer.refresh()
 
     def _confirm(self, run: SweepRun, outcome: Outcome) -> Outcome:
         """What a worker says of a finished run, if its result is here, too: the directory of runs must be shared."""
@@ -122,12 +123,12 @@ class RayExecutor:
         return outcome
 
     def _report(self, run: SweepRun) -> None:
-        """Tell the watcher where a run stands, by what it wrote; its worker may be anywhere."""
+        """Tell the observer where a run stands, by what it wrote; its worker may be anywhere."""
         metrics = run.directory.path / "metrics.jsonl"
         if run.path not in self._seen:
             if run.directory.inside("manifest.json").is_file():
                 self._seen[run.path] = 0
-                self._watcher.started(run)
+                self._observer.started(run)
             return
         with suppress(OSError, RunError):
             size = metrics.stat().st_size
@@ -136,7 +137,7 @@ class RayExecutor:
                 line = run.directory.read_metrics()[-1]
                 epochs = run.spec.training.epochs
                 progress = Progress(line.epoch, epochs, line.epoch / epochs, line.measured.accuracy)
-                self._watcher.progressed(run, progress)
+                self._observer.progressed(run, progress)
 
     def _cancel(self, ray: Any) -> None:
         references = list(self._pending)

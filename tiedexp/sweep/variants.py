@@ -15,14 +15,17 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from tiedexp.errors import SpecError
-from tiedexp.spec.document import Node, Place, Problem, as_error, assign, read_document, show
+from tiedexp.experiment.preparation import name_pattern
+from tiedexp.keys import look_up
+from tiedexp.labels import PATTERN, Setting, make_label
+from tiedexp.spec.document import Location, Node, Problem, as_error, assign, read_document, show
 from tiedexp.spec.explaining import Explainer
-from tiedexp.spec.loading import check_tree, in_order, load_tree, override_place, with_absolute_path, with_overrides
+from tiedexp.spec.loading import check_tree, in_order, load_tree, override_location, with_absolute_path, with_overrides
 from tiedexp.spec.schema import ExperimentSpec
-from tiedexp.sweep.naming import label_variant, make_name
 from tiedexp.sweep.sweep_spec import SweepSpec
 
 MAX_VARIANTS = 10_000
+MAX_NAME = 60
 
 Settings = Mapping[str, Node]  # values with their places, by dotted keys of the spec
 
@@ -97,7 +100,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     if not problems:  # else some variants are not what they were meant to be
         problems += [*_find_twins(variants, path), *_check_baseline(spec, variants, root)]
     if problems:
-        sources = [str(path), *(override_place(override).source for override in overrides)]
+        sources = [str(path), *(override_location(override).source for override in overrides)]
         raise as_error(in_order(problems, sources))
     changes = "".join(f"# {override}\n" for override in overrides)
     return Sweep(
@@ -116,7 +119,7 @@ def _refuse_experiment(entries: Settings, path: Path) -> None:
     if entries.keys().isdisjoint(("dataset", "extends")) or not entries.keys().isdisjoint(("base", "grid", "zip")):
         return
     text = f"this is the spec of one experiment, not a sweep; `tiedexp train {shlex.quote(str(path))}` runs it"
-    raise as_error([Problem(Place(str(path), 1, 1), text)])
+    raise as_error([Problem(Location(str(path), 1, 1), text)])
 
 
 def _load_base(root: Node, path: Path, problems: list[Problem]) -> Node:
@@ -127,7 +130,7 @@ def _load_base(root: Node, path: Path, problems: list[Problem]) -> Node:
         return with_absolute_path(node, path.parent)
     base = path.parent / str(node.value)
     if not base.is_file():
-        raise as_error([*problems, Problem(node.place, f"base: there is no file {base}")])
+        raise as_error([*problems, Problem(node.location, f"base: there is no file {base}")])
     return load_tree(base, problems)
 
 
@@ -142,7 +145,7 @@ def _list_settings(root: Node, problems: list[Problem]) -> Iterator[tuple[Node |
             unused.pop(at, None)
         if not hits:
             yield name, settings
-    problems += [Problem(rule.place, f"exclude: no variant has {show(rule.plain())}") for rule in unused.values()]
+    problems += [Problem(rule.location, f"exclude: no variant has {show(rule.plain())}") for rule in unused.values()]
 
 
 def _combine(root: Node, problems: list[Problem]) -> Iterator[tuple[None, Settings]]:
@@ -151,14 +154,16 @@ def _combine(root: Node, problems: list[Problem]) -> Iterator[tuple[None, Settin
     for key, node in (*grid.items(), *zipped.items()):
         _check_key(key, node, problems)
     problems += [
-        Problem(node.key or node.place, f"zip: {key} is in `grid` too") for key, node in zipped.items() if key in grid
+        Problem(node.key or node.location, f"zip: {key} is in `grid` too")
+        for key, node in zipped.items()
+        if key in grid
     ]
     if not grid and not zipped:
         return
     columns = [[replace(item, key=node.key) for item in _items(node)] for node in zipped.values()]
     rows = [dict(zip(zipped, row, strict=True)) for row in zip(*columns, strict=True)] or [{}]
     if math.prod(len(_items(node)) for node in grid.values()) * len(rows) > MAX_VARIANTS:
-        raise SpecError(f"{root.place}: there are more than {MAX_VARIANTS:,} variants")
+        raise SpecError(f"{root.location}: there are more than {MAX_VARIANTS:,} variants")
     for values in product(*([replace(item, key=node.key) for item in _items(node)] for node in grid.values())):
         for row in rows:
             yield None, dict(zip(grid, values, strict=True)) | row
@@ -168,9 +173,9 @@ def _list_named(root: Node, problems: list[Problem]) -> Iterator[tuple[Node, Set
     """The variants that are written out."""
     for item in _items(root.find(("list",))):
         settings = dict(_mapping(item))
-        name = settings.pop("name", Node(None, item.place))
+        name = settings.pop("name", Node(None, item.location))
         if not isinstance(name.value, str) or not name.value:
-            problems.append(Problem(name.place, "list: a variant needs a `name`, which is text"))
+            problems.append(Problem(name.location, "list: a variant needs a `name`, which is text"))
         for key, node in settings.items():
             _check_key(key, node, problems)
         yield name, settings
@@ -179,9 +184,9 @@ def _list_named(root: Node, problems: list[Problem]) -> Iterator[tuple[Node, Set
 def _check_key(key: str, node: Node, problems: list[Problem]) -> None:
     first = key.partition(".")[0]
     if not all(key.split(".")):
-        problems.append(Problem(node.key or node.place, f"{key}: keys are dotted, as training.batch_size"))
+        problems.append(Problem(node.key or node.location, f"{key}: keys are dotted, as training.batch_size"))
     elif first in _RESERVED:
-        problems.append(Problem(node.key or node.place, f"{key}: cannot be varied; {_RESERVED[first]}"))
+        problems.append(Problem(node.key or node.location, f"{key}: cannot be varied; {_RESERVED[first]}"))
 
 
 def _mapping(node: Node | None) -> Mapping[str, Node]:
@@ -203,10 +208,10 @@ def _build_variants(
     taken: Counter[str] = Counter()
     for given, settings in named:
         tree, problems = _apply(base, settings)
-        place = given.place if given is not None else Place(str(path))
+        location = given.location if given is not None else Location(str(path))
         # The name is the file's or made from the spec, which needs one to be checked.
         wanted = str(given.value) if given is not None else "variant"
-        spec, more = check_tree(assign(tree, ["name"], Node(wanted, place)))
+        spec, more = check_tree(assign(tree, ["name"], Node(wanted, location)))
         problems += more
         shown = (
             wanted if given is not None else ", ".join(f"{key}={show(node.plain())}" for key, node in settings.items())
@@ -216,27 +221,44 @@ def _build_variants(
         if spec is None:
             continue
         plain = {key: node.plain() for key, node in settings.items()}
-        label = wanted if given is not None else label_variant(spec, [key for key in settings if key in differing])
-        name = label if given is not None else make_name(label)
+        label = wanted if given is not None else _make_label(spec, [key for key in settings if key in differing])
+        name = label if given is not None else _make_name(label)
         taken[name] += 1
         if taken[name] > 1 and given is not None:
-            found[Problem(place, f"list: two variants are named {name}")] = []
+            found[Problem(location, f"list: two variants are named {name}")] = []
         if taken[name] > 1:
             name, label = f"{name}-{taken[name]}", f"{label} ({taken[name]})"
         variants.append(Variant(name, label, plain, spec.model_copy(update={"name": name, "seed": 0})))
-    in_base = set(_places(base))
+    in_base = set(_locations(base))
     described = [
-        _in_variant(problem, names) if problem.place in in_base and len(names) < len(named) else problem
+        _in_variant(problem, names) if problem.location in in_base and len(names) < len(named) else problem
         for problem, names in found.items()
     ]
     return variants, described
 
 
-def _places(node: Node) -> Iterator[Place]:
+def _make_label(spec: ExperimentSpec, keys: Sequence[str]) -> str:
+    """The values of these keys in a few words, e.g. `block d4 batch_size=64`."""
+
+    def find(key: str) -> Setting:
+        if key in ("model.tying", PATTERN):
+            return name_pattern(spec.model)
+        return show(look_up(content, key)).strip("'")
+
+    content = spec.model_dump(mode="json")
+    return make_label({PATTERN if key == "model.tying" else key: find(key) for key in keys}) or "base"
+
+
+def _make_name(label: str) -> str:
+    """A label with only the characters that the name of a run can have."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", label)[:MAX_NAME].strip("-._") or "variant"
+
+
+def _locations(node: Node) -> Iterator[Location]:
     """The places of all keys and values of a tree."""
-    yield from (node.place, *([node.key] if node.key else []))
+    yield from (node.location, *([node.key] if node.key else []))
     for below in node.value.values() if isinstance(node.value, Mapping) else _items(node):
-        yield from _places(below)
+        yield from _locations(below)
 
 
 def _in_variant(problem: Problem, names: Sequence[str]) -> Problem:
@@ -248,9 +270,9 @@ def _apply(base: Node, settings: Settings) -> tuple[Node, list[Problem]]:
     tree, problems = base, []
     for key, node in settings.items():
         try:
-            tree = assign(tree, key.split("."), replace(node, key=node.key or node.place))
+            tree = assign(tree, key.split("."), replace(node, key=node.key or node.location))
         except SpecError as error:
-            problems += [Problem(node.place, text.removeprefix(f"{node.place}: ")) for text in error.problems]
+            problems += [Problem(node.location, text.removeprefix(f"{node.location}: ")) for text in error.problems]
     return tree, problems
 
 
@@ -264,19 +286,21 @@ def _find_twins(variants: Sequence[Variant], path: Path) -> Iterator[Problem]:
         other = first.setdefault(variant.spec.digest, variant.name)
         if other != variant.name:
             text = f"the variants {other} and {variant.name} are the same experiment; leave one out"
-            yield Problem(Place(str(path), 1, 1), text)
+            yield Problem(Location(str(path), 1, 1), text)
 
 
 def _check_baseline(spec: SweepSpec, variants: Sequence[Variant], root: Node) -> Iterator[Problem]:
     node = root.find(("baseline",))
     names = [variant.name for variant in variants]
     if node is not None and variants and spec.baseline is not None and spec.baseline not in names:
-        yield Problem(node.place, f"baseline: no variant is named {show(spec.baseline)}; there are {_some(names, 20)}")
+        yield Problem(
+            node.location, f"baseline: no variant is named {show(spec.baseline)}; there are {_some(names, 20)}"
+        )
     if spec.match is not None and (node := root.find(("match",))) is not None:
         changed = [variant.name for variant in variants if "model.width" in variant.settings]
         if changed:
             text = f"match: adjusts model.width, which {_some(changed)} {'sets' if len(changed) == 1 else 'set'} too"
-            yield Problem(node.place, text)
+            yield Problem(node.location, text)
 
 
 def _some(names: Sequence[str], count: int = 3) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from tiedexp.errors import SpecError
 from tiedexp.spec.loading import load_spec
-from tiedexp.sweep.loading import load_sweep
+from tiedexp.sweep.variants import load_sweep
 
 GRID = "grid:\n  model.tying.pattern: [point, rings]\n"
 
