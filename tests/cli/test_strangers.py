@@ -74,7 +74,7 @@ def test_a_link_out_of_the_run(tiedexp_cli, run, tmp_path, name):
 def test_a_spec_that_extends_another(tiedexp_cli, run, tmp_path, base):
     (tmp_path / "outside.yaml").write_text("seed: not read\n")
     change(run / "spec.yaml", "name: small", f"extends: {base}\nname: small")
-    refused(tiedexp_cli, run, "extends: a spec in this place must stand alone", code=2)
+    refused(tiedexp_cli, run, "extends: this spec must be self-contained, so it cannot extend another", code=2)
 
 
 @pytest.mark.parametrize("name", ["npz", "folder"])

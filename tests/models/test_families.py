@@ -99,7 +99,7 @@ def test_a_family_added_to_the_table_is_checked_like_the_others(toy):
     code, _, error = toy("validate", "spec.yaml", family="twin")
     assert (code, "did you mean twins" in error) == (2, True), error
     code, _, error = toy("validate", "spec.yaml", family="plain")
-    assert "only a resnet or a twins can be widened; for a plain model change `width`" in error
+    assert "only a resnet or a twins can be widened; for a plain model, change `width`" in error
 
 
 def test_a_family_added_to_the_table_is_planned_built_and_trained(toy, tmp_path):

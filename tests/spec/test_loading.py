@@ -103,7 +103,7 @@ def test_circles_and_endless_chains_are_refused_at_the_line_that_closes_them() -
     write("a.yaml", "extends: sub/b.yaml\n")
     write("sub/b.yaml", "name: b\nextends: ../a.yaml\n")
     assert problems_of("a.yaml") == [
-        "sub/b.yaml:2:10: extends: goes in a circle: a.yaml -> sub/b.yaml -> sub/../a.yaml"
+        "sub/b.yaml:2:10: extends: the files extend each other in a circle: a.yaml -> sub/b.yaml -> sub/../a.yaml"
     ]
     write("0.yaml", MINIMAL)
     for at in range(1, MAX_EXTENDS + 2):
@@ -132,7 +132,7 @@ def test_a_sweep_is_no_spec(text: str, extends: bool) -> None:
 def test_extends_can_be_forbidden() -> None:
     write("leaf.yaml", "extends: spec.yaml\n")
     assert problems_of("leaf.yaml", allow_extends=False) == [
-        "leaf.yaml:1:10: extends: a spec in this place must stand alone"
+        "leaf.yaml:1:10: extends: this spec must be self-contained, so it cannot extend another"
     ]
     assert load_spec("spec.yaml", allow_extends=False) == load_spec("leaf.yaml")
 
@@ -177,22 +177,25 @@ def test_overrides_apply_in_order_after_the_file(overrides: list[str], path: str
     [
         ("training.epoch=3", "training.epoch: unknown key; did you mean 'epochs'?"),
         ("trainig.epochs=3", "trainig: unknown key; did you mean 'training'?"),
-        ("training.zzz=null", "training.zzz: unknown key; there are epochs, batch_size, "),
+        ("training.zzz=null", "training.zzz: unknown key; the keys here are epochs, batch_size, "),
         ("training.epochs=ten", "training.epochs: must be a whole number from 1 to 100000. Received: 'ten'"),
-        ("training.epochs=null", "training.epochs: must be a whole number from 1 to 100000. Received: null, as is"),
-        ("training.optimizer.momentum=1", "training.optimizer.momentum: must be a finite number from 0 to below 1."),
+        ("training.epochs=null", "training.epochs: must be a whole number from 1 to 100000. Received: null (a key"),
+        (
+            "training.optimizer.momentum=1",
+            "training.optimizer.momentum: must be a finite number of at least 0 and below 1.",
+        ),
         ("training.optimizer.name=admw", "training.optimizer.name: must be adam, adamw, lion or sgd. Received: 'admw'"),
-        ("model.tying.pattern.4=row", "model.tying.pattern: has 4 items, numbered from 0. Received: item '4'"),
-        ("name.x=1", "name: is 'full', which has no keys; set it whole, name=..."),
-        ("training.epochs", "write key.path=value, for example training.epochs=3"),
-        ("=3", "write key.path=value, for example training.epochs=3"),
-        ("training..epochs=3", "write key.path=value, for example training.epochs=3"),
+        ("model.tying.pattern.4=row", "model.tying.pattern: the list has 4 items, numbered from 0. Received: '4'"),
+        ("name.x=1", "name: this is 'full', which has no keys; to replace it, use name=..."),
+        ("training.epochs", "an override has the form key.path=value, e.g. training.epochs=3"),
+        ("=3", "an override has the form key.path=value, e.g. training.epochs=3"),
+        ("training..epochs=3", "an override has the form key.path=value, e.g. training.epochs=3"),
         ("training.epochs=[", "a value is missing here, or a [ or { before it is not closed"),
-        ("training.epochs=*x", "anchors and aliases (& and *) are not used in specs"),
+        ("training.epochs=*x", "specs do not allow anchors and aliases (& and *)"),
         ("model={depth: 3, depth: 4}", "the key 'depth' is given twice"),
-        ("extends=other.yaml", "only a file can extend another"),
-        (".".join("a" * 5000) + "=1", "goes deeper than 32 levels"),
-        ("seed=1\n---\n2", "a second document starts here; a spec is one document"),
+        ("extends=other.yaml", "only a file can use `extends`"),
+        (".".join("a" * 5000) + "=1", "the key has more than 32 levels"),
+        ("seed=1\n---\n2", "a second document starts here; a spec is a single document"),
     ],
 )
 def test_a_wrong_override_is_named_in_the_message(override: str, message: str) -> None:

@@ -28,7 +28,10 @@ def test_a_sweep_larger_than_the_disk_is_refused(write_sweep, tmp_path, monkeypa
     with_free(6 * one)
     check_disk(plan, plan.runs, None)
     with_free(6 * LOG_BYTES)
-    with pytest.raises(RunError, match=rf"the 6 runs need about 2 MB, but {tmp_path} has 2 MB free; --runs names"):
+    with pytest.raises(
+        RunError,
+        match=rf"the 6 runs need about 2 MB, but {tmp_path} has 2 MB free; choose another directory with --runs",
+    ):
         check_disk(plan, plan.runs, None)
     check_disk(plan, plan.runs[:5], None)
     assert set(asked) == {tmp_path}  # nothing is made to find out

@@ -99,7 +99,7 @@ def test_a_worker_that_is_killed_is_a_failure_of_its_run_alone(make_plan):
 
     results, seen = run_sweep(plan, Recorder(kill), runs=[victim, *others])
     (message,) = results.failed.values()
-    assert "its process was killed by SIGKILL, perhaps because memory ran out; its log is" in message
+    assert "its process was killed by SIGKILL, possibly out of memory; see " in message
     assert seen.of("failed") == [victim.title]
     assert victim.directory.state == "failed"
     assert victim.directory.read_failure() == message

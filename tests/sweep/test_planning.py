@@ -48,7 +48,7 @@ def test_the_runs_that_are_chosen(write_sweep, tmp_path, patterns, paths):
 
 
 def test_a_choice_that_fits_nothing(write_sweep, tmp_path):
-    with pytest.raises(SpecError, match=r"--only ring: no run of the sweep fits; one is point-"):
+    with pytest.raises(SpecError, match=r"--only ring: no run of the sweep matches; one of its runs is point-"):
         plan_sweep(load_sweep(write_sweep()), tmp_path).select(["rings", "ring"])
 
 

@@ -54,7 +54,7 @@ def test_the_loss_of_the_head_is_said_and_the_sweep_goes_on_later(write_sweep, t
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "error: the head of the Ray cluster is lost" in done.stderr
-    assert "the same command goes on from the last checkpoints" in done.stderr
+    assert "the same command resumes from the last checkpoints" in done.stderr
     assert "Traceback" not in done.stderr
     plan = plan_sweep(load_sweep(sweep), tmp_path / "runs")
     (run,) = [run for run in plan.runs if run.directory.state != "missing"]
@@ -99,8 +99,8 @@ def test_a_result_that_is_not_here_is_a_failure(write_sweep, make_run, tmp_path,
     assert list(results.failed) == [plan.runs[0].path, plan.runs[2].path]
     for path, message in results.failed.items():
         assert message == (
-            f"a Ray node finished it, but {plan.directory.path / path} has no such result here: "
-            "--runs must name a directory that all nodes share"
+            f"a Ray node finished the run, but its result is not in {plan.directory.path / path} on this machine: "
+            "--runs must be a directory that all nodes share"
         )
 
 

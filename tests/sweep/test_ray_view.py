@@ -142,7 +142,7 @@ def test_the_live_view_follows_a_sweep_on_ray(sweep, make_run, tmp_path, monkeyp
     said = [(at, line) for at, look in enumerate(looks) for line in look if re.match(r"again|failed|done", line)]
     assert said == [
         (3, "again rings s0: it crashed"),
-        (4, "again point s0: Ray could not do it: the worker died"),
+        (4, "again point s0: Ray could not run it: the worker died"),
         (6, "failed rings s0: it crashed"),
         (8, "done point s0: test accuracy 0.8000 (2 of 2)"),
     ]
