@@ -1,4 +1,4 @@
-"""Inputs that once ended badly: in another exception, or after seconds, minutes or all memory."""
+"""Inputs that once failed badly: with another exception, after seconds or minutes, or by exhausting memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML 1.2 scalars, places, and what the reader refuses."""
+"""YAML 1.2 scalars, locations, and what the reader refuses."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read(file: Path, text: str | bytes) -> Node:
     return node
 
 
-# The examples of the YAML 1.2.2 specification, section 10.3.2, and what YAML 1.1 (PyYAML's own) takes otherwise.
+# The examples of the YAML 1.2.2 specification, section 10.3.2, and those that YAML 1.1 (as in PyYAML) reads differently.
 SCALARS: list[tuple[str, Any]] = [
     ("", None),
     ("~", None),
@@ -117,9 +117,9 @@ def test_what_pyyaml_writes_is_read_back(value: Any) -> None:
     assert parse_value(text.replace("\n...\n", "\n"), HERE).plain() == value
 
 
-def test_every_value_and_key_knows_its_place(file: Path) -> None:
+def test_every_value_and_key_has_its_location(file: Path) -> None:
     root = read(file, 'a: 1\nb:\n  - x\n  - {c: [2,\n      3]}\n"d":   |\n  text\ne:\n')
-    places = {
+    locations = {
         ("a",): (1, 4, 1, 1),
         ("b",): (3, 3, 2, 1),
         ("b", 0): (3, 5, 0, 0),
@@ -130,7 +130,7 @@ def test_every_value_and_key_knows_its_place(file: Path) -> None:
         ("d",): (6, 8, 6, 1),
         ("e",): (8, 3, 8, 1),
     }
-    for path, expected in places.items():
+    for path, expected in locations.items():
         node = root.find(path)
         assert node is not None
         key = (node.key.line, node.key.column) if node.key else (0, 0)
@@ -198,14 +198,14 @@ def test_the_size_is_limited(file: Path) -> None:
         ("a: \x00", "1:4: YAML does not allow the character U+0000"),
     ],
 )
-def test_syntax_is_explained_at_its_place(file: Path, text: str, message: str) -> None:
+def test_syntax_is_explained_at_its_location(file: Path, text: str, message: str) -> None:
     with pytest.raises(SpecError) as caught:
         read(file, text)
     assert str(caught.value).startswith(f"{file}:{message}")
     assert len(caught.value.problems) == 1
 
 
-def test_keys_that_are_no_text_or_stand_twice_are_all_reported(file: Path) -> None:
+def test_keys_that_are_not_text_or_appear_twice_are_all_reported(file: Path) -> None:
     file.write_text("a: 1\n1: x\n? [b]\n: 2\na: 3\n'<<': 4\nc: {d: 1, d: 2}\nnull: 5\n")
     root, problems = read_document(file)
     assert root.plain() == {"a": 1, "<<": 4, "c": {"d": 1}}
@@ -262,7 +262,7 @@ def node_of(text: str, source: str = "file") -> Node:
 
 
 @pytest.mark.parametrize(
-    ("base", "heir", "merged"),
+    ("base", "child", "merged"),
     [
         ("{a: 1, b: 2}", "{b: 3, c: 4}", {"a": 1, "b": 3, "c": 4}),
         ("{a: {b: 1, c: 2}}", "{a: {c: 3}}", {"a": {"b": 1, "c": 3}}),
@@ -298,8 +298,8 @@ def node_of(text: str, source: str = "file") -> Node:
         ),
     ],
 )
-def test_merge(base: str, heir: str, merged: Any) -> None:
-    assert merge(node_of(base), node_of(heir)).plain() == merged
+def test_merge(base: str, child: str, merged: Any) -> None:
+    assert merge(node_of(base), node_of(child)).plain() == merged
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_assign(tree: str, path: str, value: str, result: Any) -> None:
         ("{a: {b: text}}", "a.b.c", "here: a.b: this is 'text', which has no keys; to replace it, use a.b=..."),
     ],
 )
-def test_assign_into_what_has_no_such_part(tree: str, path: str, message: str) -> None:
+def test_assign_to_a_missing_part(tree: str, path: str, message: str) -> None:
     with pytest.raises(SpecError) as caught:
         assign(node_of(tree), path.split("."), parse_value("1", HERE))
     assert str(caught.value) == message

@@ -1,4 +1,4 @@
-"""extends, overrides, paths, and the way back to text."""
+"""`extends`, overrides, paths, and writing a spec back as text."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_chain_of_specs_is_merged_from_the_root_on() -> None:
     assert spec.training.optimizer == SgdSpec(name="sgd", momentum=0.25, learning_rate=0.01)
 
 
-def test_an_optimizer_schedule_or_pattern_of_another_kind_starts_afresh() -> None:
+def test_an_optimizer_schedule_or_pattern_of_another_kind_replaces_the_bases() -> None:
     text = """\
 extends: spec.yaml
 model:
@@ -81,7 +81,7 @@ training:
     assert spec.model.tying.pattern == PatternOptions(preset="hashed", groups=3)
 
 
-def test_null_takes_an_optional_section_of_the_base_away() -> None:
+def test_null_removes_an_optional_section_of_the_base() -> None:
     spec = load_spec(write("leaf.yaml", "extends: spec.yaml\nmodel: {tying: null}\n"))
     assert spec.model.tying is None
     assert spec.model.kernel_size == 5
@@ -113,14 +113,14 @@ def test_circles_and_endless_chains_are_refused_at_the_line_that_closes_them() -
 
 
 @pytest.mark.parametrize("value", ["nowhere.yaml", "x" * 5000, ".", '"\\0"'])
-def test_a_base_that_is_no_file(value: str) -> None:
+def test_a_base_that_is_not_a_file(value: str) -> None:
     (problem,) = problems_of(write("leaf.yaml", f"extends: {value}\n"))
     assert problem.startswith("leaf.yaml:1:10: extends: there is no file ")
 
 
 @pytest.mark.parametrize("text", ["name: a\nbase: other.yaml\n", "grid: {model.depth: [2, 3]}\nseeds: 2\n"])
 @pytest.mark.parametrize("extends", [False, True])
-def test_a_sweep_is_no_spec(text: str, extends: bool) -> None:
+def test_a_sweep_is_not_a_spec(text: str, extends: bool) -> None:
     Path("sweep.yaml").write_text(text)
     Path("leaf.yaml").write_text("extends: sweep.yaml\nname: b\n")
     assert problems_of("leaf.yaml" if extends else "sweep.yaml") == [
@@ -209,7 +209,7 @@ def test_a_wrong_override_is_named_in_the_message(override: str, message: str) -
 # dataset.path
 
 
-def test_a_path_is_seen_from_the_file_that_says_it_or_from_the_working_directory(here: Path) -> None:
+def test_a_path_is_relative_to_the_file_that_contains_it_or_to_the_working_directory(here: Path) -> None:
     write("base/b.yaml", "name: b\ndataset: {name: folder, path: ../images}\n")
     write("leaf.yaml", "extends: base/b.yaml\n")
     assert load_spec("leaf.yaml").dataset.path == str(here / "images")
@@ -370,7 +370,7 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(specs())
-def test_random_specs_come_back_from_their_text(values: dict[str, Any]) -> None:
+def test_random_specs_are_read_back_from_their_text(values: dict[str, Any]) -> None:
     if "path" in values["dataset"]:
         values["dataset"]["path"] = str(Path(values["dataset"]["path"].replace("\0", "")))
     spec = ExperimentSpec.model_validate(values)
@@ -418,7 +418,7 @@ SECTIONS = some_of(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(SECTIONS | ANYTHING)
-def test_any_document_is_a_spec_or_a_spec_error_with_places(values: Any) -> None:
+def test_any_document_is_a_spec_or_a_spec_error_with_locations(values: Any) -> None:
     Path("a.yaml").write_text(yaml.safe_dump(values))
     try:
         load_spec("a.yaml")

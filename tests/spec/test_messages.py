@@ -1,6 +1,6 @@
-"""Broken specs of every kind, and exactly what is said about each: one message a mistake, with its place."""
+"""Broken specs of every kind, and the exact message for each mistake, with its location."""
 
-# ruff: noqa: E501 (the messages stand whole, as the user sees them)
+# ruff: noqa: E501 (messages are on one line, as the user sees them)
 from __future__ import annotations
 
 from pathlib import Path
@@ -16,7 +16,7 @@ HEAD = "name: a\ndataset: {name: digits}\n"  # so that the first line of the cas
 IN_A_SPEC: list[tuple[str, str, list[str]]] = [
     ("unknown key", "model:\n  kernel: 3\n", ["4:3: model.kernel: unknown key; did you mean 'kernel_size'?"]),
     (
-        "unknown key, nothing near",
+        "unknown key, nothing similar",
         "model:\n  zzz: 3\n",
         ["4:3: model.zzz: unknown key; the keys here are family, depth, width, widen, kernel_size, dropout, tying"],
     ),
@@ -203,7 +203,7 @@ IN_A_SPEC: list[tuple[str, str, list[str]]] = [
         ["4:20: model.tying.pattern: unknown pattern 'blok'; did you mean block?"],
     ),
     (
-        "word that is no preset",
+        "word that is not a preset",
         "model:\n  tying: {pattern: foo}\n",
         [
             "4:20: model.tying.pattern: unknown pattern 'foo'; the presets are "
@@ -430,7 +430,7 @@ def problems_of(text: str | bytes, *overrides: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("text", "problems"), [pytest.param(*case[1:], id=case[0]) for case in CASES])
-def test_a_broken_spec_is_told_what_is_wrong_and_where(text: str | bytes, problems: list[str]) -> None:
+def test_a_broken_spec_is_explained_with_its_location(text: str | bytes, problems: list[str]) -> None:
     assert problems_of(text) == [f"spec.yaml:{problem}" for problem in problems]
 
 
@@ -458,8 +458,8 @@ training:
   schedule: {name: cosine, finale: 1}
 tensorbord: {}
 """
-    places = [problem.split(": ")[0:2] for problem in problems_of(text, "seed=-1", "model.width=0")]
-    assert places == [
+    found = [problem.split(": ")[0:2] for problem in problems_of(text, "seed=-1", "model.width=0")]
+    assert found == [
         ["spec.yaml:1:7", "name"],
         ["spec.yaml:4:15", "dataset.validation"],
         ["spec.yaml:5:3", "dataset.limits"],
@@ -477,7 +477,7 @@ tensorbord: {}
     ]
 
 
-def test_no_message_speaks_of_pydantic_or_python() -> None:
+def test_no_message_mentions_pydantic_or_python() -> None:
     jargon = ("Input should", "pydantic", "tuple", "dict", "NoneType", "instance of", "literal", "function-before")
     for _, text, problems in CASES:
         assert problems, text

@@ -1,4 +1,4 @@
-"""A sweep on this machine: real processes, forked from one that has TensorFlow imported."""
+"""A sweep on this machine: real processes, forked from one that has imported TensorFlow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tiedexp.sweep.worker import Task
 
 
 class Recorder(SweepObserver):
-    """Keeps what it is told; `on_progress` is called with each progress."""
+    """Records all events; `on_progress` is called with each progress."""
 
     def __init__(self, on_progress=lambda run: None):
         self.events, self.on_progress = [], on_progress
@@ -71,7 +71,7 @@ def run_sweep(plan, recorder=None, *, jobs=2, runs=None, retries=0, fail_fast=Fa
     return executor.run(plan, plan.runs if runs is None else runs, should_stop), recorder
 
 
-def test_all_runs_come_to_the_same_as_alone(make_plan, train_alone):
+def test_all_runs_give_the_same_result_as_alone(make_plan, train_alone):
     plan = make_plan()
     results, seen = run_sweep(plan)
     assert sorted(results.finished) == sorted(run.path for run in plan.runs)
@@ -224,7 +224,7 @@ def test_no_more_runs_at_a_time_than_fit_into_memory(monkeypatch):
 
 
 def test_a_container_has_fewer_runs_at_a_time(monkeypatch, tmp_path):
-    """As `limits` counts its memory, and with the cores of its quota."""
+    """The memory is that of `limits`, and the cores are those of its quota."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)))
     monkeypatch.setattr(host, "_CGROUPS", tmp_path)

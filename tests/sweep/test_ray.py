@@ -37,7 +37,7 @@ def test_a_sweep_outlives_a_node(write_sweep, train_alone, tmp_path):
     assert {run.directory.state for run in plan.runs} == {"finished"}
     attempts = {run.title: (run.directory.path / "log.txt").read_text().split("--- ")[1:] for run in plan.runs}
     (lost,) = [title for title, texts in attempts.items() if len(texts) > 1]  # the run that was on the node
-    assert sum("epoch 1:" in text for text in attempts[lost]) == 1  # it went on, and did not begin again
+    assert sum("epoch 1:" in text for text in attempts[lost]) == 1  # it resumed and did not start over
     run = next(run for run in plan.runs if run.title == lost)
     assert train_alone(run.directory.path) == run.directory.read_result().test.accuracy
 
@@ -63,11 +63,11 @@ def test_the_loss_of_the_head_is_said_and_the_sweep_goes_on_later(write_sweep, t
         1, Task(run.spec, plan.directory.path), retries=0, fail_fast=False, observer=SweepObserver()
     ).run(plan, [run], lambda: False)
     assert results.finished == [run.path]
-    assert (run.directory.path / "log.txt").read_text().count("epoch 1:") == 1  # it went on, and did not begin again
+    assert (run.directory.path / "log.txt").read_text().count("epoch 1:") == 1  # it resumed and did not start over
 
 
 class RayOfAnotherDisk:
-    """A cluster whose workers say that they are finished, and write to a directory that is not here."""
+    """A cluster whose workers report that they are finished but write to a directory that this machine cannot see."""
 
     exceptions = SimpleNamespace(RayError=RuntimeError)
 
@@ -106,7 +106,8 @@ def test_a_result_that_is_not_here_is_a_failure(write_sweep, make_run, tmp_path,
 
 @needs_ray
 @pytest.mark.parametrize(
-    ("address", "reason"), [("127.0.0.1:{free}", "Connection refused"), ("nowhere", "an address is HOST:PORT")]
+    ("address", "reason"),
+    [("127.0.0.1:{free}", "Connection refused"), ("nowhere", "an address has the form HOST:PORT")],
 )
 def test_no_cluster_is_said_at_once(write_sweep, tmp_path, address, reason):
     with socket.create_server(("127.0.0.1", 0)) as server:

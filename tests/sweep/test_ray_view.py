@@ -1,4 +1,4 @@
-"""What the live view shows of a sweep on Ray: the real executor and view, and a Ray that does what a script says."""
+"""What the live view shows of a sweep on Ray: the real executor and view, and a Ray that follows a script."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RayError(Exception):
 
 
 class ScriptedRay:
-    """Ray, as far as the executor uses it. At each look the next step of the script happens.
+    """The part of Ray that the executor uses. At each look the next step of the script happens.
 
     Args:
         script: functions that write what a worker would have written, and give the task that ended and its outcome (or

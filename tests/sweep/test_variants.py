@@ -1,4 +1,4 @@
-"""A sweep's file: the variants it means, their names, and what is wrong with it."""
+"""A sweep's file: its variants, their names, and its errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_grid_and_list(write_sweep):
 
 
 @pytest.mark.parametrize("text", ["name: a\ndataset: {name: digits}\n", "extends: b.yaml\nseed: 3\n"])
-def test_the_spec_of_one_experiment_is_no_sweep(tmp_path, text):
+def test_the_spec_of_one_experiment_is_not_a_sweep(tmp_path, text):
     path = tmp_path / "my spec.yaml"
     path.write_text(text)
     assert problems_of(path) == [
@@ -149,7 +149,7 @@ def test_what_is_wrong_and_where(write_sweep, change, expected):
     assert problems_of(write_sweep(change)) == [expected]
 
 
-def test_a_base_that_is_not_there(tmp_path):
+def test_a_missing_base(tmp_path):
     (tmp_path / "sweep.yaml").write_text("name: s\nbase: other.yaml\n")
     assert problems_of(tmp_path / "sweep.yaml") == [f"2:7: base: there is no file {tmp_path / 'other.yaml'}"]
 

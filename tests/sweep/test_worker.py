@@ -1,4 +1,4 @@
-"""A worker on a disk that is full."""
+"""A worker on a full disk."""
 
 from __future__ import annotations
 
