@@ -167,7 +167,7 @@ values = st.recursive(
 def paths_of(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The path of every value in a tree of dicts and lists."""
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    return [path, *(place for key, value in items for place in paths_of(value, (*path, key)))]
+    return [path, *(below for key, value in items for below in paths_of(value, (*path, key)))]
 
 
 def put(tree: Any, path: tuple[Any, ...], new: Any) -> Any:

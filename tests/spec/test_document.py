@@ -41,7 +41,7 @@ def read(file: Path, text: str | bytes) -> Node:
     return node
 
 
-# The examples of the YAML 1.2.2 specification, section 10.3.2, and those that YAML 1.1 (as in PyYAML) reads differently.
+# The examples of the YAML 1.2.2 specification, section 10.3.2, and some that YAML 1.1 (PyYAML) reads differently.
 SCALARS: list[tuple[str, Any]] = [
     ("", None),
     ("~", None),
