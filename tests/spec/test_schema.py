@@ -166,7 +166,7 @@ def test_every_key_has_a_meaning_and_every_reference_a_target() -> None:
     schema = build_json_schema()
     for key, part in keys_of(schema):
         target = schema["$defs"][part["$ref"].removeprefix("#/$defs/")] if "$ref" in part else {}
-        assert part.get("description") or target.get("description"), key
+        assert (part.get("description") or target.get("description", "")).endswith("."), key
     references = set(re.findall(r'"\$ref": "#/\$defs/(\w+)"', json.dumps(schema)))
     assert references == set(schema["$defs"])
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"

@@ -23,7 +23,7 @@ BAR = 20  # characters
 
 
 class View(SweepObserver):
-    """A observer that may hold the terminal, and gives it back when the sweep ends, however it ends."""
+    """An observer that may hold the terminal, and gives it back when the sweep ends, however it ends."""
 
     def __init__(self) -> None:
         self.console = Console(highlight=False)

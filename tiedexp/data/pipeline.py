@@ -98,7 +98,7 @@ class Batches:
 
     Raises:
         DatasetError: there are no images.
-        ValueError: a label is not below `num_classes`.
+        ValueError: a label is not from 0 to `num_classes` - 1.
     """
 
     def __init__(
@@ -276,9 +276,7 @@ def _cutout_mask(shape: tuple[int, int], side: int, draws: _Draws) -> Any:
     import tensorflow as tf
 
     def inside(length: int, stream_column: Any) -> Any:
-        distance = (
-            tf.range(length)[tf.newaxis] - stream_column[:, tf.newaxis] + side // 2
-        )  # from the edge of the square
+        distance = tf.range(length)[tf.newaxis] - stream_column[:, tf.newaxis] + side // 2  # from the square's edge
         return (distance >= 0) & (distance < side)  # (n, length)
 
     rows, cols = shape

@@ -38,7 +38,7 @@ _INTEGERS = {10: re.compile(r"[-+]?[0-9]+"), 8: re.compile(r"0o([0-7]+)"), 16: r
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INFINITY = re.compile(r"([-+]?)\.(inf|Inf|INF)")
 _MAX_SHOWN = 60  # characters of a value shown in a message
-_MAX_NUMBER = 100  # characters; longer digits are text, because Python refuses to print very long numbers
+_MAX_NUMBER = 100  # characters; longer numbers are text, because Python refuses to print very long ones
 
 # For mappings of several kinds: the key that chooses the kind, by the mapping's own key. A child that chooses another
 # kind inherits none of the base's options, e.g. sgd's `momentum`, which adamw does not have.

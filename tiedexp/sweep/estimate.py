@@ -29,7 +29,7 @@ class Estimate:
 
     Args:
         seconds: that the run takes.
-        wall_seconds: that it adds to the sweep, in which other runs go on in parallel.
+        wall_seconds: that it adds to the sweep, in which other runs are active at the same time.
         bytes: that it takes on disk.
     """
 
