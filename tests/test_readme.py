@@ -16,7 +16,7 @@ from tiedexp.patterns.grid import Pattern
 from tiedexp.patterns.presets import PRESETS
 from tiedexp.spec.loading import load_spec
 from tiedexp.spec.schema import ExperimentSpec
-from tiedexp.sweep.loading import load_sweep
+from tiedexp.sweep.variants import load_sweep
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,8 +13,15 @@ from pydantic import Field
 
 from tiedexp.spec.strict import Strict
 
-_Rate = Annotated[float, Field(gt=0.0, description="The highest rate of the schedule.")]
-_Decay = Annotated[float, Field(ge=0.0, description="Decoupled; biases and batch-norm weights are left out.")]
+_Rate = Annotated[float, Field(gt=0.0, description="The peak learning rate; the schedule scales it.")]
+_Decay = Annotated[
+    float,
+    Field(
+        ge=0.0,
+        description="Rate of decoupled weight decay of the kernels; biases and batch-norm parameters are not decayed. "
+        "0 disables it.",
+    ),
+]
 _Epsilon = Annotated[float, Field(gt=0.0, description="Added to the denominator, against division by zero.")]
 _Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -56,8 +63,8 @@ class SgdSpec(BaseOptimizerSpec, keras_class="keras.optimizers:SGD", slots=1):
 
     name: Literal["sgd"] = Field(description="Stochastic gradient descent.")
     learning_rate: _Rate = 0.1
-    momentum: _Share = Field(0.9, description="Share of the last step that is kept in the next.")
-    nesterov: bool = Field(False, description="Nesterov's momentum: the gradient is taken a step ahead.")
+    momentum: _Share = Field(0.9, description="Fraction of the previous update that is added to the next one.")
+    nesterov: bool = Field(False, description="Use Nesterov momentum, which evaluates the gradient one step ahead.")
 
 
 class AdamSpec(BaseOptimizerSpec, keras_class="keras.optimizers:Adam", slots=2):
@@ -65,8 +72,8 @@ class AdamSpec(BaseOptimizerSpec, keras_class="keras.optimizers:Adam", slots=2):
 
     name: Literal["adam"] = Field(description="Adam (Kingma & Ba 2015).")
     learning_rate: _Rate = 1e-3
-    beta_1: _Share = Field(0.9, description="Decay of the running mean of the gradient.")
-    beta_2: _Share = Field(0.999, description="Decay of the running mean of the squared gradient.")
+    beta_1: _Share = Field(0.9, description="Decay rate of the running mean of the gradient.")
+    beta_2: _Share = Field(0.999, description="Decay rate of the running mean of the squared gradient.")
     epsilon: _Epsilon = 1e-7
 
 
@@ -76,8 +83,8 @@ class AdamWSpec(BaseOptimizerSpec, keras_class="keras.optimizers:AdamW", slots=2
     name: Literal["adamw"] = Field("adamw", description="AdamW (Loshchilov & Hutter 2019).")
     learning_rate: _Rate = 1e-3
     weight_decay: _Decay = 4e-3
-    beta_1: _Share = Field(0.9, description="Decay of the running mean of the gradient.")
-    beta_2: _Share = Field(0.999, description="Decay of the running mean of the squared gradient.")
+    beta_1: _Share = Field(0.9, description="Decay rate of the running mean of the gradient.")
+    beta_2: _Share = Field(0.999, description="Decay rate of the running mean of the squared gradient.")
     epsilon: _Epsilon = 1e-7
 
 
@@ -86,8 +93,8 @@ class LionSpec(BaseOptimizerSpec, keras_class="keras.optimizers:Lion", slots=1):
 
     name: Literal["lion"] = Field(description="Lion (Chen et al. 2023).")
     learning_rate: _Rate = 1e-4
-    beta_1: _Share = Field(0.9, description="Share of the running mean in the step's direction.")
-    beta_2: _Share = Field(0.99, description="Decay of the running mean of the gradient.")
+    beta_1: _Share = Field(0.9, description="Weight of the running mean in the direction of the update.")
+    beta_2: _Share = Field(0.99, description="Decay rate of the running mean of the gradient.")
 
 
 OPTIMIZERS: dict[str, type[BaseOptimizerSpec]] = {
