@@ -1,38 +1,20 @@
-"""What the README says is true: its code runs, its commands and keys exist, its tables are complete."""
+"""What only the README says: its layer, its spec, its tables, and the test command."""
 
 from __future__ import annotations
 
+import csv
 import re
-import shlex
-from dataclasses import replace
-from pathlib import Path
 
-import pytest
-import typer.main
-from pydantic import BaseModel
+from documents import ROOT, find_blocks
 
-from tiedexp.cli import app
-from tiedexp.patterns.grid import Pattern
 from tiedexp.patterns.presets import PRESETS
 from tiedexp.spec.loading import load_spec
-from tiedexp.spec.schema import ExperimentSpec
-from tiedexp.sweep.variants import load_sweep
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-
-
-def commands():
-    lines = [line.partition("  #")[0] for block in blocks("sh") for line in block.splitlines()]
-    return [line.strip() for line in lines if line.startswith("tiedexp ")]
-
-
-def test_the_answer_in_python_runs():
-    (code,) = blocks("python")
+def test_the_layer_in_ten_lines():
+    (code,) = find_blocks("README.md", "python")
     scope = {}
     exec(code, scope)
     model = scope["model"]
@@ -40,67 +22,31 @@ def test_the_answer_in_python_runs():
     assert [layer.pattern.num_groups for layer in model.layers[:2]] == [9, 5]
 
 
-def test_the_spec_is_valid_and_that_of_the_config(tmp_path):
-    _, text = blocks("yaml")
+def test_the_spec_is_that_of_the_config(tmp_path):
+    (text,) = find_blocks("README.md", "yaml")
     (tmp_path / "spec.yaml").write_text(text)
     assert load_spec(tmp_path / "spec.yaml") == load_spec(ROOT / "configs" / "mnist_block.yaml")
 
 
-def test_the_sweep_is_valid_and_that_of_the_config(tmp_path):
-    text, _ = blocks("yaml")
-    (tmp_path / "sweep.yaml").write_text(text)
-    config = load_sweep(ROOT / "configs" / "sweeps" / "digits_patterns.yaml")
-    assert replace(load_sweep(tmp_path / "sweep.yaml"), text="") == replace(config, text="")
+def test_the_number_of_presets():
+    assert f"there are {len(PRESETS)} presets" in README
 
 
-@pytest.mark.parametrize("line", commands())
-def test_commands_and_their_options_exist(line):
-    command = typer.main.get_command(app)
-    words = shlex.split(line)[1:]
-    while words and hasattr(command, "commands"):
-        command = command.commands[words.pop(0)]
-    options = {name for parameter in command.params for name in parameter.opts}
-    assert {word for word in words if word.startswith("--")} <= options
-
-
-def test_every_key_of_the_spec_is_in_the_reference():
-    reference = README[README.index("| Key | Values | Default |") : README.index("Unknown keys, wrong types")]
-
-    def keys(model, found=frozenset()):
-        for name, field in model.model_fields.items():
-            yield name
-            for kind in re.findall(r"[A-Za-z]+Spec", repr(field.annotation)):
-                nested = vars(__import__("tiedexp.spec.schema", fromlist=[kind]))[kind]
-                if issubclass(nested, BaseModel) and nested not in found:
-                    yield from keys(nested, found | {nested})
-
-    # Options that the description of an optimizer in `tiedexp schema` is enough for.
-    left_to_the_schema = {"beta_1", "beta_2", "epsilon", "learning_rate"}
-    missing = {
-        name for name in set(keys(ExperimentSpec)) - left_to_the_schema if not re.search(rf"\b{name}\b", reference)
-    }
-    assert not missing
-
-
-def test_the_table_of_patterns_is_complete_and_counts_right():
-    rows = re.findall(r"^\| `(\w+)`[^|]* \| (\d+) \| ([^|]+) \|$", README, re.MULTILINE)
-    assert [(name, int(free), meaning) for name, free, meaning in rows] == [
-        (name, Pattern.preset(name, 5).num_groups, preset.meaning) for name, preset in PRESETS.items()
-    ]
-
-
-def test_links_lead_somewhere():
-    links = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert links
-    for link in links:
-        assert (ROOT / link).exists(), link
+def test_the_table_of_the_sweep_is_that_of_the_study():
+    with (ROOT / "experiments" / "patterns_on_mnist" / "results.csv").open(encoding="utf-8") as file:
+        study = {row["variant"]: row for row in csv.DictReader(file)}
+    rows = re.findall(
+        r"^\| ([\w-]+) \| ([\d.]+) ±([\d.]+) \| (?:−([\d.]+) ±[\d.]+)? ?\| ([\d,]+) \|$", README, re.MULTILINE
+    )
+    assert len(rows) == 6
+    for variant, accuracy, _, difference, weights in rows:
+        row = study[variant]
+        assert f"{float(row['metric']):.4f}" == accuracy, variant
+        assert float(row["unique_weights"]) == float(weights.replace(",", "")), variant
+        assert difference == (f"{-float(row['difference']):.4f}" if row["difference"] else ""), variant
 
 
 def test_ci_runs_the_test_command_of_the_readme():
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     (test_command,) = re.findall(r"-m (pytest .*)$", README, re.MULTILINE)
     assert re.search(rf"-m {re.escape(test_command)}$", script, re.MULTILINE)
-
-
-def test_nothing_is_left_to_fill_in():
-    assert not re.search(r"\b(TODO|FIXME|XXX|THROUGHPUT|HELPTIME|PATTERN_TABLE)\b", README)
