@@ -49,7 +49,7 @@ class _KerasFinder:
         return spec
 
     def _watch(self, spec: ModuleSpec) -> None:
-        """Replace the loader, which others can share, by a copy that registers the layers after executing the module."""
+        """Replace the loader, which others can share, by a copy that registers the layers after the import."""
         loader: Any = copy(spec.loader)
         execute = loader.exec_module
 

@@ -106,8 +106,8 @@ def test_what_is_left_out_is_named(tiedexp_cli, runs):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--md", "--csv"], 2, "give one of them"),
-        (["--where", "seed > 9"], 2, "it holds for none of the 9 runs"),
+        (["--md", "--csv"], 2, "use only one of them"),
+        (["--where", "seed > 9"], 2, "none of the 9 runs matches"),
         (["--where", "sed == 1"], 2, "did you mean seed?"),
         (["--metric", "test/acuracy"], 2, "--metric test/acuracy"),
         (["--baseline", "ring"], 2, "--baseline ring"),

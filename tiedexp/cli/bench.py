@@ -117,9 +117,9 @@ def _show(rows: list[Row], threads: int, rounds: int) -> None:
             table.add_row(row.method, row.computed, f"{row.milliseconds:.2f}", f"{row.ratio:.2f}", spread)
         console.print(table, "")
     console.print(
-        f"ms: the median of {format_count(rounds, 'round')} on {format_count(threads, 'thread')}; the methods take turns "
-        f"in each round. Speed-up: over {rows[0].reference} in the same round, with the median and the quartiles of the "
-        "rounds. On a busy machine, trust it more than the ratio of the median times."
+        f"ms: the median of {format_count(rounds, 'round')} on {format_count(threads, 'thread')}; in each round, the "
+        f"methods take turns. Speed-up: over {rows[0].reference} in the same round, as the median and quartiles of the "
+        "rounds. On a busy machine it can differ from the ratio of the median times; it is the one to trust."
     )
 
 
