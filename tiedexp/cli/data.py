@@ -36,7 +36,7 @@ def list_datasets(data_dir: DataDir = None, json: Json = False) -> None:
     from tiedexp.cli.console import Console
 
     table = Table(box=None)
-    for column in ("dataset", "ready", "images", "classes", "train", "test", "of"):
+    for column in ("dataset", "ready", "images", "classes", "train", "test", "contents"):
         justify: Literal["left", "right"] = "right" if column in ("classes", "train", "test") else "left"
         table.add_column(column, justify=justify, no_wrap=column == "dataset")
     for row in rows:
