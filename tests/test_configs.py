@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiedexp.experiment.build import build_model, build_optimizer, build_schedule
+from tiedexp.experiment.assembly import build_model, build_optimizer, build_schedule
 from tiedexp.experiment.preparation import plan_experiment
 from tiedexp.spec.loading import build_json_schema, load_spec
-from tiedexp.sweep.loading import load_sweep
 from tiedexp.sweep.sweep_spec import SweepSpec
+from tiedexp.sweep.variants import load_sweep
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

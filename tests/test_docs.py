@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from tiedexp.patterns.presets import PRESETS
 from tiedexp.spec.loading import load_spec
 from tiedexp.spec.schema import ExperimentSpec
-from tiedexp.sweep.loading import load_sweep
+from tiedexp.sweep.variants import load_sweep
 
 
 def load_hooks():

@@ -44,7 +44,7 @@ def measure(data_dir: Path | None, overrides: list[str]) -> tuple[float, float, 
         return call
 
     class Clock(RunObserver):
-        def epoch_ends(self, line: Any) -> None:
+        def epoch_finished(self, line: Any) -> None:
             ends.append((time.perf_counter(), spent[0], saves[0]))
 
     places = [(CheckpointStore, "save"), (CheckpointStore, "prune"), (experiment, "check_finite")]

@@ -90,7 +90,7 @@ def test_show_mnist(tiedexp_cli, shared_data):
         (["show", "digits", "--output", "no/sheet.png"], 2, "the picture cannot be written to no/sheet.png"),
         (["show", "digits", "--image-size", "0"], 2, "--image-size"),
         (["import", "mnist", "nowhere"], 1, "there is no directory nowhere"),
-        (["import", "mnist", "."], 1, "not there: t10k-images-idx3-ubyte.gz"),
+        (["import", "mnist", "."], 1, "missing: t10k-images-idx3-ubyte.gz"),
         (["prepare", "digits"], 1, "'digits' needs no preparation"),
     ],
 )

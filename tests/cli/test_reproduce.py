@@ -48,7 +48,7 @@ def test_extend_says_whether_it_is_the_same(tiedexp_cli, trained):
     assert answer.err == "this is the run that asks for 3 epochs at first: its schedule does not depend on them\n"
     answer = tiedexp_cli("extend", trained, "--epochs", 2)
     assert answer.code == 2
-    assert "the run has 2 epochs; --epochs must be more" in answer.err
+    assert "the run has 2 epochs; --epochs must be larger" in answer.err
 
 
 def test_extend_says_that_a_cosine_is_another(tiedexp_cli, small_spec):

@@ -75,7 +75,7 @@ def test_what_is_wrong_is_said_and_nothing_is_made(tiedexp_cli, sweep, tmp_path)
     sweep.write_text(SWEEP)
     answer = tiedexp_cli("sweep", sweep, "--only", "block")
     assert answer.code == 2
-    assert "--only block: no run of the sweep fits" in answer.err
+    assert "--only block: no run of the sweep matches" in answer.err
     assert not (tmp_path / "runs").exists()
 
 

@@ -288,7 +288,7 @@ def test_eval_of_a_run_that_was_stopped_in_its_first_epoch(tiedexp_cli, small_sp
     (run,) = Path("runs").glob("*/seed-0")
     answer = tiedexp_cli("eval", run)
     assert answer.code == 1
-    assert "no epoch of the run is complete yet, so none is the best; --checkpoint last takes step" in answer.err
+    assert "no epoch of the run is complete yet, so there is no best one; --checkpoint last uses step" in answer.err
     assert tiedexp_cli("eval", run, "--checkpoint", "last").code == 0
 
 
@@ -318,7 +318,7 @@ def test_a_signal_ends_the_run_with_130_after_its_step_with_a_checkpoint(small_s
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert err.startswith(("error: interrupted in epoch ", "error: interrupted after epoch "))
-    assert "the same command goes on" in err
+    assert "the same command resumes the run" in err
     assert "Traceback" not in err
     (run,) = tmp_path.glob("runs/*/seed-0")
     assert not (run / "result.json").exists()

@@ -50,7 +50,7 @@ def test_images_that_are_not_all_grey_are_told_of(tiedexp_cli, small_spec):
     answer = tiedexp_cli("validate", small_spec, "dataset={name: folder, path: images}", "--json")
     assert answer.code == 0, answer.err
     assert json.loads(answer.out)["layers"]
-    assert answer.err.startswith("warning: the images are mixed, 9 grey and 1 in colour (")
+    assert answer.err.startswith("warning: the images are mixed, with 9 grey and 1 in colour (")
 
 
 def test_all_errors_at_once(tiedexp_cli, small_spec):

@@ -1,4 +1,4 @@
-"""Datasets made ready from archives, and what is said where that cannot be. Nothing here reaches for the network."""
+"""Datasets prepared from archives, and the errors. Nothing here uses the network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MNIST = [f"{split}-{kind}-ubyte.gz" for split in ("t10k", "train") for kind in (
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
-    """Any connection that would be opened is a failure of the test."""
+    """Fails the test if a connection is opened."""
 
     def refuse(*arguments, **options):
         raise AssertionError("the network was touched")
@@ -40,7 +40,7 @@ def test_mnist_from_its_archives(shared_data, tmp_path):
 
 def test_missing_archives_are_named(shared_data, tmp_path):
     shutil.copy(shared_data / "mnist-archives" / MNIST[0], tmp_path)
-    with pytest.raises(DatasetError, match=f"not there: {', '.join(MNIST[1:])}$"):
+    with pytest.raises(DatasetError, match=f"missing: {', '.join(MNIST[1:])}$"):
         import_archives("mnist", tmp_path, tmp_path / "data")
     assert not (tmp_path / "data").exists()
 

@@ -1,4 +1,4 @@
-"""A directory of class directories."""
+"""A directory with one directory per class."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def test_one_image_in_colour_makes_all_of_them_rgb(divided):
 
 
 @pytest.mark.parametrize("read", [load_dataset, describe_dataset])
-def test_images_of_which_some_are_grey_are_told_of(divided, read):
+def test_a_mixture_of_grey_and_colour_is_a_warning(divided, read):
     told = []
     read("folder", path=divided, warn=told.append)
     assert told == []
     odd = save(divided / "test" / "dog" / "1.png", (1, 1, 1, 255), mode="RGBA")
     read("folder", path=divided, warn=told.append)
     assert told == [
-        f"the images are mixed, 7 grey and 1 in colour ({odd} is in colour or has transparency): all are read in "
+        f"the images are mixed, with 7 grey and 1 in colour ({odd} is in colour or has transparency): all are read in "
         "colour, with 3 channels"
     ]
     for number in range(3):
@@ -81,7 +81,7 @@ def test_images_of_which_some_are_grey_are_told_of(divided, read):
     read("folder", path=divided, warn=told.append)
     grey = divided / "test" / "dog" / "0.png"
     assert told[1:] == [
-        f"the images are mixed, 1 grey and 7 in colour ({grey} is grey): all are read in colour, with 3 channels"
+        f"the images are mixed, with 1 grey and 7 in colour ({grey} is grey): all are read in colour, with 3 channels"
     ]
     grey.unlink()
     read("folder", path=divided, warn=told.append)
@@ -92,7 +92,9 @@ def test_a_class_of_too_few_images_is_named(tmp_path):
     for number in range(20):
         save(tmp_path / "cat" / f"{number}.png", number)
     save(tmp_path / "dog" / "0.png")
-    with pytest.raises(DatasetError, match=r"class 'dog' has 1 image, so it cannot be both .* in test; .* at least 2"):
+    with pytest.raises(
+        DatasetError, match=r"class 'dog' has 1 image, so it cannot be in both training and test; .* at least 2"
+    ):
         load_dataset("folder", path=tmp_path)
     save(tmp_path / "dog" / "1.png")
     save(tmp_path / "ant" / "0.png")
@@ -103,8 +105,8 @@ def test_a_class_of_too_few_images_is_named(tmp_path):
     name = dataset.class_names[rest.argmin()]
     with pytest.raises(
         DatasetError,
-        match=rf"class '{name}' has 1 image left, after 1 of its 2 were set aside for the test, so it cannot be both "
-        r"trained on and in validation; every class needs at least 3",
+        match=rf"class '{name}' has 1 image left after 1 of its 2 were set aside for the test, so it cannot be in both "
+        r"training and validation; every class needs at least 3",
     ):
         dataset.split_validation(0.25, 0)
 
@@ -149,17 +151,17 @@ def test_a_damaged_image_is_named(divided, damage):
     noise = np.random.default_rng(0).integers(0, 256, (4, 4)).astype(np.uint8)
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[:60] if damage == "cut" else damage)
-    with pytest.raises(DatasetError, match=r"train/dog/1\.png is (damaged|not an image that can be read)"):
+    with pytest.raises(DatasetError, match=r"train/dog/1\.png is (damaged|not a readable image)"):
         load_dataset("folder", path=divided)
 
 
 def test_deep_images_are_refused(divided):
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(divided / "test" / "dog" / "deep.png")
-    with pytest.raises(DatasetError, match=r"deep\.png has more than 8 bits a channel"):
+    with pytest.raises(DatasetError, match=r"deep\.png has more than 8 bits per channel"):
         load_dataset("folder", path=divided)
 
 
-def test_directories_that_are_no_dataset(tmp_path, divided):
+def test_directories_that_are_not_datasets(tmp_path, divided):
     def refused(path, message):
         for function in (check_prepared, load_dataset):
             with pytest.raises(DatasetError, match=message):
@@ -168,7 +170,7 @@ def test_directories_that_are_no_dataset(tmp_path, divided):
     refused(None, "the dataset 'folder' needs a path")
     refused(tmp_path / "nowhere", "there is no directory .*nowhere")
     (divided / "test" / "bird").mkdir()
-    refused(divided, "must be among those of .*train; not there: bird")
+    refused(divided, "must be among those of .*train; missing there: bird")
     (divided / "test" / "bird").rmdir()
     (divided / "train" / "fox").mkdir()
     refused(divided, r"class directory .*fox has no images \(\.png")
@@ -176,7 +178,7 @@ def test_directories_that_are_no_dataset(tmp_path, divided):
     empty.mkdir()
     refused(empty, "has no class directories")
     save(tmp_path / "half" / "test" / "a" / "0.png")
-    refused(tmp_path / "half", "has test/ but no train/")
+    refused(tmp_path / "half", "has test/, but no train/")
 
 
 def test_too_few_images_for_a_test_split(tmp_path):

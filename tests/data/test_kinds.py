@@ -47,7 +47,7 @@ class Stripes(DatasetKind):
 
 
 class CountedStripes(FileKind):
-    """As many as a file of text says."""
+    """As many images as a text file says."""
 
     meaning = "stripes across and down, as many as a file says"
     example_path = "count.txt"
@@ -99,7 +99,7 @@ def test_a_spec_may_name_it(write_spec: Any, count_file: Path) -> None:
     assert load_spec(write_spec("{name: counted, path: count.txt}")).dataset.path == str(count_file)
     with pytest.raises(SpecError, match="the dataset 'counted' needs the key `path`"):
         load_spec(write_spec("{name: counted}"))
-    with pytest.raises(SpecError, match="only the datasets folder and npz and counted have a path"):
+    with pytest.raises(SpecError, match="only the datasets folder and npz and counted take a path"):
         load_spec(write_spec("{name: stripes, path: count.txt}"))
 
 

@@ -1,4 +1,4 @@
-"""Batches: a pure function of seed and step, and augmentation against what NumPy makes of it."""
+"""Batches: a pure function of seed and step, and augmentation compared with NumPy."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_shards_are_slices_of_the_whole_batch(augmentation, num_shards):
 
 
 def test_it_works_under_op_determinism():
-    """In a process of its own, because determinism cannot be switched off again."""
+    """In a process of its own, because determinism cannot be switched off once it is on."""
     import subprocess
     import sys
 
@@ -209,7 +209,7 @@ def test_flips_are_exact_and_equally_frequent(flip):
 
 
 def test_rotation_against_scipy():
-    """A smooth image, turned by whichever angle fits best, is what came out."""
+    """The result is a smooth image rotated by the angle that fits best."""
     from scipy.ndimage import rotate
 
     ramp = np.add.outer(np.arange(15) * 6, np.arange(15) * 10)[..., np.newaxis]
@@ -329,7 +329,7 @@ def test_no_images():
     empty = make_split(0)
     with pytest.raises(DatasetError, match="no images to train on"):
         make_batches(empty)
-    with pytest.raises(DatasetError, match="the mean of no images"):
+    with pytest.raises(DatasetError, match="because there are no images"):
         normalisation(empty)
 
 

@@ -1,4 +1,4 @@
-"""Datasets by name: the embedded one, real ones that TFDS prepared, and what is said when there is none."""
+"""Datasets by name: the built-in one, real ones that TFDS prepared, and the errors."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_a_configuration_and_no_test_split(tmp_path):
     assert shape_of(dataset) == described("sets/small", data_dir=tmp_path) == ((4, 4, 1), 3, 24, 6)
     assert np.bincount(dataset.test.labels).tolist() == [2, 2, 2]
     assert list_prepared(tmp_path) == ["sets/small"]
-    with pytest.raises(DatasetError, match=r"'sets' is not prepared .* several forms, name one: sets/small"):
+    with pytest.raises(DatasetError, match=r"'sets' is not prepared .* several configurations, choose one: sets/small"):
         check_prepared("sets", data_dir=tmp_path)
 
 
@@ -167,7 +167,7 @@ def refused(name, data_dir, message):
 
 def test_an_incomplete_dataset(tmp_path, tiny):
     next(tiny.glob("*-test*")).unlink()
-    refused("tiny", tmp_path, "incomplete: 0 of 1 files of its test split")
+    refused("tiny", tmp_path, "incomplete: it has 0 of the 1 files of its test split")
 
 
 def test_a_truncated_dataset(tmp_path, tiny):
@@ -185,16 +185,22 @@ def test_a_dataset_with_fewer_images_than_it_promises(tmp_path, tiny):
         load_dataset("tiny", data_dir=tmp_path)
 
 
-def test_an_unreadable_description(tmp_path, tiny):
-    (tiny / "features.json").write_text("{")
+@pytest.mark.parametrize("image", ["", "3", '{"image": []}'])
+def test_an_unreadable_description(tmp_path, tiny, image):
+    label = '{"classLabel": {"numClasses": "3"}}'
+    text = f'{{"featuresDict": {{"features": {{"image": {image}, "label": {label}}}}}}}'
+    (tiny / "features.json").write_text(text)
     refused("tiny", tmp_path, r"the description of the dataset in .* cannot be read")
 
 
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        ({"text": {"text": {}}}, "not one of images with one class each: its features are text"),
-        ({"image": {"image": {}}, "box": {"bbox": {}}}, "1 images and 0 class labels"),
+        (
+            {"text": {"text": {}}},
+            "does not consist of images with one class each: of its features .text., 0 are images and 0",
+        ),
+        ({"image": {"image": {}}, "box": {"bbox": {}}}, "1 are images and 0 are class labels"),
         (
             {"image": {"image": {"dtype": "float32"}}, "label": {"classLabel": {"numClasses": "3"}}},
             "are float32; only uint8",
@@ -213,7 +219,7 @@ def test_the_label_is_what_the_dataset_calls_its_target(tmp_path):
         "label": {"classLabel": {"numClasses": "3"}},
     }
     directory = write_dataset(tmp_path / "tiny", {"train": 30, "test": 3}, features=features)
-    refused("tiny", tmp_path, "1 images and 2 class labels")
+    refused("tiny", tmp_path, "1 are images and 2 are class labels")
     info = json.loads((directory / "dataset_info.json").read_text())
     info["supervisedKeys"] = {"tuple": {"items": [{"featureKey": "image"}, {"featureKey": "label"}]}}
     (directory / "dataset_info.json").write_text(json.dumps(info))
@@ -227,7 +233,7 @@ def test_the_label_is_what_the_dataset_calls_its_target(tmp_path):
         ("mnits", "did you mean 'mnist'"),
         ("CIFAR10", "'CIFAR10' is not the name of a dataset; did you mean 'cifar10'"),
         ("digit", "did you mean 'digits'"),
-        ("emnist", "several forms, name one: emnist/byclass, .*emnist/letters"),
+        ("emnist", "several configurations, choose one: emnist/byclass, .*emnist/letters"),
         ("emnist/leters", "did you mean 'emnist/letters'"),
         ("../secrets", "'../secrets' is not the name of a dataset"),
         ("mnist/..", "is not the name of a dataset"),

@@ -1,4 +1,4 @@
-"""Divisions of a split: exact sizes, every class in proportion, the same each time."""
+"""Divisions of a split: exact sizes, every class in proportion, reproducible."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tiedexp.errors import DatasetError
 
 
 def make_split(labels):
-    """Images that can be told apart: each holds its own number."""
+    """Images that can be told apart, because each contains its own number."""
     labels = np.asarray(labels, dtype=np.int64)
     numbers = np.arange(len(labels))
     images = np.stack([numbers // 256, numbers % 256], axis=1).astype(np.uint8).reshape(-1, 1, 2, 1)

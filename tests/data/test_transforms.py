@@ -46,7 +46,7 @@ def test_translation_moves_right_and_down_and_fills_with_zeros(rows, cols, pixel
 
 @pytest.mark.parametrize("text", ["", "flip", "translate", "translate=", "translate=1.5", "translate=x", "rot90 "])
 def test_anything_else_is_refused_with_what_there_is(text):
-    with pytest.raises(SpecError, match=r"there are identity, rot90, .* and translate=N"):
+    with pytest.raises(SpecError, match=r"the transforms are identity, rot90, .* and translate=N"):
         apply_transform(np.zeros((1, 2, 2, 1)), text)
 
 

@@ -34,7 +34,7 @@ def npz(tmp_path):
 
 @pytest.fixture
 def finish(make_run):
-    """Writes the finished run of a spec, with the data as it is now."""
+    """Writes a finished run of a spec, with the data of now."""
 
     def write(spec):
         run = RunDirectory(make_run("none"))
@@ -59,7 +59,7 @@ def test_changed_images_are_refused(make_spec, npz, finish, monkeypatch):
     for _ in range(2):
         with pytest.raises(RunError, match=r"the data has changed since .* was trained .*; --fresh trains it again"):
             check.check(run, spec)
-        monkeypatch.setattr(data_check, "load_images", None)  # the second time it is known
+        monkeypatch.setattr(data_check, "load_images", None)  # the second time, the change is known
     assert warnings == []
 
 
@@ -76,7 +76,7 @@ def test_a_run_of_an_older_version_is_compared_by_its_images(make_spec, npz, fin
         DataCheck(None, pytest.fail).check(run, spec)
 
 
-def test_data_that_is_gone_is_told_once(make_spec, npz, finish):
+def test_missing_data_is_reported_once(make_spec, npz, finish):
     path, _ = npz
     spec = make_spec(dataset={"name": "npz", "path": str(path)})
     run, warnings = finish(spec), []

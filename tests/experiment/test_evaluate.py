@@ -1,4 +1,4 @@
-"""A run that is evaluated again has the results it was given."""
+"""A run that is evaluated again has the same results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 import tiedexp.experiment.evaluate
 from tiedexp.convolution.choosing import Choice
-from tiedexp.experiment.build import build_model, read_implementations
+from tiedexp.experiment.assembly import build_model, read_implementations
 from tiedexp.experiment.evaluate import evaluate_run
 from tiedexp.experiment.run import run_experiment
 from tiedexp.training.devices import set_up_process
@@ -43,7 +43,7 @@ def test_the_test_is_done_again_to_the_same_bits(make_spec, tmp_path):
 
 
 def test_as_many_threads_as_in_training(make_spec, tmp_path, warnings, monkeypatch):
-    """With others, as where a run of a sweep had its share of the cores, sums differ in their last bits."""
+    """A run of a sweep has its share of the cores; with all of them, sums differ in their last bits."""
     run = run_experiment(make_spec(training={"epochs": 1}), root=tmp_path)
     threads = run.read_manifest().threads
     change_manifest(run, threads=threads + 3)
@@ -56,7 +56,7 @@ def test_as_many_threads_as_in_training(make_spec, tmp_path, warnings, monkeypat
     monkeypatch.setattr(tiedexp.experiment.evaluate, "set_up_process", set_up)
     evaluate_run(run, warn=warnings.append)
     assert asked == [threads + 3]
-    # TensorFlow already runs in this process, so its number stays, and that is told.
+    # TensorFlow already runs in this process, so its number stays, and a warning says so.
     assert warnings == [
         f"the run was trained with {threads + 3} threads, but this process has {threads}: "
         "the results may differ from those in result.json in their last digits"
@@ -82,4 +82,4 @@ def test_the_convolutions_are_computed_as_in_training(make_spec, tmp_path, warni
     assert seen == [other if known else trained]
     assert evaluation.accuracy == pytest.approx(run.read_result().test.accuracy, abs=0.01)
     assert len(warnings) == (not known)
-    assert all("in a way that this version does not know" in text for text in warnings)
+    assert all("by a method that this version does not know" in text for text in warnings)

@@ -21,7 +21,7 @@ def files_of(run):
     return {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file() and path.name != ".lock"}
 
 
-def test_without_a_cosine_it_is_the_run_that_asked_for_so_many_epochs(make_spec, tmp_path):
+def test_without_a_cosine_it_is_the_run_that_trains_as_many_epochs_from_scratch(make_spec, tmp_path):
     longer = make_spec(training={**CONSTANT, "epochs": 4})
     straight = run_experiment(longer, root=tmp_path / "straight")
     parent = run_experiment(make_spec(training={**CONSTANT, "epochs": 2}), root=tmp_path / "runs")
@@ -57,7 +57,7 @@ def test_with_a_cosine_it_is_another_run(make_spec, tmp_path):
     assert extended.read_result().epochs == 4
 
 
-def test_one_that_an_older_version_extended_is_still_readable(make_spec, tmp_path):
+def test_a_run_that_an_older_version_extended_is_still_readable(make_spec, tmp_path):
     """It has its parent's spec in the manifest; spec.yaml is right."""
     parent = run_experiment(make_spec(training={**CONSTANT, "epochs": 1}), root=tmp_path)
     extended = extend_run(parent, 2)
@@ -67,7 +67,7 @@ def test_one_that_an_older_version_extended_is_still_readable(make_spec, tmp_pat
     assert extend_run(extended, 3).read_result().epochs == 3
 
 
-def test_one_that_was_killed_while_it_was_filled_begins_again(make_spec, tmp_path):
+def test_a_run_that_was_killed_while_it_was_filled_starts_again(make_spec, tmp_path):
     parent = run_experiment(make_spec(training={**CONSTANT, "epochs": 2}), root=tmp_path)
     extended = extend_run(parent, 3)
     expected = extended.read_result().test
@@ -80,9 +80,9 @@ def test_one_that_was_killed_while_it_was_filled_begins_again(make_spec, tmp_pat
 def test_what_cannot_be_extended(make_spec, tmp_path):
     stopping = {"epochs": 9, "early_stopping": {"patience": 1, "min_delta": 1.0}}
     stopped = run_experiment(make_spec(training=stopping), root=tmp_path)
-    with pytest.raises(RunError, match="stopped early, after epoch 2 of 9: more epochs change nothing"):
+    with pytest.raises(RunError, match="stopped early, after epoch 2 of 9, so more epochs change nothing"):
         extend_run(stopped, 20)
-    with pytest.raises(SpecError, match=r"the run has 9 epochs; --epochs must be more\. Received: 9"):
+    with pytest.raises(SpecError, match=r"the run has 9 epochs; --epochs must be larger\. Received: 9"):
         extend_run(stopped, 9)
     (stopped.path / "result.json").unlink()
     with pytest.raises(RunError, match=r"result.json cannot be read"):

@@ -1,4 +1,4 @@
-"""How each conv is computed is chosen once, kept in the manifest, and the same when a run goes on."""
+"""How each conv is computed is chosen once, stored in the manifest, and the same when a run is resumed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-import tiedexp.experiment.run
+import tiedexp.experiment.assembly
 from tiedexp.convolution import native
 from tiedexp.convolution.choosing import EXPAND, NATIVE, Choice
 from tiedexp.convolution.cpp import library
 from tiedexp.convolution.cpp.compiler import Built, find_compiler
 from tiedexp.errors import RunError, RunInterruptedError
-from tiedexp.experiment.build import build_model
+from tiedexp.experiment.assembly import build_model
 from tiedexp.experiment.observer import RunObserver
 from tiedexp.experiment.preparation import locate_run
 from tiedexp.experiment.run import run_experiment
@@ -21,14 +21,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceW
 
 
 class StopsInTheSecondEpoch(RunObserver):
-    def epoch_begins(self, epoch, num_steps):
+    def epoch_started(self, epoch, num_steps):
         if epoch == 2:
             raise KeyboardInterrupt
 
 
 @pytest.fixture
 def choices(monkeypatch):
-    """What the models that are built were told, and what their layers came to."""
+    """The choices of the layers of each model that is built."""
     seen = []
 
     def build(plan, implementations=None):
@@ -36,12 +36,12 @@ def choices(monkeypatch):
         seen.append([layer.choice for layer in model.layers if hasattr(layer, "choice")])
         return model
 
-    monkeypatch.setattr(tiedexp.experiment.run, "build_model", build)
+    monkeypatch.setattr(tiedexp.experiment.assembly, "build_model", build)
     return seen
 
 
 @pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
-def test_goes_on_as_it_began(make_spec, tmp_path, choices):
+def test_a_resumed_run_computes_as_it_started(make_spec, tmp_path, choices):
     spec = make_spec(model={"tying": {"pattern": "row", "implementation": "factored"}})
     with pytest.raises((RunInterruptedError, KeyboardInterrupt)):
         run_experiment(spec, root=tmp_path, observer=StopsInTheSecondEpoch())
@@ -50,7 +50,7 @@ def test_goes_on_as_it_began(make_spec, tmp_path, choices):
     assert manifest["implementations"] == {
         f"conv_{number}": choice.as_dict() for number, choice in enumerate(choices[0], start=1)
     }
-    # As if another version had estimated, or another machine measured, something else.
+    # As if another version had estimated, or another machine had measured, other times.
     other = Choice(EXPAND, NATIVE, EXPAND)
     manifest["implementations"] = {"conv_1": other.as_dict(), "conv_2": other.as_dict()}
     path.write_text(json.dumps(manifest))
@@ -69,7 +69,7 @@ def test_the_spec_decides(implementation, make_spec, tmp_path, choices):
 
 
 def test_compiled_code_is_part_of_what_a_run_is_made_with(make_spec, tmp_path, monkeypatch):
-    """A run that was begun with it goes on without it, or with another, only where the user does not mind."""
+    """A run that started with it resumes without it, or with another version, only if the user allows it."""
     if find_compiler() is None:
         pytest.skip("needs a C++ compiler")
     spec = make_spec(model={"tying": {"pattern": "row", "implementation": "factored"}})
@@ -84,7 +84,7 @@ def test_compiled_code_is_part_of_what_a_run_is_made_with(make_spec, tmp_path, m
     with pytest.raises(RunError, match=f"compiled convolution none in place of {version}"):
         run_experiment(spec, root=tmp_path)
     run_experiment(spec, root=tmp_path, allow_inexact=True)
-    assert run.read_manifest().inexact[0]["differences"] == [f"compiled convolution none in place of {version}"]
+    assert run.read_manifest().inexact[0].differences == (f"compiled convolution none in place of {version}",)
 
 
 def test_a_run_without_compiled_code_does_not_mind_it(make_spec, tmp_path):

@@ -1,4 +1,4 @@
-"""Whether a training fits into memory: what is counted is really needed, and said before anything is made."""
+"""A step that does not fit into memory is refused before anything is made; the estimate is a lower bound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of an experiment before it runs."""
+"""What is known about an experiment before it runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_model_without_tied_convs_has_none(make_spec):
     assert name_pattern(make_spec(model={"tying": None}).model) == "none"
 
 
-def test_the_same_experiment_has_the_same_place(make_spec, tmp_path):
+def test_the_same_experiment_has_the_same_path(make_spec, tmp_path):
     place = locate_run(make_spec(), tmp_path).path
     assert locate_run(make_spec(seed=4), tmp_path).path == place.parent / "seed-4"
     assert locate_run(make_spec(training={"epochs": 4}), tmp_path).path.parent != place.parent
@@ -69,7 +69,7 @@ def test_where_images_come_from(make_spec, tmp_path):
     assert source(data="mine.npz")[:2] == ("npz", Path("mine.npz"))
 
 
-def test_the_data_directory_that_a_run_names_is_told_not_read(make_spec, tmp_path, monkeypatch):
+def test_the_data_directory_that_a_run_names_is_reported_not_read(make_spec, tmp_path, monkeypatch):
     run = make_run(tmp_path / "run", data_dir="/trained/from")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "mine"))
     source = evaluation_source(run, make_spec(dataset={"name": "mnist"}))

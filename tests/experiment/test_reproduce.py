@@ -1,4 +1,4 @@
-"""A run done again: identical, and what is said where it is not."""
+"""A run that is trained again is identical, or each difference is named."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def test_a_run_is_reproduced_to_the_bit_beside_it(run, tmp_path):
     assert found.metrics > 50
     assert found.weights >= 10
     assert (run.path / "result.json").read_bytes() == before
-    again = reproduce_run(run)  # not what is there already, but anew
+    again = reproduce_run(run)  # trains anew, although a run is there
     assert again.run.path == found.run.path
     assert again.run.read_json("manifest.json")["started"] >= run.read_json("manifest.json")["started"]
     assert again.differences == ()
 
 
 def test_it_has_as_many_threads_as_the_run(run, monkeypatch):
-    """A run of a sweep had its share of the cores; with all of them, sums differ in their last bits."""
+    """A run of a sweep has its share of the cores; with all of them, sums differ in their last bits."""
     manifest = run.read_json("manifest.json")
     run.write_json("manifest.json", {**manifest, "threads": manifest["threads"] + 3})
     asked = []
@@ -89,7 +89,7 @@ def change_weight(path):
 
 
 def seal(path):
-    """Give the JSON of a file of weights the checksums that it ought to have."""
+    """Give the JSON of a weights file the checksums that it should have."""
     about = path.with_name(path.name.replace(".weights.h5", ".json"))
     content = json.loads(about.read_text())
     del content["checksum"]
@@ -106,11 +106,11 @@ def seal(path):
             r"/secret is a link \(ExternalLink\), not weights",
         ),
         ("bomb", {"shape": (10**6, 10**5), "chunks": (1000, 1000), "compression": "gzip"}, "/bomb has shape"),
-        ("other", {"data": [1.0, 2.0], "external": [("elsewhere", 0, 8)]}, "/other keeps its values in another file"),
+        ("other", {"data": [1.0, 2.0], "external": [("elsewhere", 0, 8)]}, "/other has its values in another file"),
     ],
 )
-def test_weights_that_are_none_are_not_loaded(run, name, options, message):
-    """Sealed by somebody who knows how. No training is lost to that: the new run is there."""
+def test_files_that_are_not_plain_weights_are_not_loaded(run, name, options, message):
+    """Their checksums are right, as somebody could make them."""
     path = CheckpointStore(run.checkpoints).of_epoch(2).weights
     with h5py.File(path, "r+") as file:
         if isinstance(options.get("data"), h5py.ExternalLink):
@@ -124,14 +124,14 @@ def test_weights_that_are_none_are_not_loaded(run, name, options, message):
         reproduce_run(run)
 
 
-def test_missing_weights_are_told_before_the_training(run):
+def test_missing_weights_are_reported_before_training(run):
     CheckpointStore(run.checkpoints).of_epoch(2).weights.unlink()
     with pytest.raises(RunError, match=r"epoch-0002.json is missing, or it and its weights"):
         reproduce_run(run)
     assert not (run.path.parent.parent / "reproduced").exists()
 
 
-def test_the_kernel_of_before_training_is_compared_where_both_have_it(run, tmp_path):
+def test_the_kernel_from_before_training_is_compared_if_both_have_it(run, tmp_path):
     other = RunDirectory(shutil.copytree(run.path, tmp_path / "other"))
     whole = compare_runs(run, other)
     assert whole.differences == ()
@@ -146,9 +146,9 @@ def test_the_kernel_of_before_training_is_compared_where_both_have_it(run, tmp_p
         assert (rest.differences, rest.weights) == ((), whole.weights - 1)
 
 
-def test_a_damaged_kernel_of_before_training_is_told_before_the_training(run):
+def test_a_damaged_kernel_from_before_training_is_reported_before_training(run):
     run.initial_kernel.write_bytes(run.initial_kernel.read_bytes()[:100])
-    with pytest.raises(RunError, match=r"initial_kernel.h5 is not loaded: .*; without that file all else can be compa"):
+    with pytest.raises(RunError, match=r"initial_kernel.h5 is not loaded: .*; if you delete that file, every"):
         reproduce_run(run)
     assert not (run.path.parent.parent / "reproduced").exists()
     run.initial_kernel.unlink()
@@ -161,7 +161,7 @@ DEEP = json.loads('{"a":' * 300 + "[" * 300 + "]" * 300 + "}" * 300)
 @pytest.mark.parametrize("value", [[[1], [2, 3]], "none", [["a", "b"]], 7, [[10**18]], [None], {"a": 1}, None, DEEP])
 @pytest.mark.parametrize("name", ["confusion", "classes"])
 def test_a_metric_of_another_form_differs_or_is_refused(run, tmp_path, name, value):
-    """What tiedexp writes too is refused where it is another thing; what it does not know may be anything."""
+    """A key that tiedexp writes must have its form; an unknown key can have any."""
     other = RunDirectory(shutil.copytree(run.path, tmp_path / "other"))
     first, last = other.read_metrics()
     other.rewrite_metrics([first, last.model_copy(update={"note": value})])
@@ -187,7 +187,7 @@ def test_a_metric_that_only_one_has(run, make_spec, tmp_path):
 
 
 def test_what_cannot_be_reproduced(run, tmp_path):
-    with pytest.raises(RunError, match="--runs names another place"):
+    with pytest.raises(RunError, match="name another directory with --runs"):
         reproduce_run(run, root=tmp_path / "runs")
     extended = extend_run(run, 3)
     with pytest.raises(RunError, match=r"extends .* with another schedule"):

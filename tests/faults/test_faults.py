@@ -1,4 +1,4 @@
-"""What a machine may do to a run, and what the run then says and keeps."""
+"""What can happen to a run on a machine, and what the run then reports and keeps."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from run_checks import stop_after
 from sklearn.datasets import load_digits
 
 from tiedexp.errors import RunError, RunInterruptedError
@@ -44,7 +45,7 @@ def straight(spec, tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Makes a file system of so many bytes; only root may."""
+    """Makes a file system of a given size, which only root may."""
     made = []
 
     def make(size):
@@ -61,13 +62,8 @@ def small_disk(tmp_path):
         subprocess.run(["umount", folder], check=True)
 
 
-def stop_after(calls):
-    remaining = iter(range(1 + calls))  # once before anything is written
-    return lambda: next(remaining, None) is None
-
-
 def test_a_full_disk(spec, straight, small_disk, tmp_path):
-    """Of every size up to where the run fits: it fails with one message, and goes on once there is room."""
+    """On a disk of any size below what it needs, a run fails with one message, and resumes once there is room."""
     for size in (16, 48, 96, 160, 224):
         disk = small_disk(f"{size}k")
         with pytest.raises((RunError, OSError)) as failed:
@@ -77,7 +73,7 @@ def test_a_full_disk(spec, straight, small_disk, tmp_path):
         assert compare_runs(straight, run_experiment(spec, root=disk)).differences == ()
 
 
-def test_a_disk_that_may_not_be_written(spec, small_disk):
+def test_a_read_only_disk(spec, small_disk):
     disk = small_disk("1m")
     with pytest.raises(RunInterruptedError):
         run_experiment(spec, root=disk, should_stop=stop_after(6))
@@ -171,16 +167,16 @@ from tiedexp.experiment.run import run_experiment
 from tiedexp.spec.schema import ExperimentSpec
 
 class Aborted(RunObserver):
-    def epoch_begins(self, epoch, num_steps):
+    def epoch_started(self, epoch, num_steps):
         if epoch == 2:
-            os.abort()  # as std::bad_alloc ends in TensorFlow
+            os.abort()  # as TensorFlow does on std::bad_alloc
 
 spec = ExperimentSpec.model_validate_json(sys.argv[1])
 run_experiment(spec, root=Path(sys.argv[2]), observer=Aborted())
 """
 
 
-def test_a_process_that_memory_ran_out_on_is_told_of_by_the_next(spec, straight, tmp_path):
+def test_a_process_that_ran_out_of_memory_is_reported_by_the_next(spec, straight, tmp_path):
     class Listener(RunObserver):
         def __init__(self):
             self.heard = []
@@ -189,7 +185,7 @@ def test_a_process_that_memory_ran_out_on_is_told_of_by_the_next(spec, straight,
             self.heard.append(text)
 
         def resumed(self, epochs_done, steps_done):
-            self.heard.append(f"going on after epoch {epochs_done}")
+            self.heard.append(f"resuming after epoch {epochs_done}")
 
     command = [sys.executable, "-c", KILLED, spec.model_dump_json(exclude_none=True), str(tmp_path)]
     killed = subprocess.run(command, capture_output=True, check=False)
@@ -199,9 +195,9 @@ def test_a_process_that_memory_ran_out_on_is_told_of_by_the_next(spec, straight,
     warning, resumed = listener.heard
     assert re.fullmatch(r"the process before this one \(pid \d+ on \S+ since [-+: 0-9]+\) was killed, .*", warning)
     assert "possibly out of memory" in warning
-    assert resumed == "going on after epoch 1"
+    assert resumed == "resuming after epoch 1"
     again = Listener()
     with pytest.raises(RunInterruptedError):
         run_experiment(spec, root=tmp_path, fresh=True, should_stop=stop_after(6), observer=again)
     run_experiment(spec, root=tmp_path, observer=again)
-    assert len(again.heard) == 1  # that it goes on
+    assert len(again.heard) == 1  # that it resumes

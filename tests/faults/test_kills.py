@@ -1,4 +1,4 @@
-"""A few kills in the ordinary tests; `kill_loop.py` does as many as one likes."""
+"""A few kills, in the ordinary tests; `kill_loop.py` does as many as you want."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For tests that look at the clock."""
+"""Fixtures for tests that measure time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _nothing_of_other_tests_is_collected() -> Iterator[None]:
-    """Else the collector walks all that TensorFlow made in this process, again and again, while the clock runs."""
+    """Keep the garbage collector from scanning TensorFlow's objects repeatedly while time is measured."""
     gc.freeze()
     yield
     gc.unfreeze()

@@ -1,4 +1,4 @@
-"""Inputs that once ended badly: in another exception, or after seconds, minutes or all memory."""
+"""Inputs that once failed badly: with another exception, after seconds or minutes, or by exhausting memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tiedexp.patterns.grid import Pattern
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.spec.document import MAX_BYTES, MAX_VALUES
 from tiedexp.spec.loading import load_spec
-from tiedexp.sweep.loading import load_sweep
+from tiedexp.sweep.variants import load_sweep
 
 HEAD = "name: x\ndataset: {name: digits}\n"
 LARGE = "model: {depth: 1202, kernel_size: 127, tying: {pattern: "

@@ -1,4 +1,4 @@
-"""Whatever is read ends in a value or in one of our errors, within a second.
+"""Every input gives a value or one of our errors, within a second.
 
 Here each test takes a few dozen inputs, the same every time. `python experiments/faults/fuzz.py --inputs 20000` takes
 many, and new ones every time.
@@ -35,10 +35,10 @@ from tiedexp.patterns.presets import PRESETS
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.sweeps import SweepDirectory
 from tiedexp.runs.tags import read_tags
-from tiedexp.spec.document import Place, parse_value, read_document
+from tiedexp.spec.document import Location, parse_value, read_document
 from tiedexp.spec.loading import dump_spec, load_spec
 from tiedexp.spec.schema import ExperimentSpec
-from tiedexp.sweep.loading import load_sweep
+from tiedexp.sweep.variants import load_sweep
 from tiedexp.training import weights_file
 
 MAX_SECONDS = 1.0
@@ -55,7 +55,7 @@ fuzzed = settings(
 
 
 def ends(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """What the function gives, or None if it raises an error of ours; anything else fails."""
+    """The function's result, or None if it raises one of our errors; anything else fails."""
     begin = time.thread_time()
     try:
         value = function(*arguments)
@@ -123,7 +123,7 @@ TOKENS = [
 
 @st.composite
 def nearly(draw: st.DrawFn, text: str) -> str:
-    """A text in which something was cut out, doubled, put in or replaced, a few times."""
+    """A text with a few random deletions, duplications, insertions and replacements."""
     for _ in range(draw(st.integers(1, 4))):
         begin = draw(st.integers(0, len(text)))
         end = min(len(text), begin + draw(st.integers(0, 40)))
@@ -165,13 +165,13 @@ values = st.recursive(
 
 
 def paths_of(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The place of every value in a tree of dicts and lists."""
+    """The path of every value in a tree of dicts and lists."""
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    return [path, *(place for key, value in items for place in paths_of(value, (*path, key)))]
+    return [path, *(below for key, value in items for below in paths_of(value, (*path, key)))]
 
 
 def put(tree: Any, path: tuple[Any, ...], new: Any) -> Any:
-    """The tree with something else at a place."""
+    """The tree with another value at a path."""
     if not path:
         return new
     copy = dict(tree) if isinstance(tree, dict) else list(tree)
@@ -181,7 +181,7 @@ def put(tree: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 @st.composite
 def changed(draw: st.DrawFn, tree: Any) -> Any:
-    """A tree in which one to three values are others, or have another key beside them."""
+    """A tree in which one to three values are changed, or get another key beside them."""
     for _ in range(draw(st.integers(1, 3))):
         path = draw(st.sampled_from(paths_of(tree)))
         new = draw(values)
@@ -213,7 +213,7 @@ def test_yaml(folder, content):
 @fuzzed
 @given(soup | st.text(max_size=60))
 def test_yaml_values(text):
-    ends("yaml", parse_value, text, Place("here"))
+    ends("yaml", parse_value, text, Location("here"))
 
 
 def check_spec(name: str, path: Path, overrides: list[str] = []) -> None:  # noqa: B006
@@ -376,7 +376,7 @@ entries = st.one_of(
 
 
 def make_entry(path: Path, kind: str, content: bytes) -> None:
-    """What stands at a name: a file, or something else."""
+    """What exists under a name: a file, or something else."""
     if not path.is_symlink() and path.is_dir():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
@@ -391,7 +391,7 @@ def make_entry(path: Path, kind: str, content: bytes) -> None:
 
 
 def read_run(path: Path) -> None:
-    """All that is read of a run without TensorFlow."""
+    """Everything that is read of a run without TensorFlow."""
     run = RunDirectory.open(path)
     load_spec(run.spec, allow_extends=False)
     run.read_manifest()
@@ -432,7 +432,7 @@ def test_run_directories(folder, files):
 
 
 def read_sweep(path: Path) -> None:
-    """All that is read of a sweep, and where its runs stand."""
+    """Everything that is read of a sweep, and the states of its runs."""
     if SweepDirectory.is_at(path):
         for _, run in SweepDirectory(path).runs():
             if run.state == "failed":
@@ -489,7 +489,7 @@ STATE = {
 @fuzzed
 @given(json_of({"format": 2, "epoch": 1, "step": 3, "seed_generators": [[1, 2]], "state": STATE}), st.booleans())
 def test_checkpoints(folder, content, seal):
-    """`seal` gives the JSON the checksum that it ought to have."""
+    """`seal` gives the JSON its right checksum."""
     from tiedexp.experiment.state import load_state
     from tiedexp.training import checkpoint
 
@@ -572,7 +572,7 @@ header = "{'descr':'|u1','fortran_order':False,'shape':(4,3,3), }"
     st.sampled_from(["x_train", "y_train", "class_names"]),
 )
 def test_array_headers(folder, text, version, name):
-    """Headers that are wrong in archives that are whole."""
+    """Wrong headers in intact archives."""
     encoded = encode(text)
     length = len(encoded).to_bytes(2 if version == (1, 0) else 4, "little")
     path = folder / "headers.npz"
@@ -660,7 +660,7 @@ def test_conditions(text):
 
 
 def check_weights(path: Path) -> None:
-    """What the process that looks at a file of weights does, in a child whose death is a refusal, as it is there."""
+    """Checks a file of weights in a child process, whose death counts as a refusal, as in the real check."""
     child = os.fork()
     if child == 0:
         code = 3

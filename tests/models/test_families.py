@@ -15,7 +15,8 @@ import tiedexp.cli
 from tiedexp.models.blocks import apply_classifier, apply_conv_bn, image_input
 from tiedexp.models.families import FAMILIES, Family
 from tiedexp.models.plan import ConvPlan
-from tiedexp.spec.schema import ModelSpec
+from tiedexp.spec.explaining import Explainer
+from tiedexp.spec.schema import ExperimentSpec, ModelSpec
 
 COMMON = {"image_shape", "width", "kernel_size", "patterns"}
 
@@ -77,6 +78,8 @@ def toy(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(
         FAMILIES, "twins", Family("pairs", "even", count_twins, plan_twins, "toy_family:build", ("widen",))
     )
+    # Messages list the families of a schema that is built once.
+    monkeypatch.setattr("tiedexp.spec.loading._EXPLAINER", Explainer(ExperimentSpec, extra_keys=("extends",)))
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments, family="twins", depth=4):
@@ -99,7 +102,7 @@ def test_a_family_added_to_the_table_is_checked_like_the_others(toy):
     code, _, error = toy("validate", "spec.yaml", family="twin")
     assert (code, "did you mean twins" in error) == (2, True), error
     code, _, error = toy("validate", "spec.yaml", family="plain")
-    assert "only a resnet or a twins can be widened; for a plain model change `width`" in error
+    assert "only a resnet or a twins can be widened; for a plain model, change `width`" in error
 
 
 def test_a_family_added_to_the_table_is_planned_built_and_trained(toy, tmp_path):

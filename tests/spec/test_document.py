@@ -1,4 +1,4 @@
-"""YAML 1.2 scalars, places, and what the reader refuses."""
+"""YAML 1.2 scalars, locations, and what the reader refuses."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tiedexp.errors import SpecError
 from tiedexp.spec.document import (
     MAX_BYTES,
     MAX_DEPTH,
+    Location,
     Node,
-    Place,
     assign,
     merge,
     parse_value,
@@ -26,7 +26,7 @@ from tiedexp.spec.document import (
     show,
 )
 
-HERE = Place("here")
+HERE = Location("here")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def read(file: Path, text: str | bytes) -> Node:
     return node
 
 
-# The examples of the YAML 1.2.2 specification, section 10.3.2, and what YAML 1.1 (PyYAML's own) takes otherwise.
+# The examples of the YAML 1.2.2 specification, section 10.3.2, and some that YAML 1.1 (PyYAML) reads differently.
 SCALARS: list[tuple[str, Any]] = [
     ("", None),
     ("~", None),
@@ -117,9 +117,9 @@ def test_what_pyyaml_writes_is_read_back(value: Any) -> None:
     assert parse_value(text.replace("\n...\n", "\n"), HERE).plain() == value
 
 
-def test_every_value_and_key_knows_its_place(file: Path) -> None:
+def test_every_value_and_key_has_its_location(file: Path) -> None:
     root = read(file, 'a: 1\nb:\n  - x\n  - {c: [2,\n      3]}\n"d":   |\n  text\ne:\n')
-    places = {
+    locations = {
         ("a",): (1, 4, 1, 1),
         ("b",): (3, 3, 2, 1),
         ("b", 0): (3, 5, 0, 0),
@@ -130,24 +130,26 @@ def test_every_value_and_key_knows_its_place(file: Path) -> None:
         ("d",): (6, 8, 6, 1),
         ("e",): (8, 3, 8, 1),
     }
-    for path, expected in places.items():
+    for path, expected in locations.items():
         node = root.find(path)
         assert node is not None
         key = (node.key.line, node.key.column) if node.key else (0, 0)
-        assert (node.place.line, node.place.column, *key) == expected, path
+        assert (node.location.line, node.location.column, *key) == expected, path
     assert root.find(("b", 2)) is None
     assert root.find(("a", "x")) is None
 
 
 def test_a_byte_order_mark_and_a_yaml_directive_are_no_content(file: Path) -> None:
-    assert read(file, b"\xef\xbb\xbfa: 1\n").find(("a",)) == Node(1, Place(str(file), 1, 4), Place(str(file), 1, 1))
+    assert read(file, b"\xef\xbb\xbfa: 1\n").find(("a",)) == Node(
+        1, Location(str(file), 1, 4), Location(str(file), 1, 1)
+    )
     assert read(file, "%YAML 1.2\n---\na: 1\n...\n").plain() == {"a": 1}
 
 
 def test_an_alias_bomb_is_refused_at_its_first_anchor(file: Path) -> None:
     lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
     lines += [f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]" for old, new in zip("abcdefgh", "bcdefghi", strict=True)]
-    with pytest.raises(SpecError, match=r"doc\.yaml:1:4: anchors and aliases"):
+    with pytest.raises(SpecError, match=r"doc\.yaml:1:4: specs do not allow anchors and aliases"):
         read(file, "\n".join(lines))
 
 
@@ -174,41 +176,44 @@ def test_the_size_is_limited(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('a: "\\UFFFFFFFF"', "1:7: this is no number or character that YAML knows"),
-        (f"%YAML 1.{'9' * 5000}\n---\na: 1", "1:9: this is no number or character that YAML knows"),
-        ('a: "\\ud800"', "1:4: the text holds half a surrogate pair, which is no character"),
-        ('a: "\\q"', "1:6: an unknown escape in double quotes; use single quotes, or two backslashes"),
-        ("%YAML 2.0\n---\na: 1", "1:1: this is not YAML: found incompatible YAML document (version 1.* is required)"),
-        ("a: *b", "1:4: anchors and aliases (& and *) are not used in specs; write the value out, or put the text in"),
-        ("a: *", "1:5: text cannot start with & or *, which YAML keeps for aliases; put it in quotes"),
-        ("a: - b", "1:4: a '- ' does not fit here; start the list on a line of its own"),
-        ("a: {b: 1", "1:9: a ',' or '}' is missing before this, in the mapping that opens on line 1"),
+        ('a: "\\UFFFFFFFF"', "1:7: YAML has no such number or character"),
+        (f"%YAML 1.{'9' * 5000}\n---\na: 1", "1:9: YAML has no such number or character"),
+        ('a: "\\ud800"', "1:4: the text contains half a surrogate pair, which is not a character"),
+        ('a: "\\q"', "1:6: unknown escape in double quotes; use single quotes, or two backslashes"),
+        (
+            "%YAML 2.0\n---\na: 1",
+            "1:1: this is not valid YAML: found incompatible YAML document (version 1.* is required)",
+        ),
+        ("a: *b", "1:4: specs do not allow anchors and aliases (& and *); repeat the value, or put the text in"),
+        ("a: *", "1:5: text cannot start with & or *, which YAML reserves for aliases; put it in quotes"),
+        ("a: - b", "1:4: a '- ' is not allowed here; start the list on a new line"),
+        ("a: {b: 1", "1:9: a ',' or '}' is missing before this, in the mapping that starts on line 1"),
         ("a: ]", "1:4: a value is missing here, or a [ or { before it is not closed"),
-        ("a: 1\nb\nc: 2", "3:1: a line `key: value` lacks its ':'"),
-        ("a: !x 1", "1:4: tags (!x) are not used in specs"),
-        ("a: &x 1", "1:4: anchors and aliases"),
-        ("<<: {b: 1}", "1:1: merge keys (<<) are not used in specs"),
+        ("a: 1\nb\nc: 2", "3:1: a ':' is missing; lines have the form `key: value`"),
+        ("a: !x 1", "1:4: specs do not allow tags (!x)"),
+        ("a: &x 1", "1:4: specs do not allow anchors and aliases"),
+        ("<<: {b: 1}", "1:1: specs do not allow merge keys (<<)"),
         ("a: 1\n---\nb: 1", "2:1: a second document starts here"),
-        ("a: 1\n...\nb: 1", "3:1: this stands outside the mapping"),
-        ("a: \x00", "1:4: the character U+0000 may not stand in YAML"),
+        ("a: 1\n...\nb: 1", "3:1: this is outside the mapping"),
+        ("a: \x00", "1:4: YAML does not allow the character U+0000"),
     ],
 )
-def test_syntax_is_explained_at_its_place(file: Path, text: str, message: str) -> None:
+def test_syntax_is_explained_at_its_location(file: Path, text: str, message: str) -> None:
     with pytest.raises(SpecError) as caught:
         read(file, text)
     assert str(caught.value).startswith(f"{file}:{message}")
     assert len(caught.value.problems) == 1
 
 
-def test_keys_that_are_no_text_or_stand_twice_are_all_reported(file: Path) -> None:
+def test_keys_that_are_not_text_or_appear_twice_are_all_reported(file: Path) -> None:
     file.write_text("a: 1\n1: x\n? [b]\n: 2\na: 3\n'<<': 4\nc: {d: 1, d: 2}\nnull: 5\n")
     root, problems = read_document(file)
     assert root.plain() == {"a": 1, "<<": 4, "c": {"d": 1}}
     assert [str(problem).removeprefix(f"{file}:") for problem in problems] == [
         "2:1: a key must be text. Received: 1",
         "3:3: a key must be text. Received: ['b']",
-        "5:1: the key 'a' is given twice; the first is on line 1",
-        "7:11: the key 'd' is given twice; the first is on line 7",
+        "5:1: the key 'a' is given twice, first on line 1",
+        "7:11: the key 'd' is given twice, first on line 7",
         "8:1: a key must be text. Received: null",
     ]
 
@@ -251,13 +256,13 @@ def node_of(text: str, source: str = "file") -> Node:
         value: Any = node.value
         if isinstance(value, dict):
             value = {key: placed(item) for key, item in value.items()}
-        return Node(value, Place(source, 1, 1))
+        return Node(value, Location(source, 1, 1))
 
     return placed(parse_value(text, HERE))
 
 
 @pytest.mark.parametrize(
-    ("base", "heir", "merged"),
+    ("base", "child", "merged"),
     [
         ("{a: 1, b: 2}", "{b: 3, c: 4}", {"a": 1, "b": 3, "c": 4}),
         ("{a: {b: 1, c: 2}}", "{a: {c: 3}}", {"a": {"b": 1, "c": 3}}),
@@ -293,8 +298,8 @@ def node_of(text: str, source: str = "file") -> Node:
         ),
     ],
 )
-def test_merge(base: str, heir: str, merged: Any) -> None:
-    assert merge(node_of(base), node_of(heir)).plain() == merged
+def test_merge(base: str, child: str, merged: Any) -> None:
+    assert merge(node_of(base), node_of(child)).plain() == merged
 
 
 @pytest.mark.parametrize(
@@ -322,12 +327,12 @@ def test_assign(tree: str, path: str, value: str, result: Any) -> None:
 @pytest.mark.parametrize(
     ("tree", "path", "message"),
     [
-        ("{a: [1, 2]}", "a.2", "here: a: has 2 items, numbered from 0. Received: item '2'"),
-        ("{a: [1, 2]}", "a.x", "here: a: has 2 items, numbered from 0. Received: item 'x'"),
-        ("{a: {b: text}}", "a.b.c", "here: a.b: is 'text', which has no keys; set it whole, a.b=..."),
+        ("{a: [1, 2]}", "a.2", "here: a: the list has 2 items, numbered from 0. Received: '2'"),
+        ("{a: [1, 2]}", "a.x", "here: a: the list has 2 items, numbered from 0. Received: 'x'"),
+        ("{a: {b: text}}", "a.b.c", "here: a.b: this is 'text', which has no keys; to replace it, use a.b=..."),
     ],
 )
-def test_assign_into_what_has_no_such_part(tree: str, path: str, message: str) -> None:
+def test_assign_to_a_missing_part(tree: str, path: str, message: str) -> None:
     with pytest.raises(SpecError) as caught:
         assign(node_of(tree), path.split("."), parse_value("1", HERE))
     assert str(caught.value) == message

@@ -1,4 +1,4 @@
-"""extends, overrides, paths, and the way back to text."""
+"""`extends`, overrides, paths, and writing a spec back as text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from tiedexp.errors import SpecError
 from tiedexp.patterns.grid import Pattern
 from tiedexp.patterns.presets import PRESETS
 from tiedexp.spec.loading import MAX_EXTENDS, dump_spec, load_spec
-from tiedexp.spec.schema import AdamWSpec, ExperimentSpec, PatternOptions, SgdSpec
+from tiedexp.spec.optimizers import AdamWSpec, SgdSpec
+from tiedexp.spec.schema import ExperimentSpec, PatternOptions
 
 MINIMAL = "name: a\ndataset: {name: digits}\n"
 FULL = """\
@@ -65,7 +66,7 @@ def test_a_chain_of_specs_is_merged_from_the_root_on() -> None:
     assert spec.training.optimizer == SgdSpec(name="sgd", momentum=0.25, learning_rate=0.01)
 
 
-def test_an_optimizer_schedule_or_pattern_of_another_kind_starts_afresh() -> None:
+def test_an_optimizer_schedule_or_pattern_of_another_kind_replaces_the_bases() -> None:
     text = """\
 extends: spec.yaml
 model:
@@ -81,7 +82,7 @@ training:
     assert spec.model.tying.pattern == PatternOptions(preset="hashed", groups=3)
 
 
-def test_null_takes_an_optional_section_of_the_base_away() -> None:
+def test_null_removes_an_optional_section_of_the_base() -> None:
     spec = load_spec(write("leaf.yaml", "extends: spec.yaml\nmodel: {tying: null}\n"))
     assert spec.model.tying is None
     assert spec.model.kernel_size == 5
@@ -103,7 +104,7 @@ def test_circles_and_endless_chains_are_refused_at_the_line_that_closes_them() -
     write("a.yaml", "extends: sub/b.yaml\n")
     write("sub/b.yaml", "name: b\nextends: ../a.yaml\n")
     assert problems_of("a.yaml") == [
-        "sub/b.yaml:2:10: extends: goes in a circle: a.yaml -> sub/b.yaml -> sub/../a.yaml"
+        "sub/b.yaml:2:10: extends: the files extend each other in a circle: a.yaml -> sub/b.yaml -> sub/../a.yaml"
     ]
     write("0.yaml", MINIMAL)
     for at in range(1, MAX_EXTENDS + 2):
@@ -113,14 +114,14 @@ def test_circles_and_endless_chains_are_refused_at_the_line_that_closes_them() -
 
 
 @pytest.mark.parametrize("value", ["nowhere.yaml", "x" * 5000, ".", '"\\0"'])
-def test_a_base_that_is_no_file(value: str) -> None:
+def test_a_base_that_is_not_a_file(value: str) -> None:
     (problem,) = problems_of(write("leaf.yaml", f"extends: {value}\n"))
     assert problem.startswith("leaf.yaml:1:10: extends: there is no file ")
 
 
 @pytest.mark.parametrize("text", ["name: a\nbase: other.yaml\n", "grid: {model.depth: [2, 3]}\nseeds: 2\n"])
 @pytest.mark.parametrize("extends", [False, True])
-def test_a_sweep_is_no_spec(text: str, extends: bool) -> None:
+def test_a_sweep_is_not_a_spec(text: str, extends: bool) -> None:
     Path("sweep.yaml").write_text(text)
     Path("leaf.yaml").write_text("extends: sweep.yaml\nname: b\n")
     assert problems_of("leaf.yaml" if extends else "sweep.yaml") == [
@@ -132,7 +133,7 @@ def test_a_sweep_is_no_spec(text: str, extends: bool) -> None:
 def test_extends_can_be_forbidden() -> None:
     write("leaf.yaml", "extends: spec.yaml\n")
     assert problems_of("leaf.yaml", allow_extends=False) == [
-        "leaf.yaml:1:10: extends: a spec in this place must stand alone"
+        "leaf.yaml:1:10: extends: this spec must be self-contained, so it cannot extend another"
     ]
     assert load_spec("spec.yaml", allow_extends=False) == load_spec("leaf.yaml")
 
@@ -177,36 +178,39 @@ def test_overrides_apply_in_order_after_the_file(overrides: list[str], path: str
     [
         ("training.epoch=3", "training.epoch: unknown key; did you mean 'epochs'?"),
         ("trainig.epochs=3", "trainig: unknown key; did you mean 'training'?"),
-        ("training.zzz=null", "training.zzz: unknown key; there are epochs, batch_size, "),
+        ("training.zzz=null", "training.zzz: unknown key; the keys here are epochs, batch_size, "),
         ("training.epochs=ten", "training.epochs: must be a whole number from 1 to 100000. Received: 'ten'"),
-        ("training.epochs=null", "training.epochs: must be a whole number from 1 to 100000. Received: null, as is"),
-        ("training.optimizer.momentum=1", "training.optimizer.momentum: must be a finite number from 0 to below 1."),
+        ("training.epochs=null", "training.epochs: must be a whole number from 1 to 100000. Received: null (a key"),
+        (
+            "training.optimizer.momentum=1",
+            "training.optimizer.momentum: must be a finite number of at least 0 and below 1.",
+        ),
         ("training.optimizer.name=admw", "training.optimizer.name: must be adam, adamw, lion or sgd. Received: 'admw'"),
-        ("model.tying.pattern.4=row", "model.tying.pattern: has 4 items, numbered from 0. Received: item '4'"),
-        ("name.x=1", "name: is 'full', which has no keys; set it whole, name=..."),
-        ("training.epochs", "write key.path=value, for example training.epochs=3"),
-        ("=3", "write key.path=value, for example training.epochs=3"),
-        ("training..epochs=3", "write key.path=value, for example training.epochs=3"),
+        ("model.tying.pattern.4=row", "model.tying.pattern: the list has 4 items, numbered from 0. Received: '4'"),
+        ("name.x=1", "name: this is 'full', which has no keys; to replace it, use name=..."),
+        ("training.epochs", "an override has the form key.path=value, e.g. training.epochs=3"),
+        ("=3", "an override has the form key.path=value, e.g. training.epochs=3"),
+        ("training..epochs=3", "an override has the form key.path=value, e.g. training.epochs=3"),
         ("training.epochs=[", "a value is missing here, or a [ or { before it is not closed"),
-        ("training.epochs=*x", "anchors and aliases (& and *) are not used in specs"),
+        ("training.epochs=*x", "specs do not allow anchors and aliases (& and *)"),
         ("model={depth: 3, depth: 4}", "the key 'depth' is given twice"),
-        ("extends=other.yaml", "only a file can extend another"),
-        (".".join("a" * 5000) + "=1", "goes deeper than 32 levels"),
-        ("seed=1\n---\n2", "a second document starts here; a spec is one document"),
+        ("extends=other.yaml", "only a file can use `extends`"),
+        (".".join("a" * 5000) + "=1", "the key has more than 32 levels"),
+        ("seed=1\n---\n2", "a second document starts here; a spec is a single document"),
     ],
 )
 def test_a_wrong_override_is_named_in_the_message(override: str, message: str) -> None:
     (problem,) = problems_of("spec.yaml", override)
     assert "\n" not in problem
-    place, _, text = problem.partition(": ")
-    assert place.startswith("override '" + override[:10].split("\n")[0])
+    location, _, text = problem.partition(": ")
+    assert location.startswith("override '" + override[:10].split("\n")[0])
     assert text.startswith(message) or problem.endswith(message)
 
 
 # dataset.path
 
 
-def test_a_path_is_seen_from_the_file_that_says_it_or_from_the_working_directory(here: Path) -> None:
+def test_a_path_is_relative_to_the_file_that_contains_it_or_to_the_working_directory(here: Path) -> None:
     write("base/b.yaml", "name: b\ndataset: {name: folder, path: ../images}\n")
     write("leaf.yaml", "extends: base/b.yaml\n")
     assert load_spec("leaf.yaml").dataset.path == str(here / "images")
@@ -367,7 +371,7 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(specs())
-def test_random_specs_come_back_from_their_text(values: dict[str, Any]) -> None:
+def test_random_specs_are_read_back_from_their_text(values: dict[str, Any]) -> None:
     if "path" in values["dataset"]:
         values["dataset"]["path"] = str(Path(values["dataset"]["path"].replace("\0", "")))
     spec = ExperimentSpec.model_validate(values)
@@ -415,7 +419,7 @@ SECTIONS = some_of(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(SECTIONS | ANYTHING)
-def test_any_document_is_a_spec_or_a_spec_error_with_places(values: Any) -> None:
+def test_any_document_is_a_spec_or_a_spec_error_with_locations(values: Any) -> None:
     Path("a.yaml").write_text(yaml.safe_dump(values))
     try:
         load_spec("a.yaml")

@@ -1,6 +1,6 @@
-"""Broken specs of every kind, and exactly what is said about each: one message a mistake, with its place."""
+"""Broken specs of every kind, and the exact message for each mistake, with its location."""
 
-# ruff: noqa: E501 (the messages stand whole, as the user sees them)
+# ruff: noqa: E501 (messages are on one line, as the user sees them)
 from __future__ import annotations
 
 from pathlib import Path
@@ -16,9 +16,9 @@ HEAD = "name: a\ndataset: {name: digits}\n"  # so that the first line of the cas
 IN_A_SPEC: list[tuple[str, str, list[str]]] = [
     ("unknown key", "model:\n  kernel: 3\n", ["4:3: model.kernel: unknown key; did you mean 'kernel_size'?"]),
     (
-        "unknown key, nothing near",
+        "unknown key, nothing similar",
         "model:\n  zzz: 3\n",
-        ["4:3: model.zzz: unknown key; there are family, depth, width, widen, kernel_size, dropout, tying"],
+        ["4:3: model.zzz: unknown key; the keys here are family, depth, width, widen, kernel_size, dropout, tying"],
     ),
     ("unknown section", "modell: {depth: 3}\n", ["3:1: modell: unknown key; did you mean 'model'?"]),
     (
@@ -35,7 +35,7 @@ IN_A_SPEC: list[tuple[str, str, list[str]]] = [
         "key of a kind's sibling",
         "training:\n  optimizer:\n    name: adam\n    momentum: 0.9\n",
         [
-            "6:5: training.optimizer.momentum: unknown key; there are name, learning_rate, weight_decay, beta_1, beta_2, epsilon"
+            "6:5: training.optimizer.momentum: unknown key; the keys here are name, learning_rate, weight_decay, beta_1, beta_2, epsilon"
         ],
     ),
     (
@@ -84,7 +84,7 @@ IN_A_SPEC: list[tuple[str, str, list[str]]] = [
     (
         "share of one",
         "training:\n  label_smoothing: 1\n",
-        ["4:20: training.label_smoothing: must be a finite number from 0 to below 1. Received: 1"],
+        ["4:20: training.label_smoothing: must be a finite number of at least 0 and below 1. Received: 1"],
     ),
     (
         "infinite",
@@ -112,20 +112,24 @@ IN_A_SPEC: list[tuple[str, str, list[str]]] = [
         "an option that the default optimizer lacks",
         "training:\n  optimizer:\n    momentum: 0.1\n",
         [
-            "5:5: training.optimizer.momentum: unknown key; there are name, learning_rate, weight_decay, beta_1, beta_2, epsilon"
+            "5:5: training.optimizer.momentum: unknown key; the keys here are name, learning_rate, weight_decay, beta_1, beta_2, epsilon"
         ],
     ),
     (
         "optimizer as a word",
         "training:\n  optimizer: adam\n",
-        ["4:14: training.optimizer: must be a mapping with the key 'name': adam, adamw, lion or sgd. Received: 'adam'"],
+        ["4:14: training.optimizer: must be a mapping whose key 'name' is adam, adamw, lion or sgd. Received: 'adam'"],
     ),
     (
         "misspelt name of a schedule",
         "training:\n  schedule: {nme: step}\n",
         ["4:14: training.schedule.nme: unknown key; did you mean 'name'?"],
     ),
-    ("empty section", "model:\n", ["3:7: model: must be a mapping. Received: null, as is a key with nothing after it"]),
+    (
+        "empty section",
+        "model:\n",
+        ["3:7: model: must be a mapping. Received: null (a key with nothing after it is null)"],
+    ),
     ("list for a section", "training: [3]\n", ["3:11: training: must be a mapping. Received: [3]"]),
     (
         "text in a list",
@@ -152,7 +156,7 @@ IN_A_SPEC: list[tuple[str, str, list[str]]] = [
     (
         "epochs that fall",
         "training:\n  schedule: {name: step, epochs: [20, 10]}\n",
-        ["4:34: training.schedule.epochs: the epochs must rise, for example [80, 120]"],
+        ["4:34: training.schedule.epochs: the epochs must increase, e.g. [80, 120]"],
     ),
     (
         "no epochs to step at",
@@ -164,12 +168,12 @@ IN_A_SPEC: list[tuple[str, str, list[str]]] = [
     (
         "warm-up longer than training",
         "training:\n  epochs: 1\n  schedule: {name: cosine, warmup_epochs: 2}\n",
-        ["5:43: training.schedule.warmup_epochs: the warm-up is longer than training, 1 epoch. Received: 2"],
+        ["5:43: training.schedule.warmup_epochs: the warm-up is longer than the training of 1 epoch. Received: 2"],
     ),
     (
         "batch that devices cannot share",
         "training: {batch_size: 7, devices: 2}\n",
-        ["3:36: training.devices: batch_size (7) must be a multiple of the devices. Received: 2"],
+        ["3:36: training.devices: batch_size (7) must be a multiple of the number of devices. Received: 2"],
     ),
     (
         "depth no resnet has",
@@ -184,13 +188,13 @@ IN_A_SPEC: list[tuple[str, str, list[str]]] = [
     (
         "widened plain model",
         "model: {widen: 2}\n",
-        ["3:16: model.widen: only a resnet can be widened; for a plain model change `width`. Received: 2"],
+        ["3:16: model.widen: only a resnet can be widened; for a plain model, change `width`. Received: 2"],
     ),
     (
         "number for a pattern",
         "model:\n  tying:\n    pattern: 3\n",
         [
-            "5:14: model.tying.pattern: must be text, a mapping with the key 'preset', or a list of these. Received: 3; in quotes it is text: \"3\""
+            "5:14: model.tying.pattern: must be text, a mapping with the key 'preset', or a list of these. Received: 3; to make it text, put it in quotes: \"3\""
         ],
     ),
     (
@@ -199,7 +203,7 @@ IN_A_SPEC: list[tuple[str, str, list[str]]] = [
         ["4:20: model.tying.pattern: unknown pattern 'blok'; did you mean block?"],
     ),
     (
-        "word that is no preset",
+        "word that is not a preset",
         "model:\n  tying: {pattern: foo}\n",
         [
             "4:20: model.tying.pattern: unknown pattern 'foo'; the presets are "
@@ -220,7 +224,9 @@ IN_A_SPEC: list[tuple[str, str, list[str]]] = [
     (
         "preset left out",
         "model:\n  tying:\n    pattern: {groups: 3}\n",
-        ["5:5: model.tying.pattern.preset: this key is missing; it is a name from `tiedexp pattern list`"],
+        [
+            "5:5: model.tying.pattern.preset: this key is missing; it is the name of a preset; `tiedexp pattern list` shows them all"
+        ],
     ),
     (
         "ragged grid",
@@ -238,7 +244,7 @@ IN_A_SPEC: list[tuple[str, str, list[str]]] = [
         "number in a list of patterns",
         "model:\n  tying:\n    pattern: [block, 3, row, row]\n",
         [
-            "5:22: model.tying.pattern.1: must be text, or a mapping with the key 'preset'. Received: 3; in quotes it is text: \"3\""
+            "5:22: model.tying.pattern.1: must be text, or a mapping with the key 'preset'. Received: 3; to make it text, put it in quotes: \"3\""
         ],
     ),
     (
@@ -249,7 +255,7 @@ IN_A_SPEC: list[tuple[str, str, list[str]]] = [
     (
         "too few patterns",
         "model:\n  tying:\n    pattern: [block, row]\n",
-        ["5:14: model.tying.pattern: 2 patterns for 4 tied convs; give one for each, or a single one for all"],
+        ["5:14: model.tying.pattern: 2 patterns for 4 tied convolutions; give one for each, or a single one for all"],
     ),
     (
         "mistake in the pattern of a pattern",
@@ -260,7 +266,7 @@ IN_A_SPEC: list[tuple[str, str, list[str]]] = [
         "tying without a pattern",
         "model:\n  tying:\n    layers: all\n",
         [
-            "4:3: model.tying.pattern: this key is missing; it is a preset's name, a preset with options, a grid (rows by / or on lines of their own), or a list of these: one for each tied conv, from the input on"
+            "4:3: model.tying.pattern: this key is missing; it is the name of a preset, a preset with options, a grid (rows separated by / or on lines of their own), or a list of these, one for each tied convolution from the input on"
         ],
     ),
     (
@@ -273,66 +279,70 @@ IN_A_SPEC: list[tuple[str, str, list[str]]] = [
     (
         "conv beyond the depth",
         "model:\n  tying:\n    pattern: block\n    layers: [1, 5]\n",
-        ["6:17: model.tying.layers.1: the model has convs 1 to 4. Received: 5"],
+        ["6:17: model.tying.layers.1: the model has convolutions 1 to 4. Received: 5"],
     ),
     (
         "conv named twice",
         "model:\n  tying:\n    pattern: block\n    layers: [2, 2]\n",
-        ["6:17: model.tying.layers.1: this conv is named twice. Received: 2"],
+        ["6:17: model.tying.layers.1: this convolution is listed twice. Received: 2"],
     ),
     (
         "no conv",
         "model:\n  tying: {pattern: block, layers: []}\n",
-        ["4:35: model.tying.layers: no conv is named; for a model without tied convs leave out `tying`"],
+        ["4:35: model.tying.layers: the list is empty; for a model without tied convolutions, leave out `tying`"],
     ),
     (
         "duplicate key",
         "seed: 1\nmodel: {depth: 2}\nseed: 2\n",
-        ["5:1: the key 'seed' is given twice; the first is on line 3"],
+        ["5:1: the key 'seed' is given twice, first on line 3"],
     ),
     ("number as a key", "model:\n  3: 4\n", ["4:3: a key must be text. Received: 3"]),
     (
         "alias",
         "model: &m {depth: 2}\n",
-        ["3:8: anchors and aliases (& and *) are not used in specs; write the value out, or put the text in quotes"],
+        ["3:8: specs do not allow anchors and aliases (& and *); repeat the value, or put the text in quotes"],
     ),
-    ("tag", "seed: !!int 3\n", ["3:7: tags (!!int) are not used in specs; leave it out, or put the text in quotes"]),
-    ("merge key", "model:\n  <<: {depth: 2}\n", ["4:3: merge keys (<<) are not used in specs; `extends` inherits"]),
-    ("second document", "---\nname: b\n", ["3:1: a second document starts here; a spec is one document"]),
+    ("tag", "seed: !!int 3\n", ["3:7: specs do not allow tags (!!int); remove it, or put the text in quotes"]),
+    ("merge key", "model:\n  <<: {depth: 2}\n", ["4:3: specs do not allow merge keys (<<); use `extends` to inherit"]),
+    ("second document", "---\nname: b\n", ["3:1: a second document starts here; a spec is a single document"]),
     ("tab", "model:\n\tdepth: 3\n", ["4:1: a tab cannot indent YAML; use spaces"]),
     (
         "colon in text",
         "model: a: b\n",
-        ["3:9: a ': ' does not fit here; indent the line as its neighbours, or quote it"],
+        ["3:9: a ': ' is not allowed here; indent the line like its neighbours, or put the text in quotes"],
     ),
     (
         "list not closed",
         "model: {kernel_size: [3, 3}\n",
-        ["3:27: a ',' or ']' is missing before this, in the list that opens on line 3"],
+        ["3:27: a ',' or ']' is missing before this, in the list that starts on line 3"],
     ),
-    ("quote not closed", "seed: 'x\n", ["4:1: the quote that opens on line 3 is not closed"]),
+    ("quote not closed", "seed: 'x\n", ["4:1: the quote that starts on line 3 is not closed"]),
     (
         "outdented",
         "model:\n    depth: 3\n  width: 4\n",
-        ["5:3: this line does not fit the indentation of the lines above it"],
+        ["5:3: the indentation of this line does not match the lines above it"],
     ),
     ("at sign", "seed: @3\n", ["3:7: text cannot start with this character; put it in quotes"]),
     ("extends a number", "extends: 3\n", ["3:10: extends: must be the path of another spec. Received: 3"]),
     ("extends nothing", "extends: nowhere.yaml\n", ["3:10: extends: there is no file nowhere.yaml"]),
-    ("extends itself", "extends: spec.yaml\n", ["3:10: extends: goes in a circle: spec.yaml -> spec.yaml"]),
+    (
+        "extends itself",
+        "extends: spec.yaml\n",
+        ["3:10: extends: the files extend each other in a circle: spec.yaml -> spec.yaml"],
+    ),
 ]
 
 WHOLE_FILES: list[tuple[str, str | bytes, list[str]]] = [
     ("empty", "", ["1:1: the file is empty; it needs at least `name` and `dataset`"]),
     ("only comments", "# nothing\n", ["1:1: the file is empty; it needs at least `name` and `dataset`"]),
     ("only null", "~\n", ["1:1: the file is empty; it needs at least `name` and `dataset`"]),
-    ("a list", "- name: a\n", ["1:1: a spec is a mapping (lines of `key: value`). Received: [{name: 'a'}]"]),
-    ("a word", "name\n", ["1:1: a spec is a mapping (lines of `key: value`). Received: 'name'"]),
+    ("a list", "- name: a\n", ["1:1: a spec must be a mapping (lines of `key: value`). Received: [{name: 'a'}]"]),
+    ("a word", "name\n", ["1:1: a spec must be a mapping (lines of `key: value`). Received: 'name'"]),
     (
         "nothing in it",
         "{}\n",
         [
-            "1:1: name: this key is missing; it is 1 to 80 letters, digits, '.', '_' and '-', the first a letter or digit; names the run",
+            "1:1: name: this key is missing; it is 1 to 80 letters, digits, '.', '_' and '-', starting with a letter or digit; the run's directory is named after it",
             "1:1: dataset: this key is missing; it is a mapping with the key 'name'",
         ],
     ),
@@ -340,7 +350,7 @@ WHOLE_FILES: list[tuple[str, str | bytes, list[str]]] = [
         "name left out",
         "dataset: {name: digits}\n",
         [
-            "1:1: name: this key is missing; it is 1 to 80 letters, digits, '.', '_' and '-', the first a letter or digit; names the run"
+            "1:1: name: this key is missing; it is 1 to 80 letters, digits, '.', '_' and '-', starting with a letter or digit; the run's directory is named after it"
         ],
     ),
     ("dataset left out", "name: a\n", ["1:1: dataset: this key is missing; it is a mapping with the key 'name'"]),
@@ -349,7 +359,7 @@ WHOLE_FILES: list[tuple[str, str | bytes, list[str]]] = [
         "name of dataset left out",
         "name: a\ndataset:\n  validation: 100\n",
         [
-            "2:1: dataset.name: this key is missing; it is digits, folder, npz, or a TFDS image-classification set such as mnist or cifar10"
+            "2:1: dataset.name: this key is missing; it is digits, folder, npz, or the name of a prepared TFDS image-classification dataset, e.g. mnist or cifar10"
         ],
     ),
     (
@@ -360,19 +370,21 @@ WHOLE_FILES: list[tuple[str, str | bytes, list[str]]] = [
     (
         "name with a slash",
         "name: a/b\ndataset: {name: digits}\n",
-        ["1:7: name: must be 1 to 80 letters, digits, '.', '_' and '-', the first a letter or digit. Received: 'a/b'"],
+        [
+            "1:7: name: must be 1 to 80 letters, digits, '.', '_' and '-', starting with a letter or digit. Received: 'a/b'"
+        ],
     ),
     (
         "number as a name",
         "name: 2024\ndataset: {name: digits}\n",
         [
-            "1:7: name: must be 1 to 80 letters, digits, '.', '_' and '-', the first a letter or digit. Received: 2024; in quotes it is text: \"2024\""
+            "1:7: name: must be 1 to 80 letters, digits, '.', '_' and '-', starting with a letter or digit. Received: 2024; to make it text, put it in quotes: \"2024\""
         ],
     ),
     (
         "empty name of dataset",
         "name: a\ndataset: {name: ''}\n",
-        ["2:17: dataset.name: must be text, not empty. Received: ''"],
+        ["2:17: dataset.name: must be non-empty text. Received: ''"],
     ),
     (
         "folder without a path",
@@ -382,7 +394,7 @@ WHOLE_FILES: list[tuple[str, str | bytes, list[str]]] = [
     (
         "path of digits",
         "name: a\ndataset: {name: digits, path: /x}\n",
-        ["2:31: dataset.path: only the datasets folder and npz have a path. Received: '/x'"],
+        ["2:31: dataset.path: only the datasets folder and npz take a path. Received: '/x'"],
     ),
     (
         "validation over one",
@@ -394,11 +406,11 @@ WHOLE_FILES: list[tuple[str, str | bytes, list[str]]] = [
     (
         "early stopping without validation",
         "name: a\ndataset: {name: digits, validation: 0}\ntraining:\n  early_stopping: {patience: 3}\n",
-        ["4:3: training.early_stopping: early stopping needs validation images; `dataset.validation` is 0"],
+        ["4:3: training.early_stopping: early stopping needs validation images, but `dataset.validation` is 0"],
     ),
     ("not UTF-8", b"name: a\ndataset: {name: \xe9}\n", ["2:17: is not UTF-8 text (byte 0xe9)"]),
     ("UTF-16", b"\xff\xfen\x00a\x00m\x00e\x00:\x00 \x00a\x00", ["1:1: is not UTF-8 text (byte 0xff)"]),
-    ("control character", "name: a\x07\n", ["1:8: the character U+0007 may not stand in YAML"]),
+    ("control character", "name: a\x07\n", ["1:8: YAML does not allow the character U+0007"]),
 ]
 
 CASES = [(case, HEAD + text, problems) for case, text, problems in IN_A_SPEC] + WHOLE_FILES
@@ -418,7 +430,7 @@ def problems_of(text: str | bytes, *overrides: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("text", "problems"), [pytest.param(*case[1:], id=case[0]) for case in CASES])
-def test_a_broken_spec_is_told_what_is_wrong_and_where(text: str | bytes, problems: list[str]) -> None:
+def test_a_broken_spec_is_explained_with_its_location(text: str | bytes, problems: list[str]) -> None:
     assert problems_of(text) == [f"spec.yaml:{problem}" for problem in problems]
 
 
@@ -446,13 +458,13 @@ training:
   schedule: {name: cosine, finale: 1}
 tensorbord: {}
 """
-    places = [problem.split(": ")[0:2] for problem in problems_of(text, "seed=-1", "model.width=0")]
-    assert places == [
+    found = [problem.split(": ")[0:2] for problem in problems_of(text, "seed=-1", "model.width=0")]
+    assert found == [
         ["spec.yaml:1:7", "name"],
         ["spec.yaml:4:15", "dataset.validation"],
         ["spec.yaml:5:3", "dataset.limits"],
         ["spec.yaml:7:10", "model.depth"],
-        ["spec.yaml:8:3", "the key 'depth' is given twice; the first is on line 7"],
+        ["spec.yaml:8:3", "the key 'depth' is given twice, first on line 7"],
         ["spec.yaml:10:39", "model.tying.pattern.groups"],
         ["spec.yaml:11:17", "model.tying.layers.1"],
         ["spec.yaml:13:11", "training.epochs"],
@@ -465,7 +477,7 @@ tensorbord: {}
     ]
 
 
-def test_no_message_speaks_of_pydantic_or_python() -> None:
+def test_no_message_mentions_pydantic_or_python() -> None:
     jargon = ("Input should", "pydantic", "tuple", "dict", "NoneType", "instance of", "literal", "function-before")
     for _, text, problems in CASES:
         assert problems, text

@@ -1,4 +1,4 @@
-"""The models of a spec: defaults, digests, and the JSON schema made of them."""
+"""The models of a spec: defaults, digests, and their JSON schema."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ HEAD = "{name: a, dataset: {name: digits}, "
         "{extends: base.yaml, model: {tying: {pattern: {groups: 3}}}}",
     ],
 )
-def test_the_json_schema_accepts_specs_and_heirs(text: str) -> None:
+def test_the_json_schema_accepts_specs_and_those_that_extend_others(text: str) -> None:
     assert is_accepted(text)
 
 
@@ -153,7 +153,7 @@ def test_the_json_schema_accepts_specs_and_heirs(text: str) -> None:
         "{extends: base.yaml, training: {optimizer: {speed: 0.1}}}",
     ],
 )
-def test_the_json_schema_refuses_what_is_no_spec(text: str) -> None:
+def test_the_json_schema_refuses_what_is_not_a_spec(text: str) -> None:
     assert not is_accepted(text)
 
 
@@ -166,7 +166,7 @@ def test_every_key_has_a_meaning_and_every_reference_a_target() -> None:
     schema = build_json_schema()
     for key, part in keys_of(schema):
         target = schema["$defs"][part["$ref"].removeprefix("#/$defs/")] if "$ref" in part else {}
-        assert part.get("description") or target.get("description"), key
+        assert (part.get("description") or target.get("description", "")).endswith("."), key
     references = set(re.findall(r'"\$ref": "#/\$defs/(\w+)"', json.dumps(schema)))
     assert references == set(schema["$defs"])
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"

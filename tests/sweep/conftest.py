@@ -1,4 +1,4 @@
-"""Small sweeps on the embedded digits."""
+"""Small sweeps on the built-in digits."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write_sweep(tmp_path) -> Callable[..., Path]:
 
 @pytest.fixture
 def train_alone(tmp_path) -> Callable[[Path], float]:
-    """Runs `tiedexp train` of a run's spec, elsewhere and in a process of its own; gives the test accuracy."""
+    """Runs `tiedexp train` on a run's spec, in another directory and process, and returns the test accuracy."""
 
     def train(run: Path) -> float:
         code = "from tiedexp.cli import main; main()"

@@ -1,4 +1,4 @@
-"""A sweep on a Ray cluster of two nodes on this machine, of which one is killed while both train.
+"""A sweep on a Ray cluster of two nodes on this machine, one of which is killed while both train.
 
     python tests/sweep/lose_ray_node.py SWEEP RUNS
 
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-# Every node is 127.0.0.1, in place of which Ray would otherwise take this machine's address.
+# Every node is 127.0.0.1; otherwise Ray would use this machine's address.
 os.environ.update(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_USAGE_STATS_ENABLED="0")
 
 from ray.cluster_utils import Cluster
@@ -40,7 +40,7 @@ def main(sweep: str, runs: str) -> int:
 
 
 def count_training(runs: Path) -> int:
-    """Runs that have done an epoch and are not at their end."""
+    """The runs that have finished an epoch but not all."""
     logs = [path.read_text() for path in runs.glob("*/*/seed-*/log.txt")]
     return sum(bool(re.search("^epoch 1:", log, re.MULTILINE)) and "finished" not in log for log in logs)
 

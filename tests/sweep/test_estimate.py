@@ -9,8 +9,8 @@ import pytest
 
 from tiedexp.errors import RunError
 from tiedexp.sweep.estimate import CHECKPOINTS, LOG_BYTES, check_disk
-from tiedexp.sweep.loading import load_sweep
 from tiedexp.sweep.planning import plan_sweep
+from tiedexp.sweep.variants import load_sweep
 
 
 def test_a_sweep_larger_than_the_disk_is_refused(write_sweep, tmp_path, monkeypatch):
@@ -28,7 +28,10 @@ def test_a_sweep_larger_than_the_disk_is_refused(write_sweep, tmp_path, monkeypa
     with_free(6 * one)
     check_disk(plan, plan.runs, None)
     with_free(6 * LOG_BYTES)
-    with pytest.raises(RunError, match=rf"the 6 runs need about 2 MB, but {tmp_path} has 2 MB free; --runs names"):
+    with pytest.raises(
+        RunError,
+        match=rf"the 6 runs need about 2 MB, but {tmp_path} has 2 MB free; choose another directory with --runs",
+    ):
         check_disk(plan, plan.runs, None)
     check_disk(plan, plan.runs[:5], None)
     assert set(asked) == {tmp_path}  # nothing is made to find out

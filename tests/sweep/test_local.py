@@ -1,4 +1,4 @@
-"""A sweep on this machine: real processes, forked from one that has TensorFlow imported."""
+"""A sweep on this machine: real processes, forked from one that has imported TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tiedexp.experiment import limits
 from tiedexp.host import count_cores
 from tiedexp.sweep import local
 from tiedexp.sweep.estimate import estimate_runs
-from tiedexp.sweep.loading import load_sweep
 from tiedexp.sweep.local import LocalExecutor, choose_jobs, deal_gpus, find_gpus
+from tiedexp.sweep.observer import SweepObserver
 from tiedexp.sweep.planning import plan_sweep
-from tiedexp.sweep.watching import Watcher
+from tiedexp.sweep.variants import load_sweep
 from tiedexp.sweep.worker import Task
 
 
-class Recorder(Watcher):
-    """Keeps what it is told; `on_progress` is called with each progress."""
+class Recorder(SweepObserver):
+    """Records all events; `on_progress` is called with each progress."""
 
     def __init__(self, on_progress=lambda run: None):
         self.events, self.on_progress = [], on_progress
@@ -66,12 +66,12 @@ def run_sweep(plan, recorder=None, *, jobs=2, runs=None, retries=0, fail_fast=Fa
         Task(plan.runs[0].spec, plan.directory.path, **task),
         retries=retries,
         fail_fast=fail_fast,
-        watcher=recorder,
+        observer=recorder,
     )
     return executor.run(plan, plan.runs if runs is None else runs, should_stop), recorder
 
 
-def test_all_runs_come_to_the_same_as_alone(make_plan, train_alone):
+def test_all_runs_give_the_same_result_as_alone(make_plan, train_alone):
     plan = make_plan()
     results, seen = run_sweep(plan)
     assert sorted(results.finished) == sorted(run.path for run in plan.runs)
@@ -99,7 +99,7 @@ def test_a_worker_that_is_killed_is_a_failure_of_its_run_alone(make_plan):
 
     results, seen = run_sweep(plan, Recorder(kill), runs=[victim, *others])
     (message,) = results.failed.values()
-    assert "its process was killed by SIGKILL, perhaps because memory ran out; its log is" in message
+    assert "its process was killed by SIGKILL, possibly out of memory; see " in message
     assert seen.of("failed") == [victim.title]
     assert victim.directory.state == "failed"
     assert victim.directory.read_failure() == message
@@ -224,7 +224,7 @@ def test_no_more_runs_at_a_time_than_fit_into_memory(monkeypatch):
 
 
 def test_a_container_has_fewer_runs_at_a_time(monkeypatch, tmp_path):
-    """As `limits` counts its memory, and with the cores of its quota."""
+    """The memory is that of `limits`, and the cores are those of its quota."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)))
     monkeypatch.setattr(host, "_CGROUPS", tmp_path)

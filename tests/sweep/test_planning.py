@@ -1,4 +1,4 @@
-"""The runs of a sweep: where they are, how they stand, which are chosen."""
+"""The runs of a sweep: their directories, states and selection."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 
 from tiedexp.errors import DatasetError, SpecError
 from tiedexp.runs.sweeps import SweepDirectory
-from tiedexp.sweep.loading import load_sweep
 from tiedexp.sweep.planning import plan_sweep
+from tiedexp.sweep.variants import load_sweep
 
 
 def test_runs_are_where_the_record_says(write_sweep, tmp_path):
@@ -47,8 +47,8 @@ def test_the_runs_that_are_chosen(write_sweep, tmp_path, patterns, paths):
     assert [f"{run.spec.name} {run.spec.seed}" for run in chosen] == paths
 
 
-def test_a_choice_that_fits_nothing(write_sweep, tmp_path):
-    with pytest.raises(SpecError, match=r"--only ring: no run of the sweep fits; one is point-"):
+def test_a_selection_that_matches_nothing(write_sweep, tmp_path):
+    with pytest.raises(SpecError, match=r"--only ring: no run of the sweep matches; one of its runs is point-"):
         plan_sweep(load_sweep(write_sweep()), tmp_path).select(["rings", "ring"])
 
 
@@ -76,7 +76,7 @@ def test_equal_times_are_measured_once(write_sweep, tmp_path):
         return 1e-3 * spec.model.width * (2 if spec.model.tying else 1)
 
     sweep = load_sweep(write_sweep(), ["match=time", "model.width=32"])
-    with pytest.raises(SpecError, match="measures the steps"):
+    with pytest.raises(SpecError, match="needs the step time of every variant"):
         plan_sweep(sweep, tmp_path)
     plan = plan_sweep(sweep, tmp_path, measure_step=measure)
     widths = {variant.name: variant.width for variant in plan.record.variants}
@@ -104,7 +104,7 @@ def test_finished_runs_stay_planned_until_a_smaller_plan_is_complete(write_sweep
     assert first.directory.read() == first.record
     smaller = plan_sweep(load_sweep(write_sweep(), ["seeds=1"]), tmp_path)
     smaller.begin()
-    (smaller.runs[0].directory.path / "result.json").unlink()  # it began again
+    (smaller.runs[0].directory.path / "result.json").unlink()  # it started over
     smaller.end()
     assert {run.path for run in smaller.directory.read().runs} == {run.path for run in first.runs}
     finish(smaller.runs[0])

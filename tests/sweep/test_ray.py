@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import pytest
 
 from tiedexp.errors import RunError
-from tiedexp.sweep.loading import load_sweep
 from tiedexp.sweep.local import LocalExecutor
+from tiedexp.sweep.observer import SweepObserver
 from tiedexp.sweep.planning import plan_sweep
 from tiedexp.sweep.ray import RayExecutor
-from tiedexp.sweep.watching import Watcher
+from tiedexp.sweep.variants import load_sweep
 from tiedexp.sweep.worker import Outcome, Task
 
 SCRIPT = Path(__file__).with_name("lose_ray_node.py")
@@ -37,7 +37,7 @@ def test_a_sweep_outlives_a_node(write_sweep, train_alone, tmp_path):
     assert {run.directory.state for run in plan.runs} == {"finished"}
     attempts = {run.title: (run.directory.path / "log.txt").read_text().split("--- ")[1:] for run in plan.runs}
     (lost,) = [title for title, texts in attempts.items() if len(texts) > 1]  # the run that was on the node
-    assert sum("epoch 1:" in text for text in attempts[lost]) == 1  # it went on, and did not begin again
+    assert sum("epoch 1:" in text for text in attempts[lost]) == 1  # it resumed and did not start over
     run = next(run for run in plan.runs if run.title == lost)
     assert train_alone(run.directory.path) == run.directory.read_result().test.accuracy
 
@@ -54,20 +54,20 @@ def test_the_loss_of_the_head_is_said_and_the_sweep_goes_on_later(write_sweep, t
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "error: the head of the Ray cluster is lost" in done.stderr
-    assert "the same command goes on from the last checkpoints" in done.stderr
+    assert "the same command resumes from the last checkpoints" in done.stderr
     assert "Traceback" not in done.stderr
     plan = plan_sweep(load_sweep(sweep), tmp_path / "runs")
     (run,) = [run for run in plan.runs if run.directory.state != "missing"]
     assert run.directory.state == "unfinished"
-    results = LocalExecutor(1, Task(run.spec, plan.directory.path), retries=0, fail_fast=False, watcher=Watcher()).run(
-        plan, [run], lambda: False
-    )
+    results = LocalExecutor(
+        1, Task(run.spec, plan.directory.path), retries=0, fail_fast=False, observer=SweepObserver()
+    ).run(plan, [run], lambda: False)
     assert results.finished == [run.path]
-    assert (run.directory.path / "log.txt").read_text().count("epoch 1:") == 1  # it went on, and did not begin again
+    assert (run.directory.path / "log.txt").read_text().count("epoch 1:") == 1  # it resumed and did not start over
 
 
 class RayOfAnotherDisk:
-    """A cluster whose workers say that they are finished, and write to a directory that is not here."""
+    """A cluster whose workers report that they are finished but write to a directory that this machine cannot see."""
 
     exceptions = SimpleNamespace(RayError=RuntimeError)
 
@@ -93,20 +93,21 @@ def test_a_result_that_is_not_here_is_a_failure(write_sweep, make_run, tmp_path,
         run.directory.path.parent.mkdir(parents=True, exist_ok=True)
         make_run("none", seed=run.spec.seed, test=accuracy, root=tmp_path / str(accuracy)).rename(run.directory.path)
     task = Task(plan.runs[0].spec, tmp_path)
-    executor = RayExecutor("", task, num_cpus=1, num_gpus=0, retries=3, fail_fast=False, watcher=Watcher())
+    executor = RayExecutor("", task, num_cpus=1, num_gpus=0, retries=3, fail_fast=False, observer=SweepObserver())
     results = executor.run(plan, plan.runs[:3], lambda: False)
     assert results.finished == [plan.runs[1].path]
     assert list(results.failed) == [plan.runs[0].path, plan.runs[2].path]
     for path, message in results.failed.items():
         assert message == (
-            f"a Ray node finished it, but {plan.directory.path / path} has no such result here: "
-            "--runs must name a directory that all nodes share"
+            f"a Ray node finished the run, but its result is not in {plan.directory.path / path} on this machine: "
+            "--runs must be a directory that all nodes share"
         )
 
 
 @needs_ray
 @pytest.mark.parametrize(
-    ("address", "reason"), [("127.0.0.1:{free}", "Connection refused"), ("nowhere", "an address is HOST:PORT")]
+    ("address", "reason"),
+    [("127.0.0.1:{free}", "Connection refused"), ("nowhere", "an address has the form HOST:PORT")],
 )
 def test_no_cluster_is_said_at_once(write_sweep, tmp_path, address, reason):
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -119,7 +120,7 @@ def test_no_cluster_is_said_at_once(write_sweep, tmp_path, address, reason):
         num_gpus=0,
         retries=0,
         fail_fast=False,
-        watcher=Watcher(),
+        observer=SweepObserver(),
     )
     with pytest.raises(RunError, match=f"no Ray cluster at {address.partition(':')[0]}.*: {reason}"):
         executor.run(plan, plan.runs, lambda: False)
@@ -129,6 +130,6 @@ def test_without_ray(write_sweep, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     plan = plan_sweep(load_sweep(write_sweep()), tmp_path)
     task = Task(plan.runs[0].spec, tmp_path)
-    executor = RayExecutor("", task, num_cpus=1, num_gpus=0, retries=0, fail_fast=False, watcher=Watcher())
+    executor = RayExecutor("", task, num_cpus=1, num_gpus=0, retries=0, fail_fast=False, observer=SweepObserver())
     with pytest.raises(RunError, match=r"pip install 'tiedexp\[ray\]'"):
         executor.run(plan, plan.runs, lambda: False)

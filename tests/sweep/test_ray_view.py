@@ -1,4 +1,4 @@
-"""What the live view shows of a sweep on Ray: the real executor and view, and a Ray that does what a script says."""
+"""What the live view shows of a sweep on Ray: the real executor and view, and a Ray that follows a script."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rich.console import Console
 from samples import make_line
 
 from tiedexp.cli import sweep_view
-from tiedexp.sweep.loading import load_sweep
 from tiedexp.sweep.planning import plan_sweep
 from tiedexp.sweep.ray import RayExecutor
+from tiedexp.sweep.variants import load_sweep
 from tiedexp.sweep.worker import Outcome, Task
 
 
@@ -24,7 +24,7 @@ class RayError(Exception):
 
 
 class ScriptedRay:
-    """Ray, as far as the executor uses it. At each look the next step of the script happens.
+    """The part of Ray that the executor uses. At each look the next step of the script happens.
 
     Args:
         script: functions that write what a worker would have written, and give the task that ended and its outcome (or
@@ -127,7 +127,7 @@ def test_the_live_view_follows_a_sweep_on_ray(sweep, make_run, tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "ray", ray)
     with sweep_view.LiveView() as view:
         results = RayExecutor(
-            "", Task(point.spec, tmp_path), num_cpus=2, num_gpus=0, retries=1, fail_fast=False, watcher=view
+            "", Task(point.spec, tmp_path), num_cpus=2, num_gpus=0, retries=1, fail_fast=False, observer=view
         ).run(sweep, sweep.runs, lambda: False)
         ray._note()
 
@@ -142,7 +142,7 @@ def test_the_live_view_follows_a_sweep_on_ray(sweep, make_run, tmp_path, monkeyp
     said = [(at, line) for at, look in enumerate(looks) for line in look if re.match(r"again|failed|done", line)]
     assert said == [
         (3, "again rings s0: it crashed"),
-        (4, "again point s0: Ray could not do it: the worker died"),
+        (4, "again point s0: Ray could not run it: the worker died"),
         (6, "failed rings s0: it crashed"),
         (8, "done point s0: test accuracy 0.8000 (2 of 2)"),
     ]

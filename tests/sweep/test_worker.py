@@ -1,4 +1,4 @@
-"""A worker on a disk that is full."""
+"""A worker on a full disk."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from os import strerror
 import pytest
 
 from tiedexp.runs.directory import RunDirectory
-from tiedexp.sweep.loading import load_sweep
+from tiedexp.sweep.ledger import Ledger
+from tiedexp.sweep.observer import SweepObserver
 from tiedexp.sweep.planning import plan_sweep
-from tiedexp.sweep.watching import Ledger, Watcher
+from tiedexp.sweep.variants import load_sweep
 from tiedexp.sweep.worker import Outcome, Task, execute_with_log
 
 
@@ -40,7 +41,7 @@ def test_why_runs_failed_is_written_once_there_is_room(plan, monkeypatch):
         write(self, message)
 
     monkeypatch.setattr(RunDirectory, "write_failure", write_if_there_is_room)
-    ledger = Ledger(0, Watcher())
+    ledger = Ledger(0, SweepObserver())
     for run in plan.runs[:2]:
         run.directory.path.mkdir(parents=True)
         assert not ledger.note(run, Outcome("failed", "No space left on device"))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tiedexp.spec.optimizers import OPTIMIZERS
 from tiedexp.training.optimizers import build_optimizer
 from tiedexp.training.trainer import Trainer
 
@@ -54,7 +55,7 @@ def make_trainer(batches) -> Callable[..., Trainer]:
     ) -> Trainer:
         keras.utils.set_random_seed(11)
         built = build_model(**(model or {}))
-        chosen = build_optimizer(name, 0.05, **(optimizer or {}))
+        chosen = build_optimizer(OPTIMIZERS[name].load_class(), 0.05, **(optimizer or {}))
         chosen.build(built.trainable_variables)
         built.compile(optimizer=chosen)
         return Trainer(built, chosen, batches, batch_size=BATCH_SIZE, **options)

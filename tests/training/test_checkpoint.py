@@ -1,4 +1,4 @@
-"""What is saved is what is loaded, to the bit, and damage is noticed."""
+"""A checkpoint is loaded as it was saved, to the bit, and damage is noticed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def all_state(trainer):
 @pytest.mark.parametrize(
     ("name", "precision"), [("sgd", "float32"), ("adam", "float32"), ("lion", "float32"), ("adamw", "mixed_float16")]
 )
-def test_training_goes_on_to_the_same_bits(make_trainer, tmp_path, name, precision):
+def test_resumed_training_gives_the_same_bits(make_trainer, tmp_path, name, precision):
     options = {"model": {"dropout": 0.4, "batch_norm": True, "dtype": precision}, "optimizer": {"precision": precision}}
     straight = make_trainer(name, **options)
     straight.run_epoch(0, 6)
@@ -80,7 +80,7 @@ def test_a_damaged_checkpoint_is_passed_over(make_trainer, tmp_path, damage):
         about.unlink()
     warnings = []
     assert store.latest(warnings.append).epoch == 1
-    unfinished = damage == "json missing"  # as after a kill: nothing is wrong with that
+    unfinished = damage == "json missing"  # as after a kill, which is not damage
     assert warnings == ([] if unfinished else [f"the checkpoint {about} is damaged and is not used"])
     with pytest.raises(RunError, match=r"epoch-0002.json is missing, or it and its weights are not what"):
         store.of_epoch(2)
@@ -99,8 +99,8 @@ def test_pruning_keeps_what_it_is_told_and_leaves_nothing_else(make_trainer, tmp
     assert store.latest() is None
 
 
-def test_renamed_files_are_no_checkpoint(tmp_path, make_trainer):
-    """Neither another epoch nor another step; nor is a directory, or a number that no run comes to."""
+def test_renamed_files_are_not_a_checkpoint(tmp_path, make_trainer):
+    """Neither as another epoch nor as another step; nor is a directory, or a number that no run reaches."""
     store = CheckpointStore(tmp_path)
     store.save(1, make_trainer().model, {})
     for name in ("epoch-0009", "epoch-0000-step-000007", f"epoch-{10**30}"):
@@ -118,7 +118,7 @@ def test_renamed_files_are_no_checkpoint(tmp_path, make_trainer):
 
 
 @pytest.mark.parametrize("state", [(1, 2, 3), (10**40, 0)])
-def test_seed_generators_that_are_none(tmp_path, make_trainer, state):
+def test_wrong_seed_generators_are_refused(tmp_path, make_trainer, state):
     model = make_trainer(model={"dropout": 0.3}).model
     checkpoint = CheckpointStore(tmp_path).save(1, model, {})
     with pytest.raises(RunError, match=r"epoch-0001.weights.h5 cannot be loaded: its seed generators"):
@@ -171,7 +171,7 @@ def test_weights_of_another_model_are_refused(make_trainer, tmp_path):
 
 @pytest.mark.parametrize("share", [0.5, 0.999])
 def test_a_failed_write_is_a_message_and_leaves_the_older_checkpoint(make_trainer, tmp_path, share):
-    """As on a full disk; HDF5 itself would end the process."""
+    """As on a full disk, where HDF5 itself would abort the process."""
     store = CheckpointStore(tmp_path)
     model = make_trainer().model
     store.save(1, model, {"kept": True})

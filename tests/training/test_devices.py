@@ -1,4 +1,4 @@
-"""Setting up the process: threads, determinism, several machines refused."""
+"""Setting up the process: threads and determinism; several machines are refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_threads_and_determinism_are_set():
         "print(set_up_process(threads=2, deterministic=False, preferred_threads=4))\n"
         "print(set_up_process(threads=3, deterministic=True), tf.config.threading.get_intra_op_parallelism_threads())\n"
         "try: tf.random.uniform([1])\n"
-        "except RuntimeError as error: print('seed' in str(error))"  # unseeded chance is refused
+        "except RuntimeError as error: print('seed' in str(error))"  # unseeded random operations are refused
     )
     assert answer.splitlines() == ["4", "2", "3 3", "True"]
 
@@ -38,7 +38,7 @@ def test_threads_cannot_change_once_tensorflow_runs():
     tf.constant(0.0)
     assert set_up_process(threads=None, deterministic=False) == count_cores()
     assert set_up_process(threads=None, deterministic=False, preferred_threads=count_cores() + 5) == count_cores()
-    with pytest.raises(RunError, match=f"another number of threads than {count_cores() + 5}"):
+    with pytest.raises(RunError, match=f"threads instead of {count_cores() + 5}"):
         set_up_process(threads=count_cores() + 5, deterministic=False)
 
 
@@ -77,7 +77,7 @@ FACTORED = """
                 keras.layers.Flatten(),
                 keras.layers.Dense(conftest.NUM_CLASSES),
             ])
-            optimizer = build_optimizer("sgd", 0.05, momentum=0.0)
+            optimizer = build_optimizer(keras.optimizers.SGD, 0.05, momentum=0.0)
             optimizer.build(model.trainable_variables)
         assert all(layer.choice.is_expanded == (implementation == "expand") for layer in model.layers[:3:2])
         before = [variable.numpy() for variable in model.trainable_variables]
@@ -95,7 +95,7 @@ FACTORED = """
 
 
 def test_factored_convs_train_on_two_devices_as_on_one(tmp_path):
-    """One step on two logical CPUs, in a process of its own: they must be configured before TensorFlow starts."""
+    """One step on two logical CPUs, which must be configured before TensorFlow starts, so in a separate process."""
     script = tmp_path / "factored.py"
     script.write_text(textwrap.dedent(FACTORED))
     command = [sys.executable, script, str(Path(__file__).parent)]

@@ -1,13 +1,15 @@
-"""Learning rates against their formulas; optimizers have what was asked for."""
+"""Learning rates against their formulas; optimizers have the options that they were given."""
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import keras
 import numpy as np
 import pytest
 
+from tiedexp.spec.optimizers import OPTIMIZERS, BaseOptimizerSpec
 from tiedexp.training.optimizers import build_optimizer, build_schedule
 
 STEPS, EPOCHS, RATE = 10, 8, 0.4
@@ -74,7 +76,7 @@ def test_an_unknown_schedule_is_refused():
     ],
 )
 def test_options_reach_the_optimizer(name, options, kind):
-    optimizer = build_optimizer(name, 0.1, weight_decay=0.01, **options)
+    optimizer = build_optimizer(OPTIMIZERS[name].load_class(), 0.1, weight_decay=0.01, **options)
     assert type(optimizer) is kind
     config = optimizer.get_config()
     for key, value in options.items():
@@ -84,7 +86,7 @@ def test_options_reach_the_optimizer(name, options, kind):
 
 def test_weight_decay_spares_scales_and_offsets():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.BatchNormalization()])
-    optimizer = build_optimizer("sgd", 0.5, weight_decay=0.1, momentum=0.0)
+    optimizer = build_optimizer(keras.optimizers.SGD, 0.5, weight_decay=0.1, momentum=0.0)
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
     optimizer.apply([np.zeros(v.shape, "float32") for v in model.trainable_variables], model.trainable_variables)
@@ -93,6 +95,34 @@ def test_weight_decay_spares_scales_and_offsets():
 
 
 def test_float16_gets_loss_scaling():
-    optimizer = build_optimizer("sgd", 0.1, precision="mixed_float16", momentum=0.5)
+    optimizer = build_optimizer(keras.optimizers.SGD, 0.1, precision="mixed_float16", momentum=0.5)
     assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     assert optimizer.inner_optimizer.momentum == 0.5
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_row_of_the_table_is_whole(name):
+    """Its options are those of the Keras class, and it stores as many numbers for each weight as it says."""
+    row = OPTIMIZERS[name]
+    spec = row(name=name)
+    assert spec.options().keys() <= inspect.signature(row.load_class()).parameters.keys()
+    optimizer = build_optimizer(row.load_class(), spec.learning_rate, **spec.options())
+    kernel = keras.Variable(np.ones((3, 2)))
+    optimizer.build([kernel])
+    assert sum(variable.shape == kernel.shape for variable in optimizer.variables) == row.slots
+    without_decay = build_optimizer(row.load_class(), 0.1, weight_decay=0.0)
+    assert not without_decay.weight_decay
+
+
+def test_every_optimizer_is_in_the_table():
+    assert sorted(OPTIMIZERS) == sorted(kind.model_fields["name"].annotation.__args__[0] for kind in declared())
+
+
+def declared():
+    return [kind for kind in BaseOptimizerSpec.__subclasses__() if kind.__module__ == BaseOptimizerSpec.__module__]
+
+
+@pytest.mark.parametrize("facts", [{"slots": 1}, {"keras_class": "keras.optimizers:SGD"}])
+def test_a_fact_that_is_forgotten_is_an_error_at_once(facts):
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument"):
+        type(BaseOptimizerSpec)("ForgetfulSpec", (BaseOptimizerSpec,), {"__module__": __name__}, **facts)

@@ -1,4 +1,4 @@
-"""Best epoch and early stopping, and that both survive JSON."""
+"""The best epoch and early stopping; both survive JSON."""
 
 from __future__ import annotations
 

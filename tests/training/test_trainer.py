@@ -1,4 +1,4 @@
-"""The loop against steps written out by hand, and against itself cut up in other ways."""
+"""The loop against steps that are written out by hand, and against itself with other numbers of steps per call."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def train_by_hand(trainer, batches, steps, smoothing=0.0):
 
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_an_epoch_is_the_steps_done_by_hand(make_trainer, batches, smoothing, jit):
+def test_an_epoch_equals_the_steps_done_by_hand(make_trainer, batches, smoothing, jit):
     options = {"optimizer": {"momentum": 0.0}, "model": {"batch_norm": True}}
     trainer = make_trainer(label_smoothing=smoothing, record_gradient_norms=True, jit=jit, **options)
     reference = make_trainer(**options)
@@ -52,7 +52,7 @@ def test_an_epoch_is_the_steps_done_by_hand(make_trainer, batches, smoothing, ji
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_how_many_steps_a_call_has_changes_no_bit(make_trainer):
+def test_the_number_of_steps_per_call_changes_no_bit(make_trainer):
     results = []
     for steps in (1, 5, 12, None):
         trainer = make_trainer("adam", model={"dropout": 0.3}, steps_per_execution=steps)
@@ -63,7 +63,7 @@ def test_how_many_steps_a_call_has_changes_no_bit(make_trainer):
             np.testing.assert_array_equal(ours, theirs)
 
 
-def test_an_epoch_in_parts_is_the_epoch(make_trainer):
+def test_an_epoch_in_parts_equals_the_whole_epoch(make_trainer):
     options = {"model": {"dropout": 0.3}, "record_gradient_norms": True}
     whole, parts = make_trainer("adam", **options), make_trainer("adam", **options)
     expected = whole.run_epoch(12, 12)
@@ -78,7 +78,7 @@ def test_an_epoch_in_parts_is_the_epoch(make_trainer):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_it_stops_between_calls_when_told(make_trainer):
+def test_it_stops_between_calls_when_asked_to(make_trainer):
     trainer = make_trainer(steps_per_execution=5)
     seen = []
     sums = trainer.run_steps(0, EpochSums(), 12, seen.append, lambda: len(seen) == 2)
@@ -87,7 +87,7 @@ def test_it_stops_between_calls_when_told(make_trainer):
     assert trainer.run_steps(0, sums, 12).steps == 12
 
 
-def test_an_epoch_begins_at_the_step_it_is_told(make_trainer, batches):
+def test_an_epoch_begins_at_its_first_step(make_trainer, batches):
     trainer, reference = make_trainer(optimizer={"momentum": 0.0}), make_trainer()
     trainer.run_epoch(3, 1)
     images, labels = batches.images[24:32], batches.labels[24:32]
@@ -117,7 +117,7 @@ def test_penalties_of_layers_are_trained_but_not_reported(make_trainer):
     np.testing.assert_allclose(kernels[0] - kernels[1], -0.05 * 0.2 * start, atol=1e-6)
 
 
-def test_a_loss_that_is_no_number_ends_the_epoch_and_says_where(make_trainer):
+def test_a_loss_that_is_nan_ends_the_epoch_and_names_the_step(make_trainer):
     trainer = make_trainer(steps_per_execution=4)
     trainer.run_epoch(0, 8)
     trainer.model.get_layer("classifier").bias.assign([float("nan")] * 4)
@@ -165,7 +165,7 @@ SEVERAL_DEVICES = """
         keras.utils.set_random_seed(11)
         with strategy.scope():
             model = conftest.build_model()
-            optimizer = build_optimizer("sgd", 0.05, momentum=0.9, weight_decay=0.01)
+            optimizer = build_optimizer(keras.optimizers.SGD, 0.05, momentum=0.9, weight_decay=0.01)
             optimizer.build(model.trainable_variables)
         trainer = Trainer(
             model, optimizer, conftest.RandomBatches(), batch_size=8, strategy=strategy,
@@ -188,7 +188,7 @@ SEVERAL_DEVICES = """
 
 
 def test_two_devices_train_as_one(tmp_path):
-    """On two logical CPUs, in a process of their own: they must be configured before TensorFlow starts."""
+    """On two logical CPUs, which must be configured before TensorFlow starts, so in a separate process."""
     script = tmp_path / "several.py"
     script.write_text(textwrap.dedent(SEVERAL_DEVICES))
     here = __file__.rpartition("/")[0]

@@ -1,4 +1,4 @@
-"""Weights from elsewhere: plain arrays of the model's shapes are loaded, whatever else HDF5 can hold is refused."""
+"""Weights files: plain arrays of the model's shapes are loaded; everything else that HDF5 can hold is refused."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_what_a_run_writes_is_accepted(make_trainer, tmp_path, name, precision):
 
 
 def replace(path, make):
-    """Put something else in the place of the kernel; `make` gets the file and the kernel's name."""
+    """Replace the kernel by something else; `make` is called with the file and the kernel's name."""
     with h5py.File(path, "r+") as file:
         del file[KERNEL]
         make(file, KERNEL)
@@ -115,20 +115,20 @@ def circle(file, name):
         (soft_link, r"/layers/conv2d/vars/0 is a link \(SoftLink\)"),
         (external_link, r"/layers/conv2d/vars/0 is a link \(ExternalLink\)"),
         (linked_group, r"/layers/conv2d is a link \(ExternalLink\)"),
-        (external_values, "keeps its values in another file"),
-        (virtual_values, "keeps its values in another file"),
+        (external_values, "has its values in another file"),
+        (virtual_values, "has its values in another file"),
         (huge_shape, r"has shape \(10000000, 10000000\), which no weight of the model has"),
-        (unwritten, "should have 360 bytes, but they are not in the file"),
+        (unwritten, "should have 360 bytes, but the file does not hold them"),
         (bomb, r"has shape \(1, 1000000000\), which no weight"),
-        (compressed, "is compressed, in pieces or annotated"),
-        (annotated, "is compressed, in pieces or annotated"),
+        (compressed, "is compressed, chunked or has attributes"),
+        (annotated, "is compressed, chunked or has attributes"),
         (text, "holds .S9, not numbers"),
         (references, "holds object, not numbers"),
         (crowd, "far more entries than the model has weights"),
         (circle, "nested deeper than 16 levels"),
     ],
 )
-def test_what_is_no_plain_array_is_refused_unread(checkpoint, trainer, tmp_path, make, message):
+def test_anything_but_a_plain_array_is_refused_unread(checkpoint, trainer, tmp_path, make, message):
     with h5py.File(tmp_path / "checkpoints" / "secret.h5", "w") as file:
         file["values"] = np.ones(SHAPE, "f4")
     secret = tmp_path / "checkpoints" / "secret.bin"
@@ -165,32 +165,30 @@ def as_zip_bomb(tmp_path):
 
 
 @pytest.mark.parametrize("make", [as_pickle, as_zip_bomb, lambda _: b"", lambda _: b"\x89HDF\r\n\x1a\n" + bytes(90)])
-def test_what_is_no_hdf5_is_refused(checkpoint, trainer, tmp_path, make):
+def test_a_file_that_is_not_hdf5_is_refused(checkpoint, trainer, tmp_path, make):
     checkpoint.weights.write_bytes(make(tmp_path))
-    with pytest.raises(RunError, match="is not an HDF5 file that can be read"):
+    with pytest.raises(RunError, match="is not a readable HDF5 file"):
         load_weights(checkpoint, trainer.model)
     assert not (tmp_path / "sprung").exists()
 
 
-def test_damage_on_which_hdf5_takes_all_memory(checkpoint, trainer):
-    """A list of free places in a heap of names that goes in a circle; found by changing bytes at random."""
+def test_damage_that_makes_hdf5_take_all_memory(checkpoint, trainer):
+    """The free list of a heap of names is a circle; found by changing random bytes."""
     content = bytearray(checkpoint.weights.read_bytes())
     heap = content.find(b"HEAP")
     while heap >= 0:
-        free, data = struct.unpack_from(
-            "<QQ", content, heap + 16
-        )  # the first free place, and where the heap's data are
-        if free != 1:  # 1 where there is none
+        free, data = struct.unpack_from("<QQ", content, heap + 16)  # the first free block, and where the heap's data is
+        if free != 1:  # 1 if there is none
             struct.pack_into("<Q", content, data + free, free)
         heap = content.find(b"HEAP", heap + 1)
     checkpoint.weights.write_bytes(content)
-    with pytest.raises(RunError, match=r"is not loaded: it is not an HDF5 file that can be read: .*memory"):
+    with pytest.raises(RunError, match=r"is not loaded: it is not a readable HDF5 file: .*memory"):
         load_weights(checkpoint, trainer.model)
 
 
-def test_damage_that_hdf5_does_not_survive(checkpoint, trainer, monkeypatch):
+def test_damage_that_makes_hdf5_crash(checkpoint, trainer, monkeypatch):
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
-    with pytest.raises(RunError, match="it is damaged in a way that the HDF5 library does not survive"):
+    with pytest.raises(RunError, match="it is so damaged that the HDF5 library crashes"):
         load_weights(checkpoint, trainer.model)
 
 
@@ -213,5 +211,5 @@ def test_links_and_pipes_are_not_opened(checkpoint, trainer, tmp_path):
 
 def test_a_json_that_is_far_too_large_is_not_read(checkpoint, tmp_path):
     with checkpoint.weights.with_name("epoch-0001.json").open("r+b") as file:
-        file.truncate(2**40)  # takes no room
+        file.truncate(2**40)  # takes no disk space
     assert CheckpointStore(tmp_path / "checkpoints").latest() is None

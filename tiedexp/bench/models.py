@@ -11,7 +11,7 @@ import tensorflow as tf
 from tiedexp.bench.rows import Row, build_rows
 from tiedexp.bench.timing import time_in_turns
 from tiedexp.errors import SpecError
-from tiedexp.experiment.build import build_model
+from tiedexp.experiment.assembly import build_model
 from tiedexp.experiment.preparation import Plan, plan_model
 
 UNTIED = "untied"

@@ -53,7 +53,7 @@ model:
 training:
   epochs: 20
   batch_size: 64
-  optimizer:                   # sgd, adam, adamw or lion, each with options of its own
+  optimizer:                   # {optimizers}, each with options of its own
     name: adamw
     learning_rate: 2e-3
     # weight_decay: 0.004
@@ -128,6 +128,7 @@ def build_starter(path: Path, dataset: str) -> str:
     from tiedexp.errors import SpecError
     from tiedexp.models.families import describe_depths, describe_families
     from tiedexp.spec.document import resolve_scalar
+    from tiedexp.spec.optimizers import describe_optimizers
 
     if not re.fullmatch(r"[A-Za-z][\w/.:+*-]*", dataset, re.ASCII) or resolve_scalar(dataset) != dataset:
         raise SpecError(f"a dataset's name is one such as digits, mnist or emnist/letters. Received: {dataset!r}")
@@ -137,5 +138,5 @@ def build_starter(path: Path, dataset: str) -> str:
     kind = list_file_kinds().get(dataset)
     line = f"  path: {kind.example_path:<22} # seen from the directory of this file\n" if kind else ""
     file = " ".join(path.name.split())  # it stands in comments, which end with the line
-    about = {"families": describe_families(), "depths": describe_depths()}
+    about = {"families": describe_families(), "depths": describe_depths(), "optimizers": describe_optimizers()}
     return STARTER.format(schema=SCHEMA_NAME, file=file, name=stem, dataset=dataset, path=line, **about)

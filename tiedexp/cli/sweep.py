@@ -11,8 +11,8 @@ import typer
 from tiedexp.cli.options import AllowInexact, DataDir, Json, Quiet, RunsRoot
 
 if TYPE_CHECKING:
+    from tiedexp.sweep.ledger import Results
     from tiedexp.sweep.planning import SweepPlan, SweepRun
-    from tiedexp.sweep.watching import Results
 
 
 def sweep(
@@ -68,8 +68,8 @@ def sweep(
         from tiedexp.cli.sweep_view import LineView, LiveView, QuietView, show_plan
         from tiedexp.runs.directory import find_runs_root
         from tiedexp.sweep.estimate import check_disk, estimate_runs, measure_step_with
-        from tiedexp.sweep.loading import load_sweep
         from tiedexp.sweep.planning import plan_sweep
+        from tiedexp.sweep.variants import load_sweep
         from tiedexp.sweep.worker import Task
 
         root = find_runs_root(runs)
@@ -84,7 +84,7 @@ def sweep(
         check_disk(planned, todo, data_dir)
         task = Task(wanted.variants[0].spec, planned.directory.path, data_dir, fresh=fresh, allow_inexact=allow_inexact)
         with QuietView() if quiet or json else LiveView() if LiveView.is_possible() else LineView() as view:
-            options: dict[str, Any] = {"retries": retry, "fail_fast": fail_fast, "watcher": view}
+            options: dict[str, Any] = {"retries": retry, "fail_fast": fail_fast, "observer": view}
             if executor == "ray":
                 from tiedexp.sweep.ray import RayExecutor
 

@@ -15,15 +15,15 @@ from rich.text import Text
 
 from tiedexp.cli.console import Console
 from tiedexp.sweep.estimate import Estimate
+from tiedexp.sweep.observer import SweepObserver
 from tiedexp.sweep.planning import SweepPlan, SweepRun
-from tiedexp.sweep.watching import Watcher
 from tiedexp.sweep.worker import Progress
 
 BAR = 20  # characters
 
 
-class View(Watcher):
-    """A watcher that may hold the terminal, and gives it back when the sweep ends, however it ends."""
+class View(SweepObserver):
+    """An observer that may hold the terminal, and gives it back when the sweep ends, however it ends."""
 
     def __init__(self) -> None:
         self.console = Console(highlight=False)

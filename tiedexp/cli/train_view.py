@@ -122,7 +122,7 @@ class TrainView(ResultView):
         step = f"step {steps_done} of epoch {epochs_done + 1}" if steps_done else f"epoch {epochs_done}"
         self.console.print(f"[yellow]going on after {step}[/]")
 
-    def epoch_begins(self, epoch: int, num_steps: int) -> None:
+    def epoch_started(self, epoch: int, num_steps: int) -> None:
         """A new bar."""
         self._bar.start()
         self._task = self._bar.add_task(f"epoch {epoch}/{self._epochs}", total=num_steps, status="starting")
@@ -134,7 +134,7 @@ class TrainView(ResultView):
         )
         self._bar.update(self._task, completed=progress.step, status=status)
 
-    def epoch_ends(self, line: EpochLine) -> None:
+    def epoch_finished(self, line: EpochLine) -> None:
         """A row of the table in place of the bar."""
         self.stop()
         values = [f"{line.epoch}"]

@@ -27,7 +27,7 @@ def draw_first_kernels(run: RunDirectory, title: str) -> tuple[bytes, str]:
     manifest, epoch = run.read_manifest(), run.read_result().best_epoch
     pattern = find_first_pattern(manifest, run)
     name = FIRST_TIED if manifest.patterns else FIRST_UNTIED
-    weights = np.array(read_array(run.inside(f"checkpoints/epoch-{epoch:04d}.weights.h5"), [name]), dtype=np.float64)
+    weights = np.array(read_array(run.weights_of(epoch), [name]), dtype=np.float64)
     after = expand_kernel(pattern, weights, run)
     before, note = None, "The kernels before training were not saved."
     try:

@@ -1,6 +1,6 @@
-"""Datasets of TFDS made ready on this machine: downloaded, or from their original archives without a network.
+"""Prepares TFDS datasets on this machine, by download or from their original archives without a network.
 
-`prepare_dataset` is the only function of tiedexp that touches the network.
+`prepare_dataset` is the only function of tiedexp that uses the network.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ CONNECT_SECONDS = 5.0
 
 
 def prepare_dataset(name: str, data_dir: Path | None = None) -> PreparedDataset:
-    """Download a dataset through TFDS, which verifies checksums, and prepare it; nothing is done if it is there.
+    """Download a dataset with TFDS, which verifies checksums, and prepare it; does nothing if it is prepared already.
 
-    Hosts that cannot be reached are found out within seconds, where TFDS would go on trying for minutes.
+    A host that cannot be reached is reported within seconds; TFDS would keep trying for minutes.
 
     Args:
         name: a dataset of TFDS with images of one class each, `name` or `name/config`.
@@ -48,24 +48,24 @@ def prepare_dataset(name: str, data_dir: Path | None = None) -> PreparedDataset:
 
 
 def _find_writable_dir(data_dir: Path | None) -> Path:
-    """Where datasets are prepared; DatasetError if that is the home directory and there is none."""
+    """The directory where datasets are prepared; DatasetError if it would be in a home directory that is missing."""
     directory = find_data_dir(data_dir)
     if data_dir is None and str(directory).startswith("~"):
         raise DatasetError(
-            f"there is no home directory, so {directory} is nowhere: use --data-dir or set TFDS_DATA_DIR"
+            f"there is no home directory, so {directory} does not exist; use --data-dir or set TFDS_DATA_DIR"
         )
     return directory
 
 
 def import_archives(name: str, archives: Path, data_dir: Path | None = None) -> PreparedDataset:
-    """Prepare a dataset from its original archives, as its publishers named them. No network.
+    """Prepare a dataset from its original archives, with their original names, without using the network.
 
-    TFDS verifies their SHA-256 checksums. All archives that TFDS knows for the dataset must be there, even where one
-    of several configurations would need only some.
+    TFDS verifies their SHA-256 checksums. All archives that TFDS lists for the dataset must be present, even if the
+    chosen configuration needs only some of them.
 
     Args:
         name: a dataset of TFDS with images of one class each, `name` or `name/config`.
-        archives: the directory they are in; it is only read.
+        archives: the directory that contains them; it is not changed.
         data_dir: TFDS data directory; None for $TFDS_DATA_DIR or ~/tensorflow_datasets.
 
     Raises:
@@ -83,7 +83,7 @@ def import_archives(name: str, archives: Path, data_dir: Path | None = None) -> 
         raise DatasetError(f"'{name}' cannot be read from {archives}: {error}") from error
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        # What is unpacked goes to a directory of its own: MNIST and its cousins have archives of the same names.
+        # Archives are unpacked into a separate directory, because MNIST and similar datasets use the same file names.
         with TemporaryDirectory(prefix=".import-", dir=directory, ignore_cleanup_errors=True) as scratch:
             _generate(builder, name, archives, Path(scratch), archives)
     except OSError as error:
@@ -118,7 +118,7 @@ def _feature_kinds() -> tuple[Any, Any]:
 
 
 def _generate(builder: Any, name: str, archives: Path | None, download_dir: Path, manual_dir: Path) -> None:
-    """Let TFDS do its work, and say what went wrong in our words."""
+    """Let TFDS prepare the dataset, and turn its errors into ours."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
     from tensorflow_datasets.core.download.extractor import ExtractError, UnsafeArchiveError
@@ -127,7 +127,7 @@ def _generate(builder: Any, name: str, archives: Path | None, download_dir: Path
     config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
     what = f"'{name}' could not be prepared" if archives is None else f"'{name}' could not be imported from {archives}"
     try:
-        with redirect_stdout(StringIO()):  # TFDS tells of downloads there, even where there are none
+        with redirect_stdout(StringIO()):  # TFDS announces downloads there, even if there are none
             builder.download_and_prepare(download_dir=download_dir, download_config=config, file_format="tfrecord")
     except (ExtractError, UnsafeArchiveError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DatasetError(f"{what}: an archive is damaged: {error}") from error
@@ -136,19 +136,19 @@ def _generate(builder: Any, name: str, archives: Path | None, download_dir: Path
 
 
 def _check_archives(name: str, archives: Path, url_infos: dict[str, Any]) -> None:
-    """Everything that TFDS would otherwise go and download must be there, as it was published.
+    """Check that every archive that TFDS would otherwise download is present and unchanged.
 
-    TFDS verifies checksums as well, but it has begun to unpack other archives by then.
+    TFDS verifies checksums too, but only after it has started to unpack other archives.
     """
     checksums: dict[str, set[str]] = {}
     for info in url_infos.values():
         checksums.setdefault(info.filename or "", set()).add(info.checksum)
     if not checksums or "" in checksums:
-        raise DatasetError(f"TFDS does not know the names of the archives of '{name}', so it cannot be imported")
+        raise DatasetError(f"'{name}' cannot be imported, because TFDS does not know the names of its archives")
     missing = [filename for filename in sorted(checksums) if not (archives / filename).is_file()]
     if missing:
         raise DatasetError(
-            f"to import '{name}', {archives} must hold {', '.join(sorted(checksums))}; not there: {', '.join(missing)}"
+            f"to import '{name}', {archives} must contain {', '.join(sorted(checksums))}; missing: {', '.join(missing)}"
         )
     for filename, expected in sorted(checksums.items()):
         with (archives / filename).open("rb") as file:
@@ -160,7 +160,7 @@ def _check_archives(name: str, archives: Path, url_infos: dict[str, Any]) -> Non
 
 
 def _check_reachable(name: str, urls: list[str]) -> None:
-    """Ask every host for something, all at once, so that none of them keeps us waiting for long."""
+    """Send a request to every host, all in parallel so that slow hosts do not add up; DatasetError if one fails."""
     first_urls = {urlsplit(url).netloc: url for url in reversed(urls)}
     answers: dict[str, str | None] = {}
 
@@ -169,12 +169,12 @@ def _check_reachable(name: str, urls: list[str]) -> None:
             with urlopen(Request(url, method="HEAD"), timeout=CONNECT_SECONDS):
                 answers[host] = None
         except HTTPError as error:
-            error.close()  # whatever it says, it is there
+            error.close()  # whatever the status, the host is reachable
             answers[host] = None
         except (OSError, HTTPException, ValueError) as error:
             answers[host] = str(getattr(error, "reason", error))
 
-    # Looking a name up has no time limit of its own, so the threads are left behind if need be.
+    # A name lookup has no time limit, so threads that are still waiting are abandoned.
     threads = [Thread(target=ask, args=item, daemon=True) for item in first_urls.items()]
     for thread in threads:
         thread.start()
@@ -184,6 +184,6 @@ def _check_reachable(name: str, urls: list[str]) -> None:
         reason = answers.get(host, f"no answer in {2 * CONNECT_SECONDS:.0f} s")
         if reason is not None:
             raise DatasetError(
-                f"'{name}' cannot be downloaded: {host} cannot be reached ({reason}). With its original archives in "
-                f"a directory, import them:  tiedexp data import {name} DIR"
+                f"'{name}' cannot be downloaded: {host} cannot be reached ({reason}). If you have its original "
+                f"archives, import them from their directory:  tiedexp data import {name} DIR"
             )

@@ -1,4 +1,4 @@
-"""A picture of a dataset: a row of sample images for each class."""
+"""A picture of a dataset with one row of sample images per class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SAMPLES = 12
 MAX_CLASSES = 40
 
-_TILE = 64  # pixels; small images are enlarged to it by whole factors, so that their pixels stay squares
+_TILE = 64  # pixels; small images are enlarged by whole factors, so that their pixels stay square
 _GAP = 4
 _MARGIN = 12
 _FONT_SIZE = 14
@@ -27,12 +27,12 @@ _INK, _PAPER = "#222222", "#ffffff"
 
 
 def draw_contact_sheet(split: Split, class_names: Sequence[str], seed: int = 0) -> bytes:
-    """PNG bytes: up to 12 images of each of up to 40 classes, the class and its count at the left.
+    """A PNG file with up to 12 images of each of up to 40 classes; names and image counts are on the left.
 
     Args:
-        split: where the images are from. Images of other than 1, 3 or 4 channels show their first channel.
-        class_names: one a class.
-        seed: chooses the images.
+        split: the images; if they do not have 1, 3 or 4 channels, the first channel is shown.
+        class_names: one name per class.
+        seed: determines which images are shown.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -54,7 +54,7 @@ def draw_contact_sheet(split: Split, class_names: Sequence[str], seed: int = 0) 
         for column, index in enumerate(_sample(split.labels, label, seed)):
             sheet.paste(_enlarge(split.images[index], tile), (left + column * (tile[1] + _GAP), top))
     if hidden:
-        text = f"and {hidden} classes more"
+        text = f"and {hidden} more class{'es' * (hidden > 1)}"
         draw.text((_MARGIN, height - _MARGIN - _FONT_SIZE // 2), text, fill=_INK, font=font, anchor="lm")
     return to_png(sheet)
 
@@ -66,7 +66,7 @@ def _sample(labels: npt.NDArray[np.int64], label: int, seed: int) -> npt.NDArray
 
 
 def _tile_size(shape: Sequence[int]) -> tuple[int, int]:
-    """(rows, cols) of a tile: the images by a whole factor up to 64 pixels, or shrunk to 128 at most."""
+    """(rows, cols) of a tile: images are enlarged by a whole factor to at most 64 pixels, or shrunk to at most 128."""
     rows, cols = shape
     longest = max(rows, cols)
     if longest > 2 * _TILE:

@@ -1,4 +1,4 @@
-"""The dataset that is always there: the 8x8 digits that scikit-learn ships."""
+"""The built-in dataset: the 8x8 digits that are part of scikit-learn."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _WHITE = 16
 
 
 class Digits(DatasetKind):
-    """scikit-learn's copy of the UCI optical digits, their 0 to 16 made 0 to 255."""
+    """scikit-learn's copy of the UCI optical digits, scaled from 0..16 to 0..255."""
 
-    meaning = "small handwritten digits, embedded"
+    meaning = "small handwritten digits, built in"
 
     def describe(self, source: Source, image_size: int | None, warn: Warn) -> Description:
         return Description((_SIDE, _SIDE, 1), 10, _IMAGES, None)
@@ -28,4 +28,4 @@ class Digits(DatasetKind):
         return Images(Split(images, digits.target.astype(np.int64)), None, tuple("0123456789"))
 
     def check(self, source: Source) -> None:
-        """It is always there."""
+        """The data is always present."""

@@ -1,4 +1,4 @@
-"""A user's own images: a directory of class directories."""
+"""The user's own images, in one directory per class."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tiedexp.errors import DatasetError
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The files of a folder dataset, nothing decoded yet.
+    """The files of a folder dataset, not yet decoded.
 
     Args:
         class_names: the names of the class directories, sorted.
-        train: files and the number of the class of each.
-        test: the same; None if there is no test directory.
+        train: pairs of a file and the number of its class.
+        test: the same for the test images; None if there is no test directory.
     """
 
     class_names: tuple[str, ...]
@@ -32,12 +32,12 @@ class ImageFolder:
 
     @property
     def files(self) -> list[Path]:
-        """All of them."""
+        """All files."""
         return [path for path, _ in self.train + (self.test or ())]
 
 
 class Folder(FileKind):
-    """A directory of class directories."""
+    """A directory that contains one directory of images per class."""
 
     meaning = "a directory with one directory of images per class"
     example_path = "images"
@@ -64,16 +64,16 @@ class Folder(FileKind):
 
 
 def find_images(root: Path) -> ImageFolder:
-    """The images of `root/train/CLASS/` and `root/test/CLASS/`, or of `root/CLASS/`; deeper directories count, too.
+    """The images in `root/train/CLASS/` and `root/test/CLASS/`, or in `root/CLASS/`, including subdirectories.
 
     Raises:
-        DatasetError: no such directory, no classes, a class without images, or test classes that are not trained.
+        DatasetError: the directory is missing, there are no classes, a class has no images, or a class is only in test.
     """
     if not root.is_dir():
         raise DatasetError(f"there is no directory {root}")
     divided = bool(_subdirectories(root / "train"))
     if not divided and (root / "test").is_dir():
-        raise DatasetError(f"{root} has test/ but no train/ with class directories in it")
+        raise DatasetError(f"{root} has test/, but no train/ with class directories")
     train_root = root / "train" if divided else root
     names = tuple(path.name for path in _subdirectories(train_root))
     if not names:
@@ -88,24 +88,24 @@ def find_images(root: Path) -> ImageFolder:
     if unknown or not test_names:
         raise DatasetError(
             f"the class directories of {test_root} must be among those of {train_root}; "
-            + (f"not there: {', '.join(unknown)}" if unknown else "there are none")
+            + (f"missing there: {', '.join(unknown)}" if unknown else "it has none")
         )
     test = [(path, names.index(name)) for name in test_names for path, _ in _list_images(test_root, (name,))]
     return ImageFolder(names, _list_images(train_root, names), tuple(test))
 
 
 def describe_folder(root: Path, image_size: int | None, warn: Warn) -> tuple[tuple[int, int, int], ImageFolder]:
-    """((rows, cols, channels) of the images, the files); reads all headers and decodes nothing.
+    """The (rows, cols, channels) of the images, and their files; reads all headers but decodes no image.
 
-    One image in colour makes all of them RGB; only if all are grey there is one channel.
+    If any image is in colour, all are read as RGB; otherwise they have one channel.
 
     Args:
         root: the directory.
-        image_size: the side that images of different sizes are brought to.
-        warn: told if some images are grey and some are not.
+        image_size: the side that images are resized to.
+        warn: is called if only some of the images are grey.
 
     Raises:
-        DatasetError: as `find_images`; an unreadable file; different sizes and no `image_size`.
+        DatasetError: see `find_images`; or a file is unreadable, or sizes differ and there is no `image_size`.
     """
     folder = find_images(root)
     files = folder.files
@@ -119,7 +119,7 @@ def describe_folder(root: Path, image_size: int | None, warn: Warn) -> tuple[tup
         if size != (rows, cols):
             raise DatasetError(
                 f"the images differ in size: {files[0]} is {rows}x{cols}, {path} is {size[0]}x{size[1]}; "
-                "set image_size to bring all to one"
+                "set image_size to resize them all"
             )
     return (rows, cols, channels), folder
 
@@ -132,7 +132,7 @@ def _find_channels(channels: Sequence[int], files: Sequence[Path], warn: Warn) -
         rare = colour[0] if len(colour) <= grey else files[channels.index(1)]
         kind = "is in colour or has transparency" if rare is colour[0] else "is grey"
         warn(
-            f"the images are mixed, {grey:,} grey and {len(colour):,} in colour ({rare} {kind}): "
+            f"the images are mixed, with {grey:,} grey and {len(colour):,} in colour ({rare} {kind}): "
             "all are read in colour, with 3 channels"
         )
     return 3 if colour else 1
@@ -154,7 +154,7 @@ def _subdirectories(directory: Path) -> list[Path]:
 
 
 def _list_images(root: Path, names: Sequence[str]) -> tuple[tuple[Path, int], ...]:
-    """Files of the class directories, sorted, with the number of the class; the order is the same on every machine."""
+    """Files of the class directories with their class numbers, in an order that is the same on every machine."""
     files: list[tuple[Path, int]] = []
     for label, name in enumerate(names):
         found = sorted(

@@ -1,4 +1,4 @@
-"""Single images: opened, checked, brought to one size."""
+"""Opens, checks and resizes single images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
-THREADS = 8  # Pillow decodes without Python's lock
+THREADS = 8  # Pillow releases Python's lock while it decodes
 
 _GREY_MODES = ("1", "L", "LA")
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
@@ -27,24 +27,24 @@ _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values t
 
 
 def read_image_header(path: Path) -> tuple[tuple[int, int], int]:
-    """((rows, cols), channels: 1 grey or 3 colour) of an image file, without decoding it.
+    """The (rows, cols) and the channels (1 for grey, 3 for colour) of an image file, without decoding it.
 
     Raises:
-        DatasetError: not an image that can be read, or one of more than 8 bits a channel.
+        DatasetError: the file is not a readable image, or has more than 8 bits per channel.
     """
     with _open_image(path, str(path)) as image:
         if image.mode in _DEEP_MODES:
-            raise DatasetError(f"{path} has more than 8 bits a channel (mode {image.mode}); save it with 8")
+            raise DatasetError(f"{path} has more than 8 bits per channel (mode {image.mode}); save it with 8")
         cols, rows = image.size
         try:
-            sideways = _is_turned(image) and image.getexif().get(_ORIENTATION) in _SIDEWAYS
+            sideways = _may_be_rotated(image) and image.getexif().get(_ORIENTATION) in _SIDEWAYS
         except _image_errors() as error:
             raise DatasetError(f"{path} is damaged: {error}") from error
         return (cols, rows) if sideways else (rows, cols), 1 if image.mode in _GREY_MODES else 3
 
 
 def load_image(path: Path, channels: int, image_size: int | None) -> npt.NDArray[np.uint8]:
-    """An image file as (rows, cols, channels), upright; brought to `image_size` if one is given.
+    """An image file as an upright array (rows, cols, channels), resized to `image_size` if that is given.
 
     Raises:
         DatasetError: the file is damaged.
@@ -53,10 +53,10 @@ def load_image(path: Path, channels: int, image_size: int | None) -> npt.NDArray
 
 
 def fit_encoded(contents: npt.NDArray[Any], channels: int, image_size: int) -> npt.NDArray[np.uint8]:
-    """Encoded images, an array of bytes (n,), to (n, image_size, image_size, channels).
+    """Decode images, (n,) of bytes, and resize them to (n, image_size, image_size, channels).
 
     Raises:
-        DatasetError: a damaged image.
+        DatasetError: an image is damaged.
     """
 
     def decode(content: bytes) -> npt.NDArray[np.uint8]:
@@ -67,10 +67,10 @@ def fit_encoded(contents: npt.NDArray[Any], channels: int, image_size: int) -> n
 
 
 def fit_images(images: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uint8]:
-    """(n, rows, cols, channels) to (n, image_size, image_size, channels): the middle square, scaled.
+    """Crop images (n, rows, cols, channels) to their central square and resize it to `image_size`.
 
     Raises:
-        DatasetError: images that are neither grey nor colour.
+        DatasetError: the images are neither grey nor in colour.
     """
     from PIL import Image
 
@@ -78,7 +78,7 @@ def fit_images(images: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np
     if images.shape[1:3] == (image_size, image_size):
         return images
     if channels not in _MODES:
-        raise DatasetError(f"image_size needs images of 1, 3 or 4 channels, but these have {channels}")
+        raise DatasetError(f"image_size needs images with 1, 3 or 4 channels, but these have {channels}")
     fitted = np.empty((len(images), image_size, image_size, channels), dtype=np.uint8)
     for number, image in enumerate(images[..., 0] if channels == 1 else images):
         fitted[number] = _to_array(_fit(Image.fromarray(image), image_size), channels)
@@ -90,15 +90,15 @@ def _decode(source: Path | io.BytesIO, name: str, channels: int, image_size: int
 
     with _open_image(source, name) as opened:
         try:
-            upright = ImageOps.exif_transpose(opened) if _is_turned(opened) else opened
+            upright = ImageOps.exif_transpose(opened) if _may_be_rotated(opened) else opened
             image = upright.convert(_MODES[channels])
         except _image_errors() as error:
             raise DatasetError(f"{name} is damaged: {error}") from error
     return _to_array(image if image_size is None else _fit(image, image_size), channels)
 
 
-def _is_turned(image: Image) -> bool:
-    """Whether to heed an orientation tag: not in a PNG, which cameras do not write and must be decoded to find it."""
+def _may_be_rotated(image: Image) -> bool:
+    """Whether to apply the orientation tag; not for PNG, which cameras do not write and which must be decoded first."""
     return image.format != "PNG"
 
 
@@ -119,11 +119,11 @@ def _open_image(source: Path | io.BytesIO, name: str) -> Image:
     try:
         return Image.open(source)
     except _image_errors() as error:
-        raise DatasetError(f"{name} is not an image that can be read: {error}") from error
+        raise DatasetError(f"{name} is not a readable image: {error}") from error
 
 
 def _image_errors() -> tuple[type[Exception], ...]:
-    """What Pillow raises for files that are cut off or wrong."""
+    """The exceptions that Pillow raises for truncated or invalid files."""
     from PIL import Image
 
     return OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError

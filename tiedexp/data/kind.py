@@ -1,4 +1,4 @@
-"""What a kind of dataset has to be able to do. The kinds there are stand in `tiedexp.data.sources.KINDS`."""
+"""The interface of a kind of dataset. The available kinds are listed in `tiedexp.data.sources.KINDS`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Warn = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Source:
-    """Which images.
+    """Where the images of a dataset come from.
 
     Args:
-        name: that of the kind, or of a dataset of TFDS.
-        path: where a user's own images are.
+        name: the name of the kind, or of a TFDS dataset.
+        path: the path of the user's own images.
         data_dir: TFDS data directory; None for $TFDS_DATA_DIR or ~/tensorflow_datasets.
     """
 
@@ -30,14 +30,14 @@ class Source:
 
     @property
     def own_path(self) -> Path:
-        """The path, for the kinds that need one; DatasetError if there is none."""
+        """The path, for kinds that need one; DatasetError if there is none."""
         if self.path is None:
             raise DatasetError(f"the dataset '{self.name}' needs a path")
         return self.path
 
 
 class Description(NamedTuple):
-    """What is known without reading the images; `test_images` is None where no image is meant for the test."""
+    """Facts known without reading the images; `test_images` is None if the dataset has no test images."""
 
     image_shape: tuple[int, int, int]
     num_classes: int
@@ -46,7 +46,7 @@ class Description(NamedTuple):
 
 
 class Images(NamedTuple):
-    """All images, those for the test being None where there are none, and one name per class."""
+    """All images, with None if there are no test images, and one name per class."""
 
     train: Split
     test: Split | None
@@ -56,40 +56,40 @@ class Images(NamedTuple):
 class DatasetKind(ABC):
     """A kind of dataset.
 
-    Only `load` may need TensorFlow, and only that of TFDS does. All methods raise DatasetError where the data is
-    missing or damaged.
+    Only `load` may import TensorFlow, which only TFDS does. All methods raise DatasetError if the data is missing or
+    damaged.
     """
 
     @property
     @abstractmethod
     def meaning(self) -> str:
-        """What it is, in a few words."""
+        """A description in a few words."""
 
     @abstractmethod
     def describe(self, source: Source, image_size: int | None, warn: Warn) -> Description:
-        """Shape and counts, from headers alone; images that differ in size have the side `image_size`."""
+        """Shape and counts, from headers alone; if the images differ in size, the side is `image_size`."""
 
     @abstractmethod
     def load(self, source: Source, image_size: int | None, warn: Warn) -> Images:
-        """The images; those that differ in size are brought to the side `image_size`."""
+        """The images; if they differ in size, they are resized to `image_size`."""
 
     @abstractmethod
     def check(self, source: Source) -> None:
-        """Fail at once if the data is not there."""
+        """Fail at once if the data is missing."""
 
 
 class FileKind(DatasetKind):
-    """A kind of dataset whose images are a user's own files: a spec gives their path."""
+    """A kind of dataset that reads the user's own files, whose path is in the spec."""
 
     @property
     @abstractmethod
     def example_path(self) -> str:
-        """The path in a spec to start from."""
+        """The path in a spec that `tiedexp init` writes."""
 
     @abstractmethod
     def is_at(self, path: Path) -> bool:
-        """Whether what a user names by its path alone is of this kind."""
+        """Whether the data at a path is of this kind."""
 
     @abstractmethod
     def list_files(self, path: Path) -> Sequence[Path]:
-        """The files that the images are in."""
+        """The files that contain the images."""

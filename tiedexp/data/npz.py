@@ -1,4 +1,4 @@
-"""A user's own images: arrays in one NumPy archive. Nothing in it is ever unpickled."""
+"""The user's own images, as arrays in one NumPy archive. Nothing in it is ever unpickled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tiedexp.data.kind import Description, FileKind, Images, Source, Warn
 from tiedexp.data.splits import Split
 from tiedexp.errors import DatasetError
 
-# Compressed images take a tenth of their room, blank ones a thousandth.
+# Compressed images have a tenth of their original size, blank ones a thousandth.
 _MAX_UNPACKED = 2**30
 _MAX_EXPANSION = 200
 _MAX_HEADER = 16 * 2**10
@@ -35,7 +35,7 @@ _HEADER_READERS: dict[tuple[int, int], Any] = {
 class Npz(FileKind):
     """Arrays in one NumPy archive."""
 
-    meaning = "the arrays x_train, y_train, x_test, y_test of a NumPy archive"
+    meaning = "a NumPy archive with the arrays x_train, y_train, x_test and y_test"
     example_path = "images.npz"
 
     def is_at(self, path: Path) -> bool:
@@ -55,13 +55,13 @@ class Npz(FileKind):
 
 
 def load_npz(path: Path) -> Images:
-    """The images and labels `x_train`, `y_train`, and `x_test`, `y_test` if they are there.
+    """The arrays `x_train` and `y_train` and, if present, `x_test` and `y_test`.
 
-    Images are (n, rows, cols) or (n, rows, cols, channels), uint8 or floats from 0 to 1; labels are whole numbers from
-    0, (n,) or (n, 1). An array of strings `class_names` may name the classes.
+    Images are (n, rows, cols) or (n, rows, cols, channels), as uint8 or as floats from 0 to 1; labels are whole numbers
+    from 0, (n,) or (n, 1). An optional array of strings, `class_names`, names the classes.
 
     Raises:
-        DatasetError: a file that is none, or arrays that are missing, of the wrong kind, or do not fit each other.
+        DatasetError: the file is not an archive, or arrays are missing, of the wrong type, or inconsistent.
     """
     arrays = _read_arrays(path, ("x_train", "y_train", "x_test", "y_test"))
     train = Split(_as_images(path, "x_train", arrays["x_train"]), _as_labels(path, "train", arrays))
@@ -76,10 +76,10 @@ def load_npz(path: Path) -> Images:
 
 
 def describe_npz(path: Path) -> Description:
-    """What is in an archive, without reading the images.
+    """The content of an archive, without reading the images.
 
     Raises:
-        DatasetError: as `load_npz`, as far as headers and labels tell.
+        DatasetError: see `load_npz`; errors in the images themselves are not found.
     """
     arrays = _read_arrays(path, ("y_train", "y_test"))
     labels = _as_labels(path, "train", arrays)
@@ -89,8 +89,8 @@ def describe_npz(path: Path) -> Description:
 
 
 def _read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
-    """Those of the arrays that are there, and `class_names`; both of training and both of test, or none of test."""
-    with _readable(path), path.open("rb") as file:  # which np.load would leave open if it fails
+    """The arrays that are present, including `class_names`; images and labels must be present together."""
+    with _readable(path), path.open("rb") as file:  # np.load would leave its own file open if it fails
         archive = np.load(file, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise DatasetError(f"{path} is one array, not an .npz archive; write it with np.savez")
@@ -103,13 +103,13 @@ def _read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[An
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turns what NumPy and the unpackers raise for a file that is cut off, wrong or encrypted into our own error."""
+    """Turn what NumPy and zipfile raise for truncated, invalid or encrypted files into a DatasetError."""
     try:
         yield
     except FileNotFoundError:
         raise DatasetError(f"there is no file {path}") from None
     except (OSError, ValueError, EOFError, RuntimeError, KeyError, zipfile.BadZipFile, zlib.error, LZMAError) as error:
-        raise DatasetError(f"{path} is not an .npz archive of plain arrays that can be read: {error}") from error
+        raise DatasetError(f"{path} is not a readable .npz archive of plain arrays: {error}") from error
 
 
 def _check_names(path: Path, names: list[str]) -> None:
@@ -122,7 +122,7 @@ def _check_names(path: Path, names: list[str]) -> None:
 
 
 def _check_sizes(path: Path, archive: zipfile.ZipFile, names: list[str]) -> None:
-    """Refuse arrays that say they are larger than they are, and few bytes that unpack to very many."""
+    """Refuse arrays whose headers claim a wrong size, and few bytes that unpack to very many."""
     total = packed = 0
     for name in names:
         shape, dtype, header = _read_header(path, archive, name)
@@ -130,14 +130,14 @@ def _check_sizes(path: Path, archive: zipfile.ZipFile, names: list[str]) -> None
         size = math.prod(shape) * dtype.itemsize
         if not dtype.hasobject and header + size != member.file_size:
             raise DatasetError(
-                f"{path}: {name} should be {size} bytes, an array {shape} of {dtype}, but the file has "
+                f"{path}: {name}, an array {shape} of {dtype}, should have {size} bytes, but the file has "
                 f"{member.file_size - header} for it"
             )
         total, packed = total + size, packed + member.compress_size
     if total > max(_MAX_UNPACKED, _MAX_EXPANSION * packed):
         raise DatasetError(
-            f"{path} holds {packed} bytes that unpack to {total}, more than {_MAX_EXPANSION} times as many: "
-            "no images do; if these are, write them with np.savez, which does not compress"
+            f"{path} has {packed} bytes that unpack to {total}, more than {_MAX_EXPANSION} times as many; images "
+            "do not compress so well, but if these are images, write them with np.savez, which does not compress"
         )
 
 
@@ -147,16 +147,16 @@ def _read_shape(path: Path, name: str) -> tuple[int, ...]:
 
 
 def _read_header(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """(shape, type, length of the header) of an array."""
+    """The shape, type and header length of an array."""
     with archive.open(_member_name(archive, name)) as member:
         begin = io.BytesIO(member.read(_MAX_HEADER))
         version = np.lib.format.read_magic(begin)
         if version not in _HEADER_READERS:
             raise DatasetError(f"{path}: {name} is in version {version} of the .npy format; write it with np.savez")
         try:
-            with warnings.catch_warnings(action="ignore", category=UserWarning):  # of arrays written by Python 2
+            with warnings.catch_warnings(action="ignore", category=UserWarning):  # for arrays written by Python 2
                 shape, _, dtype = _HEADER_READERS[version](begin)
-        except (tokenize.TokenError, TypeError, MemoryError, RecursionError) as error:  # as Python's parser has it
+        except (tokenize.TokenError, TypeError, MemoryError, RecursionError) as error:  # from Python's parser
             raise ValueError(f"the header of {name} is damaged: {error or 'nested too deep'}") from error
         if not all(type(side) is int and side >= 0 for side in shape):
             raise ValueError(f"the header of {name} is damaged: its shape is {shape}")
@@ -164,28 +164,28 @@ def _read_header(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[tuple
 
 
 def _member_name(archive: zipfile.ZipFile, name: str) -> str:
-    """NumPy takes an array's name with and without its ending."""
+    """The file name of an array, which can lack the ending `.npy`."""
     return name if name in archive.namelist() else f"{name}.npy"
 
 
 def _as_image_shape(path: Path, name: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) not in (3, 4) or 0 in shape:
         raise DatasetError(
-            f"{path}: {name} must be (images, rows, cols) or (images, rows, cols, channels), none of them 0; "
-            f"it is {shape}"
+            f"{path}: {name} must have the shape (images, rows, cols) or (images, rows, cols, channels), without "
+            f"zeros; it is {shape}"
         )
     if len(shape) == 4 and _seems_channels_first(shape[1:]):
         raise DatasetError(
-            f"{path}: {name} is {shape}, which would be images of {shape[1]}x{shape[2]} with {shape[3]} channels, "
-            f"since channels come last; if the {shape[1]} are the channels, write np.moveaxis({name}, 1, -1)"
+            f"{path}: {name} is {shape}, which means images of {shape[1]}x{shape[2]} with {shape[3]} channels, because "
+            f"channels come last; if there are {shape[1]} channels, use np.moveaxis({name}, 1, -1)"
         )
     return shape[1], shape[2], shape[3] if len(shape) == 4 else 1
 
 
 def _seems_channels_first(shape: tuple[int, ...]) -> bool:
-    """Whether what should be (rows, cols, channels) is rather (channels, rows, cols), as PyTorch has it.
+    """Whether a shape is probably (channels, rows, cols), as in PyTorch, and not (rows, cols, channels).
 
-    One row of many channels may be a signal over time, unless it is as long as there are channels.
+    One row with many channels can be a signal over time, unless its length equals the number of channels.
     """
     first, second, third = shape
     return min(second, third) > 4 and (first in (3, 4) or (first == 1 and second == third))
@@ -196,7 +196,7 @@ def _as_images(path: Path, name: str, array: npt.NDArray[Any]) -> npt.NDArray[np
     if np.issubdtype(array.dtype, np.floating):
         low, high = float(array.min()), float(array.max())
         if not 0.0 <= low <= high <= 1.0:
-            raise DatasetError(f"{path}: {name} is of floats, which must be from 0 to 1; they go from {low} to {high}")
+            raise DatasetError(f"{path}: floats in {name} must be from 0 to 1; they are from {low} to {high}")
         array = np.rint(array * 255).astype(np.uint8)
     if array.dtype != np.uint8:
         raise DatasetError(
@@ -211,31 +211,33 @@ def _as_labels(path: Path, split: str, arrays: dict[str, npt.NDArray[Any]]) -> n
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or not labels.size:
         raise DatasetError(
-            f"{path}: {name} must be class numbers, whole numbers of shape (images,); "
+            f"{path}: {name} must contain class numbers, which are integers, with the shape (images,); "
             f"it is {arrays[name].dtype} {arrays[name].shape}"
         )
     images = arrays.get(f"x_{split}")
     if images is not None and len(images) != len(labels):
         raise DatasetError(f"{path}: x_{split} has {len(images)} images, but {name} has {len(labels)} labels")
     if labels.min() < 0:
-        raise DatasetError(f"{path}: {name} must count the classes from 0; it has {labels.min()}")
+        raise DatasetError(f"{path}: class numbers in {name} must start from 0; the lowest is {labels.min()}")
     return labels.astype(np.int64)
 
 
 def _read_class_names(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> tuple[str, ...]:
-    """The names, or the numbers of the classes up to the highest that is trained."""
+    """The class names; without them, the class numbers up to the highest in the training labels."""
     present = np.unique(arrays["y_train"])
     trained = int(present.max()) + 1
     if "class_names" in arrays:
         names = tuple(str(name) for name in arrays["class_names"].ravel())
         if len(names) < trained:
-            raise DatasetError(f"{path}: class_names has {len(names)} names, but y_train has class {trained - 1}")
+            raise DatasetError(f"{path}: class_names has {len(names)} names, but y_train contains class {trained - 1}")
         trained = len(names)
     else:
         if len(present) < trained:
             absent = next(number for number, label in enumerate(present) if number != label)
-            raise DatasetError(f"{path}: y_train goes up to class {trained - 1}, but no image is of class {absent}")
+            raise DatasetError(f"{path}: y_train contains classes up to {trained - 1}, but no image of class {absent}")
         names = tuple(map(str, range(trained)))
     if "y_test" in arrays and int(arrays["y_test"].max()) >= trained:
-        raise DatasetError(f"{path}: y_test has class {int(arrays['y_test'].max())}, but y_train ends at {trained - 1}")
+        raise DatasetError(
+            f"{path}: y_test contains class {int(arrays['y_test'].max())}, but the highest class is {trained - 1}"
+        )
     return names

@@ -1,6 +1,6 @@
-"""Datasets that TensorFlow Datasets has prepared on this machine: found, described and read. No network, ever.
+"""Finds, describes and reads datasets that TensorFlow Datasets has prepared on this machine. Never uses the network.
 
-Their JSON files tell nearly everything, so finding and describing needs neither TensorFlow nor TFDS. The layout is
+Their JSON files contain nearly everything, so finding and describing needs neither TensorFlow nor TFDS. The layout is
 `DATA_DIR/NAME[/CONFIG]/VERSION/` (https://www.tensorflow.org/datasets/external_tfrecord).
 """
 
@@ -30,15 +30,15 @@ _READ_BATCH = 256
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """A prepared dataset, as its own files describe it.
+    """A prepared dataset as described by its own files.
 
     Args:
-        directory: of this version.
+        directory: the directory of this version.
         image_key: the feature that holds the images.
         label_key: the feature that holds the classes.
-        image_shape: (rows, cols, channels); None where the images differ.
-        class_names: one a class.
-        split_sizes: images of each split.
+        image_shape: (rows, cols, channels), with None for sizes in which the images differ.
+        class_names: one name per class.
+        split_sizes: the number of images in each split.
     """
 
     directory: Path
@@ -50,7 +50,7 @@ class PreparedDataset:
 
     @property
     def test_split(self) -> str | None:
-        """The split to test on: `validation` if there is no `test`; None if there is neither."""
+        """The split to test on: `test`, else `validation`; None if there is neither."""
         return next((name for name in ("test", "validation") if name in self.split_sizes), None)
 
     def list_files(self, split: str) -> list[str]:
@@ -63,7 +63,7 @@ class Tfds(DatasetKind):
     """A dataset of TensorFlow Datasets.
 
     Args:
-        others: names of other kinds, one of which may have been meant.
+        others: names of the other kinds, which messages can suggest.
     """
 
     others: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ class Tfds(DatasetKind):
         prepared = find_prepared(name, data_dir, self.others)
         rows, cols, channels = prepared.image_shape
         if image_size is None and (rows is None or cols is None or channels is None):
-            raise DatasetError(f"the images of '{name}' differ in size; set image_size to bring all to one")
+            raise DatasetError(f"the images of '{name}' differ in size; set image_size to resize them all")
         sizes = prepared.split_sizes
         test = None if prepared.test_split is None else sizes[prepared.test_split]
         return Description((rows or 0, cols or 0, channels or 3), len(prepared.class_names), sizes["train"], test)
@@ -93,19 +93,19 @@ class Tfds(DatasetKind):
 
 
 def find_data_dir(data_dir: Path | None = None) -> Path:
-    """Where prepared datasets are: `data_dir`, or $TFDS_DATA_DIR, or TFDS' own default in the home directory.
+    """The directory of prepared datasets: `data_dir`, else $TFDS_DATA_DIR, else the default of TFDS.
 
-    Where there is no home directory, as in a container whose user has no name, it still begins with `~`, and nothing is
-    there.
+    The default is in the home directory. If there is none, e.g. in a container whose user has no name, the path begins
+    with `~` and does not exist.
     """
     if data_dir is not None:
         return data_dir
     directory = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(os.path.expanduser(directory))  # noqa: PTH111 (pathlib's raises where there is no home)
+    return Path(os.path.expanduser(directory))  # noqa: PTH111 (pathlib raises if there is no home)
 
 
 def list_prepared(data_dir: Path) -> list[str]:
-    """Names of the datasets that are prepared in this directory, `name` or `name/config`."""
+    """The names, `name` or `name/config`, of the datasets that are prepared in a directory."""
     if not data_dir.is_dir():
         return []
     names = [path.name for path in _subdirectories(data_dir) if _find_version(path)]
@@ -119,23 +119,23 @@ def list_prepared(data_dir: Path) -> list[str]:
 
 
 def check_name(name: str, others: Iterable[str]) -> None:
-    """Refuse what cannot be the name of a dataset (and so, paths).
+    """Refuse text that cannot be the name of a dataset, including paths.
 
     Raises:
-        DatasetError: with the closest name of the catalogue and of the others.
+        DatasetError: it cannot be a name; the message suggests the closest name of the catalogue and of `others`.
     """
     if not _NAME.fullmatch(name):
         raise DatasetError(f"'{name}' is not the name of a dataset{suggest_name(name, others)}")
 
 
 def suggest_name(name: str, others: Iterable[str]) -> str:
-    """`; did you mean 'mnist'?` if a name of the catalogue or of the others is close, else nothing."""
+    """`; did you mean 'mnist'?` if a name in the catalogue or in `others` is close, else an empty string."""
     known = [*CATALOGUE, *others]
     if name in known:
         return ""
     configs = [entry for entry in known if entry.startswith(f"{name}/")]
     if configs:
-        return f"; it comes in several forms, name one: {', '.join(configs)}"
+        return f"; it has several configurations, choose one: {', '.join(configs)}"
     close = get_close_matches(name.lower(), known, n=1, cutoff=0.7)
     return f"; did you mean '{close[0]}'?" if close else ""
 
@@ -146,19 +146,19 @@ def find_prepared(name: str, data_dir: Path, others: Iterable[str] = ()) -> Prep
     Args:
         name: `name` or `name/config`.
         data_dir: the TFDS data directory.
-        others: further names that may have been meant.
+        others: further names that messages can suggest.
 
     Raises:
-        DatasetError: it is not prepared (says where it was looked for, and what to do), not complete, or not of images
-            with one class each.
+        DatasetError: the dataset is not prepared (the message says where it was expected and how to prepare it), is
+            incomplete, or does not consist of images with one class each.
     """
     known = (*others, *list_prepared(data_dir))
     check_name(name, known)
     directory = _find_version(data_dir / name)
     if directory is None:
-        place = f"in {data_dir}" if data_dir.is_dir() else f"in {data_dir}, which does not exist"
+        missing = "" if data_dir.is_dir() else ", which does not exist"
         raise DatasetError(
-            f"the dataset '{name}' is not prepared {place}{suggest_name(name, known)}\n"
+            f"the dataset '{name}' is not prepared in {data_dir}{missing}{suggest_name(name, known)}\n"
             f"Prepare it with:  tiedexp data prepare {name}  (needs the network), or  tiedexp data import {name} DIR  "
             "(from its original archives)"
         )
@@ -166,18 +166,18 @@ def find_prepared(name: str, data_dir: Path, others: Iterable[str] = ()) -> Prep
 
 
 def load_prepared(prepared: PreparedDataset, split: str, image_size: int | None) -> Split:
-    """All images of one split, in the order in which they are stored.
+    """All images of one split, in their stored order.
 
-    The records are read and decoded in bulk here, in a quarter of the time that TFDS takes to do it one by one.
+    Records are read and decoded in batches, in a quarter of the time that TFDS needs to do so one by one.
 
     Raises:
-        DatasetError: damaged files, images without a label, or images that differ in size and no `image_size`.
+        DatasetError: files are damaged, images lack a label, or images differ in size and there is no `image_size`.
     """
     import tensorflow as tf
 
     as_stored = image_size is None or prepared.image_shape[:2] == (image_size, image_size)
     if as_stored and None in prepared.image_shape:
-        raise DatasetError(f"the images in {prepared.directory} differ in size; set image_size to bring all to one")
+        raise DatasetError(f"the images in {prepared.directory} differ in size; set image_size to resize them all")
     try:
         with tf.device("CPU"):
             records = tf.data.TFRecordDataset(prepared.list_files(split)).batch(_READ_BATCH)
@@ -198,7 +198,7 @@ def load_prepared(prepared: PreparedDataset, split: str, image_size: int | None)
 
 
 def _build_decoder(prepared: PreparedDataset, decode_images: bool) -> Any:
-    """Serialized examples, (n,), to images, (n, rows, cols, channels) or still encoded (n,), and labels, (n,)."""
+    """A function from examples, (n,), to images, (n, rows, cols, channels) or still encoded, and labels, (n,)."""
     import tensorflow as tf
 
     features = {
@@ -221,39 +221,40 @@ def _build_decoder(prepared: PreparedDataset, decode_images: bool) -> Any:
 
 def _read_description(directory: Path) -> PreparedDataset:
     try:
-        info = json.loads((directory / "dataset_info.json").read_text(encoding="utf-8"))
-        features = json.loads((directory / "features.json").read_text(encoding="utf-8"))["featuresDict"]["features"]
-        sizes = {split["name"]: sum(map(int, split["shardLengths"])) for split in info["splits"]}
-        shards = {split["name"]: len(split["shardLengths"]) for split in info["splits"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _parse_description(directory)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"the description of the dataset in {directory} cannot be read: {error!r}") from error
+
+
+def _parse_description(directory: Path) -> PreparedDataset:
+    info = json.loads((directory / "dataset_info.json").read_text(encoding="utf-8"))
+    features = json.loads((directory / "features.json").read_text(encoding="utf-8"))["featuresDict"]["features"]
+    sizes = {split["name"]: sum(map(int, split["shardLengths"])) for split in info["splits"]}
+    shards = {split["name"]: len(split["shardLengths"]) for split in info["splits"]}
     if info.get("fileFormat", "tfrecord") != "tfrecord":
         raise DatasetError(f"the dataset in {directory} is stored as {info['fileFormat']}; only tfrecord can be read")
     for split, number in shards.items():
         found = len(list(directory.glob(f"*-{split}.tfrecord-*-of-{number:05d}")))
         if found != number:
             raise DatasetError(
-                f"the dataset in {directory} is incomplete: {found} of {number} files of its {split} split are there; "
+                f"the dataset in {directory} is incomplete: it has {found} of the {number} files of its {split} split; "
                 "delete the directory and prepare it again"
             )
     if "train" not in sizes:
         raise DatasetError(f"the dataset in {directory} has no split 'train'; it has {', '.join(sizes) or 'none'}")
     image_key, label_key = _find_keys(directory, info, features)
-    try:
-        return PreparedDataset(
-            directory=directory,
-            image_key=image_key,
-            label_key=label_key,
-            image_shape=_read_image_shape(directory, features[image_key]["image"]),
-            class_names=_read_class_names(directory, label_key, features[label_key]["classLabel"]),
-            split_sizes=sizes,
-        )
-    except (KeyError, ValueError) as error:
-        raise DatasetError(f"the description of the dataset in {directory} cannot be read: {error!r}") from error
+    return PreparedDataset(
+        directory=directory,
+        image_key=image_key,
+        label_key=label_key,
+        image_shape=_read_image_shape(directory, features[image_key]["image"]),
+        class_names=_read_class_names(directory, label_key, features[label_key]["classLabel"]),
+        split_sizes=sizes,
+    )
 
 
 def _find_keys(directory: Path, info: dict[str, Any], features: dict[str, Any]) -> tuple[str, str]:
-    """The image and the label: those the dataset itself calls its input and its target, or the only ones there are."""
+    """The keys of the image and the label: the declared input and target, or else the only ones."""
     images = [key for key, feature in features.items() if "image" in feature]
     labels = [key for key, feature in features.items() if "classLabel" in feature]
     supervised = [item.get("featureKey") for item in info.get("supervisedKeys", {}).get("tuple", {}).get("items", [])]
@@ -261,8 +262,8 @@ def _find_keys(directory: Path, info: dict[str, Any], features: dict[str, Any]) 
     label = [key for key in labels if key in supervised] or labels
     if len(image) != 1 or len(label) != 1:
         raise DatasetError(
-            f"the dataset in {directory} is not one of images with one class each: "
-            f"its features are {', '.join(features)}, of which {len(images)} images and {len(labels)} class labels"
+            f"the dataset in {directory} does not consist of images with one class each: of its features "
+            f"({', '.join(features)}), {len(images)} are images and {len(labels)} are class labels"
         )
     return image[0], label[0]
 
@@ -283,7 +284,7 @@ def _read_class_names(directory: Path, key: str, feature: dict[str, Any]) -> tup
 
 
 def _find_version(directory: Path) -> Path | None:
-    """The newest version in a dataset's directory that was completed."""
+    """The newest complete version in a dataset's directory, or None."""
     versions = [
         (tuple(map(int, match.groups())), path)
         for path in _subdirectories(directory)

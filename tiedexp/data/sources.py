@@ -1,8 +1,8 @@
-"""Datasets by name, as uint8 arrays.
+"""Loads datasets by name, as uint8 arrays.
 
-`KINDS` has the kinds that have a name: embedded images, and a user's own. Every other name is a dataset of TensorFlow
-Datasets that was prepared on this machine. Nothing here touches the network (`archives.prepare_dataset` does), and only
-`load_dataset` of a TFDS name imports TensorFlow.
+`KINDS` lists the kinds with a name: built-in images, and the user's own. Every other name is a dataset of TensorFlow
+Datasets that has been prepared on this machine. Nothing here uses the network (`archives.prepare_dataset` does), and
+only loading a TFDS dataset imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ KINDS: dict[str, DatasetKind] = {"digits": Digits(), "folder": Folder(), "npz": 
 
 
 def find_kind(name: str) -> DatasetKind:
-    """The kind of a dataset."""
+    """The kind of the dataset with this name."""
     return KINDS.get(name) or Tfds(others=tuple(KINDS))
 
 
 def list_file_kinds() -> dict[str, FileKind]:
-    """The kinds whose images are a user's own files, by name."""
+    """The kinds that read the user's own files, by name."""
     return {name: kind for name, kind in KINDS.items() if isinstance(kind, FileKind)}
 
 
@@ -55,14 +55,14 @@ class Dataset:
     """A dataset in memory.
 
     Args:
-        name: as it was asked for.
+        name: the name by which it was loaded.
         train: the training split.
         test: the test split.
-        class_names: one a class, in order.
+        class_names: one name per class, in order.
         image_shape: (rows, cols, channels).
         num_classes: number of classes.
-        fingerprint: sixteen hexadecimal digits of SHA-256 of the arrays: the same data, the same digits.
-        test_is_set_aside: whether the test images were training images, of a dataset without any for the test.
+        fingerprint: 16 hexadecimal digits of the SHA-256 of the arrays, which identify the data.
+        test_is_set_aside: whether the test images were split off the training images, because there were none.
     """
 
     name: str
@@ -75,10 +75,10 @@ class Dataset:
     test_is_set_aside: bool = False
 
     def split_validation(self, size: int | float, seed: int) -> tuple[Split, Split]:
-        """The training images in two: those to train on, and those for validation; see `splits.split_validation`.
+        """The training images, divided into those to train on and those for validation; see `splits.split_validation`.
 
         Raises:
-            DatasetError: too few images, or too few of a class, to have every class on both sides.
+            DatasetError: there are too few images, in total or of a class, to have every class in both parts.
         """
         return _split_validation(
             self.train, size, seed, self.class_names, self.test if self.test_is_set_aside else None
@@ -87,7 +87,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class DatasetShape:
-    """What is known of a dataset without loading it; the arguments are as in `Dataset`, and counts of images."""
+    """Facts known about a dataset without loading it: image shape, see `Dataset`, and numbers of classes and images."""
 
     image_shape: tuple[int, int, int]
     num_classes: int
@@ -107,20 +107,20 @@ def load_dataset(
 ) -> Dataset:
     """Load a dataset into memory.
 
-    A TFDS set without a test split is tested on its validation split; a dataset with neither gets a fixed, stratified
-    division into 80% and 20%, the same on every machine.
+    A TFDS dataset without a test split is tested on its validation split. A dataset with neither is divided into 80%
+    training and 20% test images, stratified and the same on every machine.
 
     Args:
-        name: one of `KINDS`, or a dataset of TFDS.
-        path: of a user's own images.
+        name: a key of `KINDS`, or the name of a TFDS dataset.
+        path: the path of the user's own images.
         data_dir: TFDS data directory; None for $TFDS_DATA_DIR or ~/tensorflow_datasets.
-        image_size: bring the images to this side, in pixels: the middle square, scaled.
-        limit: at most this many images of each split; which ones is fixed, the classes taking turns.
-        hold_out_test: divide a dataset that has neither; False takes all its images for both training and test.
-        warn: told what the user may not expect, such as grey images that are read in colour.
+        image_size: crop the images to their central square and resize it to this side, in pixels.
+        limit: use at most this many images of each split, always the same ones, with classes balanced.
+        hold_out_test: whether to divide a dataset that has neither; False uses all images for both training and test.
+        warn: is called with what the user may not expect, e.g. that grey images are read in colour.
 
     Raises:
-        DatasetError: the data is missing, damaged or not fit for classification.
+        DatasetError: the data is missing, damaged or not suitable for classification.
     """
     train, test, class_names = find_kind(name).load(Source(name, path, data_dir), image_size, warn)
     test_is_set_aside = test is None and hold_out_test
@@ -151,9 +151,9 @@ def describe_dataset(
     image_size: int | None = None,
     warn: Warn = lambda text: None,
 ) -> DatasetShape:
-    """Shapes and counts, from headers and descriptions alone and without TensorFlow; arguments as `load_dataset`.
+    """Shapes and counts, from headers and descriptions alone and without TensorFlow; for arguments see `load_dataset`.
 
-    A common TFDS set need not be prepared: the catalogue knows it.
+    Common TFDS datasets need not be prepared, because they are in the catalogue.
 
     Raises:
         DatasetError: nothing is known about the dataset.
@@ -165,7 +165,7 @@ def describe_dataset(
 
 
 def parse_source(text: str) -> tuple[str, Path | None]:
-    """(name, path) of what a user may write for a dataset: a name, a directory of images, or an .npz file."""
+    """The (name, path) of a dataset given as a name, a directory of images, or an .npz file."""
     path = Path(text)
     if text in KINDS or text in CATALOGUE:
         return text, None
@@ -173,19 +173,19 @@ def parse_source(text: str) -> tuple[str, Path | None]:
 
 
 def check_prepared(name: str, *, path: Path | None = None, data_dir: Path | None = None) -> None:
-    """Fail at once, without TensorFlow, if the data is not there; arguments as `load_dataset`.
+    """Fail at once, without TensorFlow, if the data is missing; for arguments see `load_dataset`.
 
     Raises:
-        DatasetError: what is missing, where it was looked for, and the command that prepares it.
+        DatasetError: says what is missing, where it was expected, and which command prepares it.
     """
     find_kind(name).check(Source(name, path, data_dir))
 
 
 def stamp_files(name: str, path: Path) -> str:
-    """Sixteen hexadecimal digits of the names, sizes and times of a user's own files.
+    """16 hexadecimal digits that identify the names, sizes and times of the user's own files.
 
     Raises:
-        DatasetError: there are no such files.
+        DatasetError: the files cannot be found or read.
     """
     digest = hashlib.sha256()
     try:

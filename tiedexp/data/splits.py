@@ -1,4 +1,4 @@
-"""A split of a dataset as two arrays, and how splits are divided: stratified, exact, the same every time."""
+"""Splits of a dataset, and their division: stratified, exact and reproducible."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy.typing as npt
 
 from tiedexp.errors import DatasetError
 
-TEST_SHARE = 0.2  # of the images of a dataset that has no test images of its own
-_FIXED_SEED = 0  # of all divisions that must never change: the test split and `limit`
+TEST_SHARE = 0.2  # of the images of a dataset without test images
+_FIXED_SEED = 0  # for the divisions that must never change: the test split and `limit`
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images and what they show.
+    """Images and their labels.
 
     Args:
         images: uint8, (images, rows, cols, channels).
-        labels: int64, (images,), the number of each image's class.
+        labels: int64, (images,), the class number of each image.
     """
 
     images: npt.NDArray[np.uint8]
@@ -39,27 +39,27 @@ class Split:
         return len(self.labels)
 
     def take(self, indices: npt.NDArray[Any]) -> Split:
-        """The images at these places, in this order."""
+        """The images with these indices, in this order."""
         return Split(self.images[indices], self.labels[indices])
 
 
 def split_validation(
     train: Split, size: int | float, seed: int, class_names: Sequence[str] = (), set_aside: Split | None = None
 ) -> tuple[Split, Split]:
-    """Hold images out of a training split, each class in proportion.
+    """Hold images out of a training split, with classes in proportion.
 
     Args:
-        train: what is divided.
-        size: an int is a number of images, a float a share below 1 (rounded to whole images); 0 holds none out.
+        train: the split to divide.
+        size: a number of images (int) or a fraction below 1 (float), rounded to whole images; 0 holds none out.
         seed: the same seed holds out the same images.
-        class_names: for messages; the classes are called by their numbers where it is left out.
-        set_aside: the images that `split_test` took before, for messages.
+        class_names: for messages; if left out, messages use class numbers.
+        set_aside: the images that `split_test` has already split off, for messages.
 
     Returns:
-        the images left to train on, and the validation images: exactly `size`.
+        the remaining training images, and exactly `size` validation images.
 
     Raises:
-        DatasetError: too few images, or too few of a class, to have every class on both sides.
+        DatasetError: there are too few images, in total or of a class, to have every class in both parts.
     """
     if size == 0:
         return train, train.take(np.arange(0))
@@ -74,11 +74,11 @@ def split_stratified(
     class_names: Sequence[str] = (),
     set_aside: Split | None = None,
 ) -> tuple[Split, Split]:
-    """The rest, and `size` images (or that share) of it, each class in proportion; both in the original order.
+    """The rest, and `size` images (or that fraction), with classes in proportion, both in their original order.
 
     Raises:
-        DatasetError: it cannot be done; `what` names the part that was asked for, the other arguments are as in
-            `split_validation`.
+        DatasetError: there are too few images. The message calls the images that are held out `what`; for the other
+            arguments see `split_validation`.
     """
     from sklearn.model_selection import train_test_split
 
@@ -86,19 +86,19 @@ def split_stratified(
     held = size if isinstance(size, int) else round(size * images)
     labels, counts = np.unique(split.labels, return_counts=True)
     if not 0 < held < images:
-        raise DatasetError(f"{held} {what} images cannot be held out of {images}; some must remain on both sides")
+        raise DatasetError(f"{held} {what} images cannot be held out of {images}; both parts need at least one image")
     if counts.min() < 2:
         label = int(labels[counts.argmin()])
         taken = 0 if set_aside is None else np.count_nonzero(set_aside.labels == label)
         name = f"'{class_names[label]}'" if class_names else str(label)
-        one = f"1 image left, after {taken} of its {taken + 1} were set aside for the test" if taken else "1 image"
+        one = f"1 image left after {taken} of its {taken + 1} were set aside for the test" if taken else "1 image"
         raise DatasetError(
-            f"class {name} has {one}, so it cannot be both trained on and in {what}; "
+            f"class {name} has {one}, so it cannot be in both training and {what}; "
             f"every class needs at least {3 if taken else 2}"
         )
     if min(held, images - held) < len(labels):
         raise DatasetError(
-            f"{held} {what} images out of {images} cannot hold every one of the {len(labels)} classes on both sides; "
+            f"with {held} {what} images out of {images}, not all {len(labels)} classes can be in both parts; "
             f"the {what} size must be from {len(labels)} to {images - len(labels)}"
         )
     rest, chosen = train_test_split(np.arange(images), test_size=held, random_state=seed, stratify=split.labels)
@@ -111,20 +111,20 @@ def split_test(images: Split, class_names: Sequence[str] = ()) -> tuple[Split, S
 
 
 def count_test_split(images: int) -> tuple[int, int]:
-    """(training, test) images that `split_test` makes of so many."""
+    """The numbers of (training, test) images that `split_test` makes of this many images."""
     test = round(TEST_SHARE * images)
     return images - test, test
 
 
 def limit_split(split: Split, limit: int) -> Split:
-    """At most `limit` images, as many of each class as possible, in the original order.
+    """At most `limit` images, with classes balanced as far as possible, in their original order.
 
-    Which ones is fixed: the images are permuted once, with a seed of its own, and then the classes take turns.
+    The choice is always the same: the images are permuted with a fixed seed, then taken from each class in turn.
     """
     if len(split) <= limit:
         return split
     permutation = np.random.default_rng(_FIXED_SEED).permutation(len(split))
-    turn = np.empty(len(split), dtype=np.int64)  # how many of its class come before each image
+    turn = np.empty(len(split), dtype=np.int64)  # how many images of its class come before each image
     for label in np.unique(split.labels):
         members = permutation[split.labels[permutation] == label]
         turn[members] = np.arange(len(members))
@@ -133,7 +133,7 @@ def limit_split(split: Split, limit: int) -> Split:
 
 
 def compute_fingerprint(splits: Sequence[Split]) -> str:
-    """Sixteen hexadecimal digits of SHA-256 over shapes and contents."""
+    """16 hexadecimal digits of the SHA-256 of shapes and contents."""
     digest = sha256()
     for split in splits:
         for array in (split.images, split.labels):

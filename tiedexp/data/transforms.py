@@ -1,4 +1,4 @@
-"""Changes to whole images, to test what a model has learnt to ignore. NumPy only."""
+"""Transforms of whole images, to test what a model is invariant to. Needs only NumPy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tiedexp.errors import SpecError
 
 Images = npt.NDArray[Any]
 
-# (images, rows, cols, channels) to the same; quarter turns are anticlockwise, as in NumPy.
+# Functions of (images, rows, cols, channels); rotations are anticlockwise, as in NumPy.
 TRANSFORMS: dict[str, Callable[[Images], Images]] = {
     "identity": lambda images: images,
     "rot90": lambda images: np.rot90(images, 1, axes=(1, 2)),
@@ -31,20 +31,21 @@ def apply_transform(images: Images, text: str) -> Images:
     """Transform images (n, rows, cols, channels).
 
     Args:
-        images: of any type; not changed.
-        text: a key of `TRANSFORMS`, or `translate=N`: N pixels right and down (left and up if negative), zeros behind.
+        images: an array of any type, which is not changed.
+        text: a key of `TRANSFORMS`, or `translate=N`, which moves the images N pixels right and down (left and up if
+            negative) and fills with zeros.
 
     Returns:
         contiguous images of the same shape.
 
     Raises:
-        SpecError: no such transform, or one that would exchange rows and columns of images that are not square.
+        SpecError: the transform does not exist, or swaps rows and columns of images that are not square.
     """
     if match := _TRANSLATE.fullmatch(text):
         return _translate(images, int(match[1]))
     if text not in TRANSFORMS:
         known = f"{', '.join(TRANSFORMS)} and translate=N"
-        raise SpecError(f"there is no transform '{text}'; there are {known}")
+        raise SpecError(f"there is no transform '{text}'; the transforms are {known}")
     if text in _CHANGE_SHAPE and images.shape[1] != images.shape[2]:
         raise SpecError(f"'{text}' needs square images; these are {images.shape[1]}x{images.shape[2]}")
     return np.ascontiguousarray(TRANSFORMS[text](images))

@@ -1,5 +1,5 @@
-"""The one place where a spec is taken apart: spec -> data, model, training, run directory.
+"""The only place where a spec is taken apart: everything else takes flat arguments.
 
-Everything else takes flat arguments. preparation.py is what is known before anything is built, without TensorFlow;
-build.py makes the parts; run.py trains; evaluate.py tests a run again.
+preparation.py is what is known without TensorFlow; assembly.py builds the parts; run.py trains, from scratch or from a
+checkpoint; evaluate.py, reproduce.py and extend.py work on runs that are there. Begin with run.py.
 """

@@ -1,4 +1,4 @@
-"""Whether the images that a finished run was trained on are still the same. No TensorFlow for a user's own files."""
+"""Whether the images of a finished run have changed since. A user's own files are checked without TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tiedexp.spec.schema import DatasetSpec, ExperimentSpec
 
 
 class DataCheck:
-    """Compares finished runs with the data that is there now; each dataset is looked at once.
+    """Compares the data of finished runs with the data of today; each dataset is checked once.
 
-    Only a user's own files can change. Names, sizes and times tell at once that they have not; if those differ, the
+    Only a user's own files can change. If their names, sizes and times are the same, so are the images; otherwise the
     images are read and their fingerprint decides.
 
     Args:
         data_dir: TFDS data directory; None for $TFDS_DATA_DIR or the default of TFDS.
-        warn: told of data that can no longer be read, which does not make a result worthless.
+        warn: called for data that can no longer be read, which does not make a result worthless.
     """
 
     def __init__(self, data_dir: Path | None, warn: Callable[[str], None]):
@@ -29,10 +29,10 @@ class DataCheck:
         self._unreadable: set[DatasetSpec] = set()
 
     def check(self, run: RunDirectory, spec: ExperimentSpec) -> None:
-        """Compare the data of a finished run.
+        """Check the data of a finished run.
 
         Raises:
-            RunError: it has changed since, or the run's manifest cannot be read.
+            RunError: it has changed since the run was trained, or the run's manifest cannot be read.
         """
         if spec.dataset in self._unreadable:
             return
@@ -45,12 +45,12 @@ class DataCheck:
         if changed is not None:
             before, now = changed
             raise RunError(
-                f"the data has changed since {run.path} was trained (its fingerprint was {before} and is {now}), "
-                "so its result is not of this data; --fresh trains it again"
+                f"the data has changed since {run.path} was trained (its fingerprint was {before} and is now {now}), "
+                "so its result does not belong to this data; --fresh trains it again"
             )
 
     def _find_change(self, run: RunDirectory, spec: ExperimentSpec) -> tuple[str, str] | None:
-        """The fingerprints of then and now if they differ."""
+        """The old and the new fingerprint; None if the data is the same."""
         trained, dataset = run.read_manifest().data, spec.dataset
         if dataset not in self._stamps:
             source = training_source(spec, self._data_dir)

@@ -1,4 +1,4 @@
-"""A run tested again: on other images, from another checkpoint, after a transform."""
+"""Evaluate a run again: on other images, from another checkpoint, or after a transform."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tiedexp.data.pipeline import evaluation_batches
 from tiedexp.data.sources import Dataset, Split, describe_dataset, load_dataset
 from tiedexp.data.transforms import apply_transform
 from tiedexp.errors import DatasetError, PatternError, RunError
-from tiedexp.experiment.build import EVALUATION_BATCH, build_model
+from tiedexp.experiment.assembly import EVALUATION_BATCH, build_model
 from tiedexp.experiment.limits import check_fits
 from tiedexp.experiment.preparation import Plan, evaluation_source, plan_model, training_source
 from tiedexp.experiment.state import load_state
@@ -38,24 +38,26 @@ def evaluate_run(
     data_dir: Path | None = None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> tuple[Evaluation, int]:
-    """Evaluate a run's checkpoint: the model is rebuilt from the run's own spec, and weights alone are loaded.
+    """Evaluate a run's checkpoint. The model is rebuilt from the run's own spec; only weights are loaded.
 
     Args:
         run: the run.
         split: test, validation or train.
         checkpoint: best or last.
-        transform: applied to every image first, as `tiedexp.data.transforms` names it.
-        data: another dataset: a name, a folder of images or an .npz file; its classes must be as many. All its test
-            images count, or all its images if it has no test images of its own.
+        transform: the name of a transform in `tiedexp.data.transforms` to apply to every image first.
+        data: another dataset with as many classes: a name, a folder of images or an .npz file. All its test images
+            are used, or all its images if it has no test images of its own.
         data_dir: TFDS data directory; None for $TFDS_DATA_DIR or the default of TFDS.
-        warn: told of damaged checkpoints, which are not used, of what the images are read as, and of what may make the
-            results differ from those of training.
+        warn: called for damaged checkpoints, which are not used, for how images are interpreted, and for anything
+            that may make the results differ from those of training.
 
     Returns:
         the results, and the epoch of the checkpoint.
 
     Raises:
-        RunError, DatasetError, SpecError: what is missing or does not fit.
+        RunError: the run or its checkpoint is missing or damaged, or the device lacks memory or an operation.
+        DatasetError: the images are missing, damaged, have changed, or do not fit the model.
+        SpecError: the run's spec is not valid.
     """
     spec = load_spec(run.spec, allow_extends=False)
     manifest = run.read_manifest()
@@ -68,7 +70,7 @@ def evaluate_run(
         source.name, path=source.path, data_dir=source.data_dir, image_size=spec.dataset.image_size
     )
     check_fits(plan_model(spec, shape.image_shape, shape.num_classes), shape, kept.weights, EVALUATION_BATCH)
-    # The run's own rules for its own images, however they were named; all images of others.
+    # The run's limit and test split apply to its own images, however they are named; of another dataset, all images.
     own = source.is_same(training_source(spec, source.data_dir))
     dataset = load_dataset(
         source.name,
@@ -112,20 +114,20 @@ def _choose_images(dataset: Dataset, spec: ExperimentSpec, split: str) -> Split:
 def _build_as_trained(
     plan: Plan, implementations: Mapping[str, Mapping[str, str]], warn: Callable[[str], None]
 ) -> keras.Model:
-    """The model of a run, which computes as it did while it was trained, if this version still can."""
+    """The model of a run, computed as in training if this version can do so."""
     try:
         return build_model(plan, implementations)
-    except PatternError:  # its text is the stranger's who wrote the manifest
-        warn(f"the run computed its convolutions in a way that this version does not know: {ROUNDING}")
+    except PatternError:  # its text quotes the manifest, which a stranger may have written
+        warn(f"the run computed its convolutions by a method that this version does not know: {ROUNDING}")
         return build_model(plan)
 
 
 def _check_data(dataset: Dataset, trained: DataRecord, *, own: bool) -> None:
-    """Refuse images that are not as those the run was trained on; its own (`own`) must be the very same."""
+    """Refuse images that do not fit the run; its own images (`own`) must be unchanged."""
     if own and dataset.fingerprint != trained.fingerprint:
         raise DatasetError(
-            f"the data has changed since the run was trained (its fingerprint was {trained.fingerprint} and is "
-            f"{dataset.fingerprint}); a copy under another name can be tested on with --data"
+            f"the data has changed since the run was trained (its fingerprint was {trained.fingerprint} and is now "
+            f"{dataset.fingerprint}); to evaluate on it anyway, copy it to another path and name that with --data"
         )
     expected = trained.image_shape, len(trained.class_names)
     if (dataset.image_shape, dataset.num_classes) != expected:
@@ -146,6 +148,6 @@ def _find_checkpoint(run: RunDirectory, which: str, warn: Callable[[str], None])
     best = load_state(last).best.epoch
     if not best:
         raise RunError(
-            f"no epoch of the run is complete yet, so none is the best; --checkpoint last takes step {last.step}"
+            f"no epoch of the run is complete yet, so there is no best one; --checkpoint last uses step {last.step}"
         )
     return store.of_epoch(best)

@@ -1,4 +1,4 @@
-"""A finished run trained for longer, as a run of its own."""
+"""Train a finished run for longer, as a new run."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ def extend_run(
     should_stop: Callable[[], bool] = lambda: False,
     observer: RunObserver | None = None,
 ) -> RunDirectory:
-    """Go on from the end of a finished run to more epochs, in a new run that names it as its parent.
+    """Continue from the end of a finished run to more epochs, in a new run that names the old one as its parent.
 
-    Where the schedule does not look at the number of epochs the new run is the one that asked for so many at first, to
-    the bit, and has its place. A cosine does: then the new run has another name, and its rate goes on where a cosine of
-    so many epochs would be, which is higher than where the parent's ended.
+    If the schedule does not depend on the number of epochs, the new run is the same, to the bit, as training that many
+    epochs from scratch, and has the same path. A cosine depends on it: then the new run has another name, and its
+    learning rate continues on a cosine over the new number of epochs, which is higher than where the parent ended.
 
     Args:
-        run: a finished run; it stays as it is.
-        epochs: of the new run, those of the parent included.
-        root: directory of all runs; by default the one the run is in.
-        data_dir: TFDS data directory; None for the one the run was trained with.
-        allow_inexact: as in `run_experiment`.
-        should_stop: as in `run_experiment`.
-        observer: is told what happens.
+        run: a finished run; it is not changed.
+        epochs: the epochs of the new run, including those of the parent.
+        root: the directory of all runs; by default the one that holds the run.
+        data_dir: TFDS data directory; None for the one that the run was trained with.
+        allow_inexact: see `run_experiment`.
+        should_stop: see `run_experiment`.
+        observer: called with what happens.
 
     Raises:
-        RunError: the run is not finished, or has stopped early.
-        SpecError: `epochs` is not more than the run has.
+        RunError: the run is not finished, or it stopped early.
+        SpecError: `epochs` is not larger than the run's.
     """
     spec, result = load_spec(run.spec, allow_extends=False), run.read_result()
     if epochs <= spec.training.epochs:
-        raise SpecError(f"the run has {spec.training.epochs} epochs; --epochs must be more. Received: {epochs}")
+        raise SpecError(f"the run has {spec.training.epochs} epochs; --epochs must be larger. Received: {epochs}")
     if result.stopped_early:
         raise RunError(
-            f"{run.path} stopped early, after epoch {result.epochs} of {spec.training.epochs}: more epochs change "
+            f"{run.path} stopped early, after epoch {result.epochs} of {spec.training.epochs}, so more epochs change "
             "nothing; train a spec with another training.early_stopping"
         )
     longer = lengthen_spec(spec, epochs)
@@ -73,12 +73,12 @@ def extend_run(
 
 
 def is_same_as_from_start(spec: ExperimentSpec) -> bool:
-    """Whether training on to more epochs gives what asking for them at first would have given."""
+    """Whether extending a run to more epochs gives the same result as training that many from scratch."""
     return spec.training.schedule.name != "cosine"
 
 
 def lengthen_spec(spec: ExperimentSpec, epochs: int) -> ExperimentSpec:
-    """The spec of so many epochs; with another name if it is not what training it from the start would give."""
+    """The spec with more epochs, and with another name if the result differs from training them from scratch."""
     content: dict[str, Any] = spec.model_dump()
     content["training"]["epochs"] = epochs
     if not is_same_as_from_start(spec):
@@ -88,7 +88,7 @@ def lengthen_spec(spec: ExperimentSpec, epochs: int) -> ExperimentSpec:
 
 
 def _seed(target: RunDirectory, spec: ExperimentSpec, parent: RunDirectory) -> None:
-    """Fill a new run with all that its parent had at its end; the manifest last, without which the rest is nothing."""
+    """Copy the final state of the parent into a new run; the manifest last, without which the rest does not count."""
     target.clear()
     target.write_spec(dump_spec(spec))
     target.rewrite_metrics(parent.read_metrics())

@@ -1,6 +1,6 @@
-"""Whether a run fits into this machine's memory, before anything large is made.
+"""Whether a run fits into this machine's memory, checked before anything large is allocated.
 
-TensorFlow does not say that memory ran out on a CPU: its C++ aborts the process, or the kernel kills it.
+On a CPU TensorFlow does not report that memory ran out: its C++ code aborts the process, or the kernel kills it.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ _FLOAT_BYTES = 4
 
 
 def check_fits(plan: Plan, data: DatasetShape, weights: Path, batch_size: int) -> None:
-    """Refuse a model that cannot be what the weights belong to, or that needs more memory than there is.
+    """Refuse a model that cannot belong to the weights, or that needs more memory than there is.
 
     Args:
         plan: the model.
-        data: the images, not yet loaded.
-        weights: the file of weights.
-        batch_size: images at a time.
+        data: the shape and number of the images, which are not loaded yet.
+        weights: the weights file.
+        batch_size: images per batch.
 
     Raises:
-        RunError: says how much is needed and how much there is.
+        RunError: the file is too small for the model, or there is too little memory.
     """
     stored, wanted = weights.stat().st_size, _FLOAT_BYTES * plan.cost.unique_weights
     if stored < wanted:
@@ -42,11 +42,11 @@ def check_fits(plan: Plan, data: DatasetShape, weights: Path, batch_size: int) -
 def check_step_fits(plan: Plan, dataset: Dataset) -> None:
     """Refuse a training step on CPUs that needs more memory than there is.
 
-    What is counted is the least that a step can do with, so not every step that does not fit is refused: images,
-    expanded kernels, and what convolutions and normalisations put out, which is kept for the gradients.
+    The estimate is a lower bound, so not every step that is too large is refused: it counts the images, the expanded
+    kernels, and the outputs of convolutions and normalisations, which are kept for the gradients.
 
     Raises:
-        RunError: says how much is needed and how much there is.
+        RunError: there is too little memory; says how much is needed.
     """
     training = plan.spec.training
     images = dataset.train.images.nbytes + dataset.test.images.nbytes

@@ -1,4 +1,4 @@
-"""What a run tells TensorBoard."""
+"""What a run writes for TensorBoard."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def log_head(log: TensorBoardLog, plan: Plan, dataset_name: str) -> None:
-    """What is known before the first epoch: hyperparameters, the spec as text, the layout of the charts."""
+    """Write what is known before the first epoch: hyperparameters, the spec as text, and the layout of the charts."""
     cost, model, training = plan.cost, plan.spec.model, plan.spec.training
     tied = [conv.pattern for conv in plan.convs if conv.pattern is not None]
     rows, cols = plan.convs[0].kernel_size
@@ -29,7 +29,7 @@ def log_head(log: TensorBoardLog, plan: Plan, dataset_name: str) -> None:
     log.text("spec", 0, f"```yaml\n{dump_spec(plan.spec)}\n```")
     log.hparams(
         {
-            # TensorBoard shows the first five at once.
+            # TensorBoard shows the first five by default.
             "pattern": name_pattern(model),
             "pattern_groups": tied[0].num_groups if tied else rows * cols,
             "unique_weights": cost.unique_weights,
@@ -52,7 +52,7 @@ def log_head(log: TensorBoardLog, plan: Plan, dataset_name: str) -> None:
 
 
 def log_epoch(log: TensorBoardLog, line: EpochLine, result: EpochResult, plan: Plan, model: keras.Model) -> None:
-    """One epoch: its line of metrics.jsonl, the kernels, and histograms if the spec wants them."""
+    """Write one epoch: its line of metrics.jsonl, and kernels and histograms if the spec asks for them."""
     epoch, rate = line.epoch, {"learning_rate": line.learning_rate}
     log.scalars("train", epoch, {**line.train.as_json(), **rate})
     if line.validation is not None:
@@ -72,7 +72,7 @@ def log_epoch(log: TensorBoardLog, line: EpochLine, result: EpochResult, plan: P
 
 
 def log_hparams_metrics(log: TensorBoardLog, line: EpochLine) -> None:
-    """What the HParams tab shows of an epoch, which no log keeps from an earlier process."""
+    """Write what the HParams tab shows of an epoch; a log does not keep it from an earlier process."""
     if line.validation is not None:
         log.hparams_metrics(line.epoch, {"validation accuracy": line.validation.accuracy})
 
@@ -85,7 +85,7 @@ def log_end(
     validation: Evaluation | None,
     extra: Mapping[str, float],
 ) -> None:
-    """The test of the epoch that was chosen; the HParams table shows its validation accuracy beside it."""
+    """Write the test of the best epoch; the HParams table shows its validation accuracy beside it."""
     log.scalars("test", epoch, {"loss": test.loss, "accuracy": test.accuracy, **extra})
     log.image(
         "test", "confusion", epoch, draw_confusion(np.array(test.confusion), [result.name for result in test.classes])

@@ -1,4 +1,4 @@
-"""Who watches a run."""
+"""How a run reports what it does."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
 
 class RunObserver:
-    """Told what a run does, to show it; this one is silent."""
+    """Called by a run with what it does. Subclasses show it; this one does nothing."""
 
     def planned(self, plan: Plan, run: RunDirectory, device: str, dataset: Dataset, sizes: Mapping[str, int]) -> None:
-        """Everything is loaded and training begins; `sizes` has the images of each split."""
+        """Everything is loaded and training begins; `sizes` is the number of images of each split."""
 
     def resumed(self, epochs_done: int, steps_done: int) -> None:
-        """The run goes on after an earlier stop, with so many epochs done and so many steps of the next."""
+        """The run resumes after so many completed epochs and so many steps of the next."""
 
     def warned(self, text: str) -> None:
-        """Something the user should know of, and that does not stop the run."""
+        """There is something that the user should know; the run continues."""
 
-    def epoch_begins(self, epoch: int, num_steps: int) -> None:
-        """An epoch, from 1, of so many steps."""
+    def epoch_started(self, epoch: int, num_steps: int) -> None:
+        """An epoch has started; epochs count from 1."""
 
     def progressed(self, progress: Progress) -> None:
-        """Some steps more."""
+        """Some more steps are done."""
 
-    def epoch_ends(self, line: EpochLine) -> None:
-        """An epoch with its line of metrics.jsonl."""
+    def epoch_finished(self, line: EpochLine) -> None:
+        """An epoch is complete; `line` is its line of metrics.jsonl."""
 
     def finished(self, run: RunDirectory, result: Result) -> None:
         """The run has its result."""

@@ -1,4 +1,4 @@
-"""An experiment before anything is built: where its run is, its model and its cost. No TensorFlow."""
+"""What is known about an experiment before anything is built: its run, data, model and cost. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from tiedexp.spec.schema import ExperimentSpec, ModelSpec, PatternOptions, Patte
 
 @dataclass(frozen=True)
 class Plan:
-    """An experiment before anything is built.
+    """The model of an experiment before it is built.
 
     Args:
-        spec: what was asked for.
+        spec: the experiment.
         image_shape: (rows, cols, channels).
-        num_classes: number of classes.
-        convs: the convolutions in order.
-        cost: weights and multiply-adds.
+        num_classes: the number of classes.
+        convs: the convolutions, in order.
+        cost: the number of weights and multiply-adds.
     """
 
     spec: ExperimentSpec
@@ -49,14 +49,14 @@ class Plan:
 
 
 def describe_spec(spec: ExperimentSpec) -> dict[str, Any]:
-    """A spec as the manifest has it: plain JSON, keys without a value left out."""
+    """A spec as the manifest stores it: plain JSON, without keys that have no value."""
     return spec.model_dump(mode="json", exclude_none=True)
 
 
 def load_images(
     spec: ExperimentSpec, data_dir: Path | None, warn: Callable[[str], None] = lambda text: None
 ) -> Dataset:
-    """The dataset that a spec names, limited and scaled as it says; see `load_dataset`."""
+    """Load the dataset of a spec, with its limit and image size; see `load_dataset`."""
     data, path = spec.dataset, training_source(spec).path
     return load_dataset(
         data.name, path=path, data_dir=data_dir, image_size=data.image_size, limit=data.limit, warn=warn
@@ -64,7 +64,7 @@ def load_images(
 
 
 def locate_run(spec: ExperimentSpec, root: Path) -> RunDirectory:
-    """Where the run of a spec is, or will be."""
+    """The directory of a spec's run, whether it exists or not."""
     return RunDirectory.locate(root, name=spec.name, digest=spec.digest, seed=spec.seed)
 
 
@@ -76,10 +76,10 @@ def plan_experiment(
     Args:
         spec: the experiment.
         data_dir: TFDS data directory; None for $TFDS_DATA_DIR or the default of TFDS.
-        warn: as in `load_dataset`.
+        warn: see `load_dataset`.
 
     Raises:
-        DatasetError: a dataset about which nothing is known.
+        DatasetError: the dataset is unknown or missing.
     """
     source = training_source(spec, data_dir)
     shape = describe_dataset(
@@ -89,7 +89,7 @@ def plan_experiment(
 
 
 def plan_model(spec: ExperimentSpec, image_shape: tuple[int, int, int], num_classes: int) -> Plan:
-    """The same, for images (rows, cols, channels) and classes that are known."""
+    """Work out the model and its cost for images of a known shape, (rows, cols, channels), and number of classes."""
     model = spec.model
     family = FAMILIES[model.family]
     options = {key: getattr(model, key) for key in family.options}
@@ -106,7 +106,7 @@ def plan_model(spec: ExperimentSpec, image_shape: tuple[int, int, int], num_clas
 
 
 def name_pattern(model: ModelSpec) -> str:
-    """A short name of a model's tying for tables and plots: `block`, `hashed(groups=9, seed=0)`, `none`."""
+    """A short name of a model's tying for tables and plots: e.g. `block`, `hashed(groups=9, seed=0)` or `none`."""
 
     def name(value: PatternValue) -> str:
         if isinstance(value, PatternOptions):
@@ -126,25 +126,25 @@ def _name_option(option: Any) -> str:
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where images come from, as `tiedexp.data.sources` takes it."""
+    """Where images come from: the arguments of the functions in `tiedexp.data.sources`."""
 
     name: str
     path: Path | None
     data_dir: Path | None
-    advice: str = ""  # where the data may be, if it is not there
+    advice: str = ""  # added to the error if the data is missing
 
     def check(self) -> None:
-        """DatasetError, at once and without TensorFlow, if the data is not there."""
+        """Raise DatasetError if the data is missing. This is fast and does not load TensorFlow."""
         try:
             check_prepared(self.name, path=self.path, data_dir=self.data_dir)
         except DatasetError as error:
             raise DatasetError(f"{error}{self.advice}") from error
 
     def stamp(self) -> str | None:
-        """What changes if a user's own files do, without reading them; None for other datasets.
+        """A text that changes when the user's own files change, without reading them; None for other datasets.
 
         Raises:
-            DatasetError: there are no such files.
+            DatasetError: the files are missing.
         """
         return None if self.path is None else stamp_files(self.name, self.path)
 
@@ -161,12 +161,12 @@ def training_source(spec: ExperimentSpec, data_dir: Path | None = None) -> DataS
 
 
 def resolve_data_dir(spec: ExperimentSpec, data_dir: Path | None) -> Path | None:
-    """The TFDS data directory that a spec's images come from, absolute; None if they come from none."""
+    """The absolute path of the TFDS data directory of a spec's images; None if they are not from TFDS."""
     return None if spec.dataset.name in KINDS else find_data_dir(data_dir).resolve()
 
 
 def rerun_source(run: RunDirectory, spec: ExperimentSpec, data_dir: Path | None = None) -> DataSource:
-    """The images a run was trained on, to train on them again: by default from where it says that they were."""
+    """The images of a run, to train on them again; by default from the location that the run names."""
     trained_from = run.read_manifest().data.data_dir
     return training_source(spec, data_dir or (None if trained_from is None else Path(trained_from)))
 
@@ -174,11 +174,11 @@ def rerun_source(run: RunDirectory, spec: ExperimentSpec, data_dir: Path | None 
 def evaluation_source(
     run: RunDirectory, spec: ExperimentSpec, *, data: str | None = None, data_dir: Path | None = None
 ) -> DataSource:
-    """The images to test a run on: its own, or others.
+    """The images to evaluate a run on: its own, or others.
 
-    A run may come from anywhere, so what it says is not enough to open files. Where this user trained it, in the place
-    where it is, its own images are read from where they were; otherwise only if they are built in, or in the user's
-    TFDS data directory.
+    A run directory may come from a stranger, so the paths in it are not trusted. If this user trained the run at its
+    present path, its own images are read from their old path; otherwise they are read only if they are built in or in
+    the user's TFDS data directory.
 
     Args:
         run: the run.
@@ -187,7 +187,7 @@ def evaluation_source(
         data_dir: TFDS data directory; None for $TFDS_DATA_DIR or the default of TFDS.
 
     Raises:
-        RunError: the run is not known to be this user's, and its own images are files, which only the user may name.
+        RunError: the run's own images are files, and it is not known that this user trained it.
     """
     if data is not None:
         return DataSource(*parse_source(data), data_dir)
@@ -197,8 +197,8 @@ def evaluation_source(
     source = training_source(spec, data_dir)
     if source.path is not None:
         raise RunError(
-            f"{run.path} names its images: {source.path}. It is not known to be a run that you trained in this place, "
-            f"so they are read only if you name them too: --data {shlex.quote(str(source.path))}"
+            f"{run.path} names its images: {source.path}. It is not known that you trained this run at this path, so "
+            f"they are read only if you name them too: --data {shlex.quote(str(source.path))}"
         )
     trained_from = run.read_manifest().data.data_dir
     if data_dir is not None or trained_from in (None, str(find_data_dir().resolve())):

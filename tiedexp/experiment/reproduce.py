@@ -1,4 +1,4 @@
-"""A finished run done again, and what is different then."""
+"""Train a finished run again and list every difference."""
 
 from __future__ import annotations
 
@@ -25,17 +25,19 @@ from tiedexp.training.checkpoint import Checkpoint, CheckpointStore
 from tiedexp.training.weights_file import FIRST_TIED, FIRST_UNTIED, check_weights_file, read_array
 
 _MAX_DEPTH = 8  # of JSON, deeper than ours
-TIMES = ("seconds", "epoch_seconds", "first_of_process", "time", "images_per_second")  # and what they depend on
+# Metrics that depend on time, or on when the run was stopped.
+TIMES = ("seconds", "epoch_seconds", "first_of_process", "time", "images_per_second")
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A metric, or an array of weights, that is not the same.
+class Mismatch:
+    """A metric or array of weights that differs.
 
     Args:
-        name: as `metrics: train.loss` or `weights of epoch 3: layers/dense/vars/0`.
-        count: numbers that differ, and `total`, all numbers of that name.
-        largest: the largest absolute difference; None where it is no number.
+        name: e.g. `metrics: train.loss` or `weights of epoch 3: layers/dense/vars/0`.
+        count: how many of its numbers differ.
+        total: how many numbers it has.
+        largest: the largest absolute difference; None if the values are not numbers or differ in shape.
     """
 
     name: str
@@ -46,19 +48,20 @@ class Difference:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of it.
+    """The result of a comparison.
 
     Args:
         run: the new run.
-        metrics: how many metrics were compared, and `weights`, how many arrays.
+        metrics: how many metrics were compared.
+        weights: how many arrays of weights were compared.
         differences: those that differ.
-        machine: what differs in the manifests and may be why.
+        machine: differences between the manifests that may explain them.
     """
 
     run: RunDirectory
     metrics: int
     weights: int
-    differences: tuple[Difference, ...]
+    differences: tuple[Mismatch, ...]
     machine: tuple[str, ...]
 
 
@@ -70,31 +73,31 @@ def reproduce_run(
     should_stop: Callable[[], bool] = lambda: False,
     observer: RunObserver | None = None,
 ) -> Reproduction:
-    """Do a run again from its own spec, beside it, and compare every metric and every weight, to the bit.
+    """Train a run again from its own spec and compare every metric and weight, to the bit.
 
     Args:
         run: a finished run.
-        root: where the new run goes; by default `reproduced` in the directory of all runs.
-        data_dir: TFDS data directory; None for the one the run was trained with.
-        should_stop: as `run_experiment` asks it.
-        observer: is told what happens.
+        root: the directory of the new run; by default `reproduced` in the directory of all runs.
+        data_dir: TFDS data directory; None for the one that the run was trained with.
+        should_stop: see `run_experiment`.
+        observer: called with what happens.
 
     Raises:
-        RunError: the run is not finished, or cannot be done again from its spec alone.
-        DatasetError: no data.
+        RunError: the run is not finished, or its spec alone does not determine it.
+        DatasetError: the data is missing or damaged.
     """
     spec = load_spec(run.spec, allow_extends=False)
     if not run.finished:
-        raise RunError(f"{run.path} is not finished; train it to its end first")
+        raise RunError(f"{run.path} is not finished; finish training it first")
     manifest = run.read_manifest()
     parent = manifest.parent
     if parent is not None and not parent.same_as_from_start:
-        raise RunError(f"{run.path} extends {parent.run} with another schedule: its spec alone does not make it")
+        raise RunError(f"{run.path} extends {parent.run} with another schedule: its spec alone does not reproduce it")
     root = root or run.path.resolve().parent.parent / REPRODUCED
     source = rerun_source(run, spec, data_dir)
     if locate_run(spec, root).path.resolve() == run.path.resolve():
-        raise RunError(f"{root} is where the run itself is; --runs names another place")
-    _kept_checkpoints(run)  # what is missing or damaged is told now, not when all is trained
+        raise RunError(f"{root} holds the run itself; name another directory with --runs")
+    _kept_checkpoints(run)  # raises now, not after the training, if one is missing or damaged
     _list_initial(run)
     again = run_experiment(
         spec,
@@ -110,14 +113,14 @@ def reproduce_run(
 
 
 def compare_runs(first: RunDirectory, second: RunDirectory) -> Reproduction:
-    """Compare two finished runs of one spec: all but times.
+    """Compare everything but times of two finished runs of one spec.
 
     Args:
-        first: a run from anywhere.
-        second: one of this machine, whose weights have the shapes of the model.
+        first: a run of any origin.
+        second: a run of this machine, so that its weights have the shapes of the model.
 
     Raises:
-        RunError: a file of them is missing or damaged, or the weights of the first are not such a model's.
+        RunError: a file is missing or damaged, or the weights of the first run have other shapes.
     """
     metrics = [dict(_list_metrics(run)) for run in (first, second)]
     ours = dict(_list_weights(second))
@@ -135,26 +138,26 @@ def compare_runs(first: RunDirectory, second: RunDirectory) -> Reproduction:
         second,
         len(metrics[0]),
         len(weights[0]),
-        (*filter(None, found), *(Difference(name, 1, 1, None) for name in sorted(missing))),
+        (*filter(None, found), *(Mismatch(name, 1, 1, None) for name in sorted(missing))),
         machine,
     )
 
 
-def _compare(name: str, first: Any, second: Any) -> Difference | None:
-    """None if they are the same, to the bit."""
+def _compare(name: str, first: Any, second: Any) -> Mismatch | None:
+    """The difference between two values; None if they are the same to the bit."""
     ours, theirs = _as_array(first), _as_array(second)
     if second is None or ours.shape != theirs.shape:
-        return Difference(name, ours.size, ours.size, None)
+        return Mismatch(name, ours.size, ours.size, None)
     if ours.tobytes() == theirs.tobytes() and ours.dtype == theirs.dtype:
         return None
     different = ours != theirs
     numeric = np.issubdtype(ours.dtype, np.number) and np.issubdtype(theirs.dtype, np.number)
     largest = float(np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max()) if numeric else None
-    return Difference(name, int(np.count_nonzero(different)), int(ours.size), largest)
+    return Mismatch(name, int(np.count_nonzero(different)), int(ours.size), largest)
 
 
 def _as_array(value: Any) -> npt.NDArray[Any]:
-    """Of numbers or texts; what somebody else wrote may be anything, and then is not like ours in any case."""
+    """The value as an array of numbers or texts; anything else, from a foreign run, becomes a value that differs."""
     with suppress(ValueError):  # lists of different lengths
         array = np.asarray(value)
         if array.dtype.kind in "biufU":
@@ -163,7 +166,7 @@ def _as_array(value: Any) -> npt.NDArray[Any]:
 
 
 def _list_metrics(run: RunDirectory) -> Iterator[tuple[str, Any]]:
-    """Each metric: of metrics.jsonl over all epochs, of result.json alone."""
+    """Each metric: those of metrics.jsonl over all epochs, then those of result.json."""
     series: dict[str, list[Any]] = {}
     for line in run.read_metrics():
         for name, value in _list_values(line.as_json()):
@@ -174,7 +177,7 @@ def _list_metrics(run: RunDirectory) -> Iterator[tuple[str, Any]]:
 
 
 def _list_values(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What does not depend on time, by dotted keys; the values of classes by the name of the class."""
+    """The values that do not depend on time, by dotted keys; those of classes by the name of the class."""
     for key, value in flatten(content, _MAX_DEPTH):
         last = key.rpartition(".")[2]
         if last == "classes" and isinstance(value, list | tuple) and all(isinstance(entry, Mapping) for entry in value):
@@ -185,26 +188,26 @@ def _list_values(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _kept_checkpoints(run: RunDirectory) -> list[Checkpoint]:
-    """Those of the best and the last epoch; RunError if one is not there whole."""
+    """The checkpoints of the best and the last epoch; RunError if one is missing or damaged."""
     result, store = run.read_result(), CheckpointStore(run.checkpoints)
     return [store.of_epoch(epoch) for epoch in sorted({result.best_epoch, result.epochs})]
 
 
 def _list_initial(run: RunDirectory) -> dict[str, npt.NDArray[Any]]:
-    """The kernel of before training; nothing of a run that has not kept it. RunError if it is damaged."""
+    """The kernel from before training, if the run has kept it; RunError if it is damaged."""
     if not run.initial_kernel.exists():
         return {}
     try:
         values = read_array(run.initial_kernel, [FIRST_TIED, FIRST_UNTIED])
     except RunError as error:
-        raise RunError(f"{error}; without that file all else can be compared") from None
+        raise RunError(f"{error}; if you delete that file, everything else can be compared") from None
     return {"weights before training: the first kernel": np.array(values, dtype=np.float64)}
 
 
 def _list_weights(
     run: RunDirectory, check: Callable[[Path], None] = lambda path: None
 ) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Each array of the kept checkpoints, optimizer included; `check` sees each file before it is read."""
+    """Each array of the kept checkpoints, including the optimizer; `check` is called on each file before it is read."""
     for checkpoint in _kept_checkpoints(run):
         arrays: dict[str, npt.NDArray[Any]] = {}
 

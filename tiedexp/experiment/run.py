@@ -1,72 +1,34 @@
-"""A run, from wherever it stands to its result."""
+"""The life of a run: it starts or resumes, trains, and tests its best epoch."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import keras
-
-from tiedexp.convolution.choosing import NATIVE
-from tiedexp.convolution.cpp.library import find_version
-from tiedexp.data.pipeline import evaluation_batches, normalisation
-from tiedexp.errors import (
-    DivergenceError,
-    RunError,
-    RunInterruptedError,
-    RunLockedError,
-    SpecError,
-    TiedexpError,
-    explain_os_error,
-)
-from tiedexp.experiment.build import (
-    EVALUATION_BATCH,
-    build_batches,
-    build_model,
-    build_optimizer,
-    build_schedule,
-    build_trainer,
-    load_splits,
-    read_first_kernel,
-    read_implementations,
-)
+from tiedexp.errors import DivergenceError, RunError, RunInterruptedError, RunLockedError
+from tiedexp.experiment.assembly import Assembly, assemble, read_first_kernel
 from tiedexp.experiment.data_check import DataCheck
-from tiedexp.experiment.limits import check_step_fits
+from tiedexp.experiment.failures import REMEDY, record_failure, system_failures
 from tiedexp.experiment.log import log_end, log_epoch, log_head, log_hparams_metrics
 from tiedexp.experiment.observer import RunObserver
-from tiedexp.experiment.preparation import (
-    describe_spec,
-    locate_run,
-    name_pattern,
-    plan_model,
-    resolve_data_dir,
-    training_source,
-)
+from tiedexp.experiment.preparation import locate_run, training_source
+from tiedexp.experiment.resuming import check_same, find_checkpoint
+from tiedexp.experiment.saving import Saver
 from tiedexp.experiment.state import RunState, load_state
-from tiedexp.metrics import Predictor, compute_evaluation, compute_loss_and_accuracy
+from tiedexp.metrics import compute_evaluation, compute_loss_and_accuracy
 from tiedexp.runs.directory import RunDirectory
-from tiedexp.runs.manifest import describe_environment, find_differences
-from tiedexp.runs.records import (
-    DataRecord,
-    EpochLine,
-    InexactResume,
-    Manifest,
-    Result,
-    SplitLine,
-    average_epoch_seconds,
-)
+from tiedexp.runs.records import EpochLine, Manifest, Result, SplitLine, average_epoch_seconds
 from tiedexp.runs.seal import write_seal
 from tiedexp.runs.tensorboard import TensorBoardLog
 from tiedexp.spec.loading import dump_spec
 from tiedexp.spec.schema import ExperimentSpec
-from tiedexp.training.checkpoint import Checkpoint, CheckpointStore, check_finite, load_weights, restore
-from tiedexp.training.devices import build_strategy, describe_devices, device_failures, set_up_process, uses_gpus
+from tiedexp.training.checkpoint import CheckpointStore, check_finite, load_weights, restore
+from tiedexp.training.devices import device_failures
 from tiedexp.training.selection import BestEpoch, EarlyStopping
 from tiedexp.training.weights_file import MAX_VALUES, write_array
 
@@ -76,11 +38,10 @@ if TYPE_CHECKING:
 
 
 KILLED = "was killed, possibly out of memory, or the machine stopped"
-REMEDY = "the same spec would fail again, so change it: a smaller learning_rate, a warm-up or gradient_clipping"
 
 
-class _StopRequested(Exception):  # noqa: N818  it is no error
-    """Raised where a run is asked to stop outside of training steps."""
+class _StopRequested(Exception):  # noqa: N818  it is not an error
+    """Raised when a run is asked to stop outside its training steps."""
 
 
 @device_failures()
@@ -95,26 +56,27 @@ def run_experiment(
     should_stop: Callable[[], bool] = lambda: False,
     observer: RunObserver | None = None,
 ) -> RunDirectory:
-    """Train, choose the best epoch by validation, test it, and keep everything in the run's directory.
+    """Train, choose the best epoch by validation, test it, and save everything in the run's directory.
 
-    A run that is finished is left as it is; one that was cut off goes on from its last checkpoint. Nothing is written
-    before all is loaded and `should_stop` has said no.
+    A finished run is left as it is; one that was cut off is resumed from its last checkpoint. Nothing is written
+    before everything is loaded and `should_stop` has returned False.
 
     Args:
         spec: the experiment.
-        root: directory of all runs.
+        root: the directory of all runs.
         data_dir: TFDS data directory; None for $TFDS_DATA_DIR or the default of TFDS.
-        fresh: begin again even so.
-        allow_inexact: go on with a run that was begun on another machine or with other versions.
-        threads: CPU threads within an operation where the spec leaves them open; None for all cores. A run that goes
-            on keeps those it was begun with.
-        should_stop: asked several times a second; once it says yes, a checkpoint is written and the run ends.
-        observer: is told what happens.
+        fresh: start over even if the run is finished or can be resumed.
+        allow_inexact: resume even a run that was started on another machine or with other versions.
+        threads: CPU threads within an operation if the spec leaves them open; None for all cores. A resumed run keeps
+            the number that it was started with.
+        should_stop: called several times a second; once it returns True, a checkpoint is written and the run ends.
+        observer: called with what happens.
 
     Raises:
-        DatasetError: no data.
-        RunError: the run failed; what it did so far is kept, with the reason in failure.json.
-        RunInterruptedError: it was asked to stop, or Ctrl-C came; a checkpoint is kept, or else nothing at all.
+        DatasetError: the data is missing or damaged.
+        RunError: the run failed; what it has done so far is kept, with the reason in failure.json.
+        RunInterruptedError: it was asked to stop, or Ctrl-C was pressed; a checkpoint is kept if there is one, and
+            nothing at all otherwise.
     """
     observer = observer or RunObserver()
     run = locate_run(spec, root)
@@ -123,24 +85,34 @@ def run_experiment(
     else:
         training_source(spec, data_dir).check()
         if run.is_locked():
-            with run.lock():  # says at once who is in it
+            with run.lock():  # raises an error that names the other process
                 pass
-        begun = None if fresh else _read_begun(run)
-        parts = ExperimentRun(spec, run, data_dir, threads, observer, should_stop, begun)
+        before = None if fresh else _read_manifest(run)
+        # With other threads, or tied convs computed otherwise, a resumed run would not end with the same bits.
+        parts = assemble(
+            spec,
+            data_dir=data_dir,
+            threads=threads if before is None else before.threads,
+            implementations=None if before is None else before.implementations,
+            warn=observer.warned,
+        )
         if should_stop():
-            raise RunInterruptedError("interrupted before the training began; nothing has changed")
+            raise RunInterruptedError("interrupted before training started; nothing has changed")
+        process = ExperimentRun(parts, run, observer, should_stop)
         try:
-            with run.lock() as left, _keep_failure(run), device_failures():
+            with run.lock() as left, record_failure(run), device_failures():
                 if fresh:
                     run.clear()
-                elif not run.finished and _read_begun(run) != begun:
-                    raise RunLockedError(f"another process was in {run.path} meanwhile; the same command goes on")
+                elif not run.finished and _read_manifest(run) != before:
+                    raise RunLockedError(
+                        f"another process has used {run.path} in the meantime; the same command resumes the run"
+                    )
                 if not run.finished:
-                    if left is not None and begun is not None:
+                    if left is not None and before is not None:
                         observer.warned(f"the process before this one ({left}) {KILLED}")
-                    parts.complete(allow_inexact=allow_inexact)
+                    process.complete(allow_inexact=allow_inexact)
         except RunInterruptedError:
-            if parts.saved is None:  # there is nothing to go on from
+            if process.saver.saved is None:  # there is nothing to resume from
                 with suppress(RunLockedError):
                     run.delete()
             raise
@@ -148,258 +120,133 @@ def run_experiment(
     return run
 
 
-def _read_begun(run: RunDirectory) -> Manifest | None:
-    """The manifest of a run that has begun; None if it has not."""
+def _read_manifest(run: RunDirectory) -> Manifest | None:
+    """The manifest of a run; None if it has not started."""
     return run.read_manifest() if run.inside("manifest.json").is_file() else None
 
 
-@contextmanager
-def _keep_failure(run: RunDirectory) -> Iterator[None]:
-    """Write into the run's directory why the block failed; what the system refuses becomes a RunError."""
-    try:
-        try:
-            yield
-        except MemoryError as error:
-            raise RunError(f"out of memory{f': {error}' if str(error) else ''}") from error
-        except OSError as error:
-            raise RunError(explain_os_error(error)) from error
-    except (RunLockedError, RunInterruptedError):
-        raise
-    except TiedexpError as error:
-        if not run.finished:
-            with suppress(OSError, RunError):  # a full disk is perhaps why
-                run.write_failure(str(error))
-        raise
-
-
 class ExperimentRun:
-    """One run while it happens: the parts of the experiment, and where each goes."""
+    """One run while it happens: from wherever it stands to its result.
 
-    def __init__(
-        self,
-        spec: ExperimentSpec,
-        run: RunDirectory,
-        data_dir: Path | None,
-        threads: int | None,
-        observer: RunObserver,
-        should_stop: Callable[[], bool],
-        begun: Manifest | None = None,
-    ):
-        self.spec, self.run, self.observer, self.should_stop = spec, run, observer, should_stop
-        self.data_dir = resolve_data_dir(spec, data_dir)
-        training = spec.training
-        # With other threads, or another choice of how to compute, a run that goes on would not end with the same bits.
-        self.threads = set_up_process(
-            threads=training.threads,
-            deterministic=training.deterministic,
-            preferred_threads=threads if begun is None else begun.threads,
-        )
-        self.files = training_source(spec).stamp()  # before they are read: if they change meanwhile, it is noticed
-        self.dataset, self.train, self.validation = load_splits(spec, self.data_dir, observer.warned)
-        self.plan = plan_model(spec, self.dataset.image_shape, self.dataset.num_classes)
-        if not uses_gpus():  # on which running out of memory is an error of TensorFlow's
-            check_step_fits(self.plan, self.dataset)
-        self.mean, self.std = normalisation(self.train)
-        batches = build_batches(spec, self.train, self.dataset.num_classes, self.mean, self.std)
-        self.steps_per_epoch = int(min(batches.steps_per_epoch, training.steps_per_epoch or math.inf))
-        strategy = build_strategy(training.devices)
-        self.device = describe_devices(strategy)
-        if training.batch_size % strategy.num_replicas_in_sync:
-            raise SpecError(
-                f"training.batch_size ({training.batch_size}) must be a multiple of the "
-                f"{strategy.num_replicas_in_sync} devices"
-            )
-        self.schedule = build_schedule(spec, self.steps_per_epoch)
-        keras.utils.set_random_seed(spec.seed)
-        with strategy.scope():
-            self.model = build_model(self.plan, None if begun is None else begun.implementations)
-            optimizer = build_optimizer(spec, self.schedule)
-            optimizer.build(self.model.trainable_variables)
-            self.model.compile(optimizer=optimizer)  # so that `save_weights` takes the optimizer's state along
-        self.trainer = build_trainer(spec, self.model, batches, strategy)
-        self.predict = Predictor(self.model)
+    Args:
+        parts: the assembled experiment.
+        run: its directory, which is locked.
+        observer: called with what happens.
+        should_stop: called often; the run ends soon after it returns True.
+    """
+
+    def __init__(self, parts: Assembly, run: RunDirectory, observer: RunObserver, should_stop: Callable[[], bool]):
+        self.parts, self.run, self.observer, self.should_stop = parts, run, observer, should_stop
+        self.spec, self.model, self.steps_per_epoch = parts.spec, parts.model, parts.steps_per_epoch
         self.store = CheckpointStore(run.checkpoints)
-        self.saved: RunState | None = None  # where the newest checkpoint is
-        self.first_epoch = 1  # that this process ends
+        self.saver = Saver(self.store, parts.model, parts.steps_per_epoch)
+        self.first_epoch = 1  # the first that this process completes
 
     def complete(self, *, allow_inexact: bool) -> None:
-        """From wherever the run stands to its result."""
+        """Start or resume the run, train it, and test its best epoch."""
         self.run.check_entries()
         self.run.check_format()
-        begun = self.run.inside("manifest.json").is_file()
-        if not begun and self.store.latest() is not None:
-            raise RunError(
-                f"{self.run.path} has checkpoints but no manifest.json, which says what they were made with, "
-                "so it cannot go on; --fresh starts over"
-            )
-        checkpoint = self._find_checkpoint() if begun else None
-        if checkpoint is None:
-            self.run.clear()
-            self.run.remove_unfinished()
-            self.run.write_manifest(self._manifest())
-            self._keep_first_kernel()
-            rule = self.spec.training.early_stopping
-            state = RunState(0, BestEpoch(), None if rule is None else EarlyStopping(**rule.model_dump()))
-        else:
-            state = load_state(checkpoint)
-            self._check_same(state, allow_inexact=allow_inexact)
-            self.run.inside("failure.json").unlink(missing_ok=True)
-            self.saved = state = self._restore(checkpoint, state)
-            self.observer.resumed(state.epoch, state.sums.steps)
+        state = self._resume(allow_inexact=allow_inexact) or self._start()
         self.run.write_spec(dump_spec(self.spec))
-        source = training_source(self.spec, self.data_dir)
+        source = training_source(self.spec, self.parts.data_dir)
         if source.path is not None or source.data_dir is not None:
             write_seal(self.run, source.name, source.path, source.data_dir)
-        splits = {"train": self.train, "validation": self.validation, "test": self.dataset.test}
-        sizes = {name: len(split.labels) for name, split in splits.items()}
-        self.observer.planned(self.plan, self.run, self.device, self.dataset, sizes)
+        parts = self.parts
+        self.observer.planned(parts.plan, self.run, parts.device, parts.dataset, parts.sizes)
         with TensorBoardLog(self.run.tensorboard, resume_step=state.epoch + 1 if state.epoch else None) as log:
-            log_head(log, self.plan, self.dataset.name)
+            log_head(log, parts.plan, parts.dataset.name)
             for line in self.run.read_metrics():  # of earlier processes
                 log_hparams_metrics(log, line)
             state = self._train(state, log)
             try:
                 self._test(state, log)
             except _StopRequested:
-                raise RunInterruptedError(f"interrupted in the test; {self._what_is_kept()}") from None
+                raise RunInterruptedError(f"interrupted in the test; {self.saver.describe()}") from None
             except DivergenceError as error:
                 raise DivergenceError(f"the test of epoch {state.best.epoch}: {error}; {REMEDY}") from None
 
-    def _keep_first_kernel(self) -> None:
-        """Write what pictures set beside the kernel that is learnt, where that is small enough for a picture."""
+    def _start(self) -> RunState:
+        """Write what a run has before its first step."""
+        self.run.clear()
+        self.run.remove_unfinished()
+        self.run.write_manifest(self.parts.describe())
         name, kernel = read_first_kernel(self.model)
-        if kernel.size <= MAX_VALUES:
+        if kernel.size <= MAX_VALUES:  # small enough for a picture
             write_array(self.run.initial_kernel, name, kernel)
+        rule = self.spec.training.early_stopping
+        return RunState(0, BestEpoch(), None if rule is None else EarlyStopping(**rule.model_dump()))
 
-    def _find_checkpoint(self) -> Checkpoint | None:
-        """The newest checkpoint whose best epoch can still be tested; the newest of all if there is no such.
-
-        To go back further costs time and nothing else: the same epochs come to the same bits.
-        """
-        newest, lost = None, ""
-        for checkpoint in self.store.newest_first(self.observer.warned):
-            best = load_state(checkpoint).best.epoch
-            if not best or self.store.find(best) is not None:
-                if lost:
-                    self.observer.warned(f"{lost}: the run goes on from before it, and comes to the same")
-                return checkpoint
-            newest = newest or checkpoint
-            lost = f"the checkpoint of the best epoch so far, {best}, is missing or damaged"
-        if newest is not None:
-            self.observer.warned(
-                f"{lost}, and there is none before it: unless a later epoch is better, the run cannot be tested; "
-                "--fresh starts over, and comes to the same"
-            )
-        return newest
-
-    def _check_same(self, state: RunState, *, allow_inexact: bool) -> None:
-        """The data must be what it was when the run began, and so must the machine, or the user does not mind."""
-        before = self.run.read_manifest()
-        after = (
-            f"epoch {state.epoch}" if not state.sums.steps else f"step {state.sums.steps} of epoch {state.epoch + 1}"
-        )
-        if before.data.fingerprint != self.dataset.fingerprint:
-            raise RunError(
-                f"the data has changed since this run began (its fingerprint was {before.data.fingerprint} and is "
-                f"{self.dataset.fingerprint}), so it cannot go on after {after}; --fresh starts over"
-            )
-        differences = find_differences(before, self._manifest())
-        if not differences:
-            return
-        text = f"after {after} this run goes on with {'; '.join(differences)}"
-        if not allow_inexact:
-            raise RunError(
-                f"{text}: the result may differ from that of a run that never stopped; "
-                "--allow-inexact goes on even so, --fresh starts over"
-            )
-        self.observer.warned(text)
-        resume = InexactResume(after_epoch=state.epoch, after_step=state.sums.steps, differences=differences)
-        self.run.write_manifest(before.model_copy(update={"inexact": (*before.inexact, resume)}))
-
-    def _restore(self, checkpoint: Checkpoint, state: RunState) -> RunState:
-        """Fill model and optimizer from a checkpoint, and bring metrics.jsonl to the same epoch."""
+    def _resume(self, *, allow_inexact: bool) -> RunState | None:
+        """Bring model, metrics.jsonl and checkpoints to the state of the newest usable checkpoint; None without one."""
+        if not self.run.inside("manifest.json").is_file():
+            if self.store.latest() is not None:
+                raise RunError(
+                    f"{self.run.path} has checkpoints but no manifest.json, which says what they were made with, "
+                    "so it cannot be resumed; --fresh starts over"
+                )
+            return None
+        warn = self.observer.warned
+        checkpoint = find_checkpoint(self.store, warn)
+        if checkpoint is None:
+            return None
+        state, before = load_state(checkpoint), self.run.read_manifest()
+        inexact = check_same(before, self.parts.describe(), state, allow_inexact=allow_inexact, warn=warn)
+        if inexact is not None:
+            self.run.write_manifest(before.model_copy(update={"inexact": (*before.inexact, inexact)}))
+        self.run.inside("failure.json").unlink(missing_ok=True)
         restore(checkpoint, self.model)
         lines = [line for line in self.run.read_metrics() if line.epoch < state.epoch]
         if state.line is not None:
             lines.append(state.line)
         if len(lines) != state.epoch or any(line.epoch != at for at, line in enumerate(lines, 1)):
-            self.observer.warned(f"{self.run.path / 'metrics.jsonl'} has lost some epochs before epoch {state.epoch}")
+            warn(f"{self.run.path / 'metrics.jsonl'} has lost some epochs before epoch {state.epoch}")
         self.run.rewrite_metrics(lines)
         self.run.remove_unfinished()
-        self._prune(state)
-        return replace(state, seconds=sum(line.seconds for line in lines))
-
-    def _manifest(self) -> Manifest:
-        cost, implementations = self.plan.cost, read_implementations(self.model)
-        is_compiled = any(NATIVE in choice.values() for choice in implementations.values())
-        return Manifest(
-            **dict(describe_environment(compiled=find_version() or "none" if is_compiled else None)),
-            device=self.device,
-            replicas=self.trainer.num_replicas,
-            threads=self.threads,
-            deterministic=self.spec.training.deterministic,
-            data=DataRecord(
-                name=self.dataset.name,
-                fingerprint=self.dataset.fingerprint,
-                files=self.files,
-                data_dir=None if self.data_dir is None else str(self.data_dir),
-                image_shape=self.plan.image_shape,
-                class_names=tuple(self.dataset.class_names),
-                mean=tuple(float(value) for value in self.mean),
-                std=tuple(float(value) for value in self.std),
-            ),
-            spec=describe_spec(self.spec),
-            pattern=name_pattern(self.spec.model),
-            patterns={conv.name: conv.pattern.digest for conv in self.plan.convs if conv.pattern is not None},
-            unique_weights=cost.unique_weights,
-            expanded_weights=cost.expanded_weights,
-            macs_dense=cost.macs_dense,
-            macs_tied=cost.macs_tied,
-            implementations=implementations,
-            steps_per_epoch=self.steps_per_epoch,
-        )
+        state = replace(state, seconds=sum(line.seconds for line in lines))
+        self.saver.keep(state)
+        self.observer.resumed(state.epoch, state.sums.steps)
+        return state
 
     # Epochs
 
     def _train(self, state: RunState, log: TensorBoardLog) -> RunState:
+        """Train to the last epoch, or until early stopping."""
         self.first_epoch = state.epoch + 1
         while state.epoch < self.spec.training.epochs and not state.stops:
             epoch = state.epoch + 1
-            self.observer.epoch_begins(epoch, self.steps_per_epoch)
+            self.observer.epoch_started(epoch, self.steps_per_epoch)
             try:
-                with device_failures():
+                with device_failures(), system_failures():
                     state = self._run_steps(state)
                     if not self.should_stop():
                         state = self._end_epoch(state, log)
             except _StopRequested:
                 pass
             except KeyboardInterrupt:
-                raise RunInterruptedError(f"interrupted in epoch {epoch}; {self._what_is_kept()}") from None
+                raise RunInterruptedError(f"interrupted in epoch {epoch}; {self.saver.describe()}") from None
             except DivergenceError as error:
-                raise DivergenceError(f"epoch {epoch}: {error}; {self._what_is_kept(REMEDY)}") from None
+                raise DivergenceError(f"epoch {epoch}: {error}; {self.saver.describe(REMEDY)}") from None
             except RunError as error:
-                raise RunError(f"epoch {epoch}: {error}; {self._what_is_kept()}") from None
-            except MemoryError as error:
-                raise RunError(f"epoch {epoch}: out of memory; {self._what_is_kept()}") from error
-            except OSError as error:
-                raise RunError(f"epoch {epoch}: {explain_os_error(error)}; {self._what_is_kept()}") from error
+                raise RunError(f"epoch {epoch}: {error}; {self.saver.describe()}") from error
             if self.should_stop():
                 if state.sums.steps and state.sums.steps not in state.kept:
-                    state = self._save(state)
+                    state = self._save_step(state)
                 where = f"in epoch {epoch}" if state.epoch < epoch else f"after epoch {epoch}"
-                raise RunInterruptedError(f"interrupted {where}; {self._what_is_kept()}")
+                raise RunInterruptedError(f"interrupted {where}; {self.saver.describe()}")
         return state
 
     def _run_steps(self, state: RunState) -> RunState:
-        """Train to the end of an epoch, or until asked to stop, with checkpoints on the way."""
+        """Train to the end of an epoch, or until asked to stop, saving checkpoints on the way."""
         every = self.spec.checkpoint.every_steps or self.steps_per_epoch
         first_step = state.epoch * self.steps_per_epoch
         while state.sums.steps < self.steps_per_epoch and not self.should_stop():
             until = min((state.sums.steps // every + 1) * every, self.steps_per_epoch)
-            sums = self.trainer.run_steps(first_step, state.sums, until, self.observer.progressed, self.should_stop)
+            sums = self.parts.trainer.run_steps(
+                first_step, state.sums, until, self.observer.progressed, self.should_stop
+            )
             state = replace(state, sums=sums)
             if until < self.steps_per_epoch and sums.steps == until:
-                state = self._save(state)
+                state = self._save_step(state)
         return state
 
     def _end_epoch(self, state: RunState, log: TensorBoardLog) -> RunState:
@@ -411,51 +258,29 @@ class ExperimentRun:
             accuracy, loss = line.validation.accuracy, line.validation.loss
             best = state.best.update(epoch, accuracy, loss)
             stopping = None if stopping is None else stopping.update(accuracy, loss)
-        # Before the checkpoint: a run that goes on after it does not come here again.
-        log_epoch(log, line, result, self.plan, self.model)
-        state = self._save(RunState(epoch, best, stopping, state.seconds + line.seconds, line))
+        # Before the checkpoint: a run that resumes from it does not log this epoch again.
+        log_epoch(log, line, result, self.parts.plan, self.model)
+        state = self.saver.save(RunState(epoch, best, stopping, state.seconds + line.seconds, line))
         self.run.append_metrics(line)
-        self.observer.epoch_ends(line)
+        self.observer.epoch_finished(line)
         return state
 
-    def _save(self, state: RunState) -> RunState:
-        """Write a checkpoint, and keep of the others the last two of epochs, the best, and the last two of steps."""
-        step = state.sums.steps
-        if step:
-            check_finite(self.model)
-        self.store.save(state.epoch, self.model, state.as_dict(), step=step)
-        state = replace(state, kept=(*state.kept[-1:], step) if step else ())
-        self._prune(state)
-        self.saved = state
-        return state
-
-    def _prune(self, state: RunState) -> None:
-        epochs = {state.epoch, state.epoch - 1, state.best.epoch}
-        self.store.prune({*((epoch, 0) for epoch in epochs), *((state.epoch, step) for step in state.kept)})
-
-    def _what_is_kept(self, advice: str = "the same command goes on") -> str:
-        state = self.saved
-        if state is not None and state.kept:
-            what = f"the checkpoint of step {state.kept[-1]} of {self.steps_per_epoch} of epoch {state.epoch + 1}"
-        elif state is not None:
-            what = f"the checkpoint of epoch {state.epoch}"
-        else:
-            nothing = f"no epoch was complete, so there is no checkpoint in {self.run.path}"
-            return f"{nothing}; {advice}" if advice is REMEDY else nothing
-        return f"{what} is kept in {self.run.checkpoints}; {advice}"
+    def _save_step(self, state: RunState) -> RunState:
+        check_finite(self.model)
+        return self.saver.save(state)
 
     def _metrics_line(self, epoch: int, result: EpochResult) -> EpochLine:
         validation = None
-        if len(self.validation.labels):
+        if len(self.parts.validation.labels):
             begin = time.perf_counter()
-            loss, accuracy = compute_loss_and_accuracy(*self._predict(self.validation))
-            speed = len(self.validation.labels) / (time.perf_counter() - begin)
+            loss, accuracy = compute_loss_and_accuracy(*self._predict(self.parts.validation))
+            speed = len(self.parts.validation.labels) / (time.perf_counter() - begin)
             validation = SplitLine(loss=loss, accuracy=accuracy, images_per_second=round(speed, 1))
         step = epoch * self.steps_per_epoch
         return EpochLine(
             epoch=epoch,
             step=step,
-            learning_rate=float(self.schedule(step - 1)),
+            learning_rate=self.parts.learning_rate(step),
             train=SplitLine(
                 loss=result.loss, accuracy=result.accuracy, images_per_second=round(result.images_per_second, 1)
             ),
@@ -467,28 +292,28 @@ class ExperimentRun:
 
     def _predict(self, split: Split) -> tuple[Any, Any]:
         """Logits and labels of a split."""
-        batches = evaluation_batches(split, batch_size=EVALUATION_BATCH, mean=self.mean, std=self.std)
-        return self.predict(self._until_stop(batches))
 
-    def _until_stop(self, batches: Iterable[Any]) -> Iterator[Any]:
-        for batch in batches:
-            if self.should_stop():
-                raise _StopRequested
-            yield batch
+        def until_stop() -> Iterator[Any]:
+            for batch in self.parts.evaluation_batches(split):
+                if self.should_stop():
+                    raise _StopRequested
+                yield batch
+
+        return self.parts.predictor(until_stop())
 
     # The end
 
     def _test(self, state: RunState, log: TensorBoardLog) -> None:
-        """Test the best epoch, and write the result: from here on the run is finished."""
+        """Test the best epoch and write result.json, which makes the run a finished one."""
         load_weights(self.store.of_epoch(state.best.epoch), self.model)
-        names = self.dataset.class_names
+        names = self.parts.dataset.class_names
         begin = time.perf_counter()
-        test = compute_evaluation(*self._predict(self.dataset.test), names)
+        test = compute_evaluation(*self._predict(self.parts.dataset.test), names)
         speed = test.images / (time.perf_counter() - begin)
         validation = None
-        if len(self.validation.labels):
-            validation = compute_evaluation(*self._predict(self.validation), names)
-        rate = float(self.schedule(state.best.epoch * self.steps_per_epoch - 1))
+        if len(self.parts.validation.labels):
+            validation = compute_evaluation(*self._predict(self.parts.validation), names)
+        rate = self.parts.learning_rate(state.best.epoch * self.steps_per_epoch)
         extra = {"images_per_second": speed, "learning_rate": rate}
         log_end(log, state.best.epoch, state.epoch, test, validation, extra)
         result = Result(

@@ -1,4 +1,4 @@
-"""Where a run stands, and how that is kept in its checkpoints beside weights."""
+"""The state of a run, which its checkpoints store beside the weights."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tiedexp.training.trainer import EpochSums
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run stands.
+    """How far a run is.
 
     Args:
-        epoch: epochs done.
+        epoch: completed epochs.
         best: the best of them.
-        stopping: early stopping; None where there is none.
-        seconds: of training, over all epochs done.
-        line: the line of metrics.jsonl of the last of them; None before the first.
-        sums: what is done of the next epoch.
-        kept: the steps of that epoch of which there are checkpoints.
+        stopping: the state of early stopping; None if there is none.
+        seconds: training time of all completed epochs.
+        line: the line of metrics.jsonl of the last completed epoch; None before the first.
+        sums: the sums over the completed steps of the next epoch.
+        kept: the steps of the next epoch that have a checkpoint.
     """
 
     epoch: int
@@ -41,7 +41,7 @@ class RunState:
 
     @property
     def stops(self) -> bool:
-        """Whether early stopping says so."""
+        """Whether early stopping ends the run here."""
         return self.stopping is not None and self.stopping.stops
 
     def as_dict(self) -> dict[str, Any]:
@@ -81,10 +81,12 @@ class _State(BaseModel):
 
 
 def load_state(checkpoint: Checkpoint) -> RunState:
-    """The state in a checkpoint, `seconds` left out; RunError if it is not as a run writes it."""
+    """The state in a checkpoint, without `seconds`; RunError if it is not as a run writes it."""
     state = check_record(_State, checkpoint.state, checkpoint.weights)
     if (state.metrics is None) != (checkpoint.epoch == 0) or (state.sums is None) != (checkpoint.step == 0):
-        raise RunError(f"{checkpoint.weights} is not as tiedexp writes it: its state is not of its epoch and step")
+        raise RunError(
+            f"{checkpoint.weights} is not as tiedexp writes it: its state does not belong to its epoch and step"
+        )
     return RunState(
         checkpoint.epoch,
         state.best,

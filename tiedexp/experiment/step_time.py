@@ -1,4 +1,4 @@
-"""How long an experiment's training will take, by a few of its steps."""
+"""How long an experiment's training will take, measured on a few of its steps."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiedexp.experiment.observer import RunObserver
-from tiedexp.experiment.preparation import locate_run
 from tiedexp.spec.schema import ExperimentSpec
 
-WARM_UP = 2  # calls that do not count: the first compiles
+WARM_UP = 2  # calls that do not count: the first one compiles
 
 
 @dataclass(frozen=True)
 class StepTime:
-    """Seconds of a training step, the steps of an epoch, and the seconds until the first step was done."""
+    """How fast an experiment trains.
+
+    Args:
+        step: seconds per training step.
+        steps_per_epoch: training steps per epoch.
+        start: seconds until the first step was done.
+    """
 
     step: float
     steps_per_epoch: int
@@ -25,24 +29,24 @@ class StepTime:
 def time_steps(
     spec: ExperimentSpec, *, data_dir: Path | None, threads: int | None = None, seconds: float = 1.0
 ) -> StepTime:
-    """Train for some steps, and throw them away; nothing is written.
+    """Train for a few steps and discard them; nothing is written.
 
     Args:
         spec: the experiment.
         data_dir: TFDS data directory.
-        threads: as in `run_experiment`.
-        seconds: time to spend on steps that count.
+        threads: see `run_experiment`.
+        seconds: how long to measure.
 
     Raises:
-        DatasetError: no data.
-        RunError: the device cannot do it.
+        DatasetError: the data is missing or damaged.
+        RunError: the device lacks memory or an operation.
     """
-    # Here, so that whoever receives a `StepTime` from another process does not load TensorFlow.
-    from tiedexp.experiment.run import ExperimentRun
+    # Imported here, so that a process that only receives a `StepTime` does not load TensorFlow.
+    from tiedexp.experiment.assembly import assemble
     from tiedexp.training.trainer import EpochSums
 
     begin = time.perf_counter()
-    parts = ExperimentRun(spec, locate_run(spec, Path()), data_dir, threads, RunObserver(), lambda: False)
+    parts = assemble(spec, data_dir=data_dir, threads=threads)
     trainer, limit = parts.trainer, parts.steps_per_epoch
     trainer.run_steps(0, EpochSums(), 1)
     start = time.perf_counter() - begin

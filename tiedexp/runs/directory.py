@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tiedexp.errors import RunError, RunLockedError
+from tiedexp.files import checkpoint_names
 from tiedexp.files.atomic import UNFINISHED, remove_unfinished, replace_file, write_text
 from tiedexp.files.bounded import check_tree, find_inside, parse_json, read_json, read_start, read_text
 from tiedexp.runs.manifest import MANIFEST_FORMAT
@@ -43,7 +44,7 @@ _HOLDER = re.compile(r"pid \d+ on [\w.-]+ since [\d :+-]+", re.ASCII)
 _PLACE = re.compile(r".+-[0-9a-f]{10}/seed-\d+", re.ASCII)  # where tiedexp puts a run
 # What tiedexp writes into a run's directories: the directories from the inmost, and patterns of the files in them.
 _OWN_BELOW = {
-    "checkpoints": ((".",), ("epoch-*.json", "epoch-*.weights.h5", f"{UNFINISHED}*")),
+    "checkpoints": ((".",), (*checkpoint_names.PATTERNS, f"{UNFINISHED}*")),
     "tensorboard": (("train", "validation", "test", "."), ("events.out.tfevents.*",)),
 }
 # In the order in which a run is cleared: a process that is killed meanwhile leaves a run that can go on, or start over.
@@ -148,6 +149,10 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         """The directory of the checkpoints."""
         return self.inside("checkpoints")
+
+    def weights_of(self, epoch: int) -> Path:
+        """The weights file of the checkpoint at the end of an epoch; RunError if it leads out of the run."""
+        return self.inside(f"checkpoints/{checkpoint_names.name_checkpoint((epoch, 0), checkpoint_names.WEIGHTS)}")
 
     @property
     def tensorboard(self) -> Path:

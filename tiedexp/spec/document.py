@@ -1,8 +1,8 @@
-"""YAML text to plain values that remember where they were written.
+"""YAML text as plain values that remember where they are written.
 
 The scalars are those of the YAML 1.2 core schema (https://yaml.org/spec/1.2.2/#103-core-schema): `1e-3` is a number and
-`no` is text. What a spec does not need and what goes wrong in silence is refused: duplicate keys, anchors and aliases,
-tags, merge keys, several documents. PyYAML finds the syntax; everything above its events is done here.
+`no` is text. What specs do not need, or what would hide a mistake, is refused: duplicate keys, anchors and aliases,
+tags, merge keys and several documents. PyYAML parses the text into events; this module makes values of them.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ _WORDS: dict[str, Scalar] = {
 _INTEGERS = {10: re.compile(r"[-+]?[0-9]+"), 8: re.compile(r"0o([0-7]+)"), 16: re.compile(r"0x([0-9a-fA-F]+)")}
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INFINITY = re.compile(r"([-+]?)\.(inf|Inf|INF)")
-_MAX_SHOWN = 60  # characters of a value in a message
-_MAX_NUMBER = 100  # characters; a longer run of digits is text, so that no number is too long to be printed
+_MAX_SHOWN = 60  # characters of a value shown in a message
+_MAX_NUMBER = 100  # characters; longer numbers are text, because Python refuses to print very long ones
 
-# The key that says which of several shapes a mapping has, by the mapping's own key. An heir that chooses another shape
-# starts afresh: `momentum` of a base's sgd means nothing to adamw.
+# For mappings of several kinds: the key that chooses the kind, by the mapping's own key. A child that chooses another
+# kind inherits none of the base's options, e.g. sgd's `momentum`, which adamw does not have.
 _CHOICES = {"optimizer": "name", "schedule": "name"} | dict.fromkeys(["pattern", *name_pattern_options()], "preset")
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where something was written: line and column from 1 in a file, or neither on the command line."""
+class Location:
+    """Where something is written: line and column of a file, counted from 1, or 0 for the command line."""
 
     source: str
     line: int = 0
@@ -59,22 +59,22 @@ class Place:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong, and where."""
+    """What is wrong and where."""
 
-    place: Place
+    location: Location
     text: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.text}"
+        return f"{self.location}: {self.text}"
 
 
 @dataclass(frozen=True)
 class Node:
-    """A value with its place, and the place of its key where it stands in a mapping."""
+    """A value with its location and, if it is in a mapping, the location of its key."""
 
     value: Scalar | list[Node] | Mapping[str, Node]
-    place: Place
-    key: Place | None = None
+    location: Location
+    key: Location | None = None
 
     def plain(self) -> Any:
         """The value as dicts, lists and scalars."""
@@ -85,7 +85,7 @@ class Node:
         return [item.plain() for item in self.value]
 
     def find(self, path: PathToValue) -> Node | None:
-        """The node at a path of keys and list indices, None where there is none."""
+        """The node at a path of keys and list indices, or None if there is none."""
         node = self
         for step in path:
             if isinstance(node.value, Mapping) and step in node.value:
@@ -98,7 +98,7 @@ class Node:
 
 
 def resolve_scalar(text: str) -> Scalar:
-    """What plain (unquoted) text means in the YAML 1.2 core schema."""
+    """The value of plain (unquoted) text in the YAML 1.2 core schema."""
     if text in _WORDS:
         return _WORDS[text]
     if len(text) > _MAX_NUMBER:
@@ -114,14 +114,14 @@ def resolve_scalar(text: str) -> Scalar:
 
 
 def read_document(path: Path, needed: str = "`name` and `dataset`") -> tuple[Node, list[Problem]]:
-    """The mapping in a YAML file, and the problems that leave the rest of it readable (such as duplicate keys).
+    """The mapping in a YAML file, and the problems that do not prevent reading the rest, e.g. duplicate keys.
 
     Args:
         path: the file.
-        needed: the keys that it must have, for a message.
+        needed: the keys that it must have, for the message about an empty file.
 
     Raises:
-        SpecError: no such file, or one that is not a single YAML mapping in UTF-8 within the limits.
+        SpecError: the file does not exist, or is not a single YAML mapping in UTF-8 within the limits.
     """
     source = str(path)
     text = _read_text(path, source)
@@ -130,75 +130,78 @@ def read_document(path: Path, needed: str = "`name` and `dataset`") -> tuple[Nod
     if root is None or root.value is None:
         raise SpecError(f"{source}:1:1: the file is empty; it needs at least {needed}")
     if not isinstance(root.value, Mapping):
-        raise SpecError(f"{root.place}: a spec is a mapping (lines of `key: value`). Received: {show(root.plain())}")
+        raise SpecError(
+            f"{root.location}: a spec must be a mapping (lines of `key: value`). Received: {show(root.plain())}"
+        )
     return root, composer.problems
 
 
-def parse_value(text: str, place: Place) -> Node:
-    """The value of an override: a YAML scalar or flow collection, all of it at one place.
+def parse_value(text: str, location: Location) -> Node:
+    """The value of an override, a YAML scalar or flow collection, all at the same location.
 
     Raises:
         SpecError: the text is not a single YAML value.
     """
-    composer = _Composer(text, "", at=place)
-    node = composer.compose_document() or Node(None, place)
+    composer = _Composer(text, "", at=location)
+    node = composer.compose_document() or Node(None, location)
     if composer.problems:
         raise as_error(composer.problems)
-    return replace(node, key=place)
+    return replace(node, key=location)
 
 
 def as_error(problems: Sequence[Problem]) -> SpecError:
-    """One error that tells all problems, or the first hundred."""
+    """One error with all problems, or the first hundred."""
     lines = [str(problem) for problem in problems[:MAX_PROBLEMS]]
     if len(problems) > MAX_PROBLEMS:
-        lines.append(f"and more problems; these are the first {MAX_PROBLEMS}")
+        lines.append(f"there are more problems; these are the first {MAX_PROBLEMS}")
     return SpecError(lines)
 
 
-def merge(base: Node, heir: Node, key: str = "") -> Node:
-    """The base's mapping with the heir's entries in it; any other value of the heir replaces the base's."""
-    if not isinstance(base.value, Mapping) or not isinstance(heir.value, Mapping):
-        return heir
+def merge(base: Node, child: Node, key: str = "") -> Node:
+    """The base's mapping with the child's entries merged into it; any other value of the child replaces the base's."""
+    if not isinstance(base.value, Mapping) or not isinstance(child.value, Mapping):
+        return child
     choice = _CHOICES.get(key, "")
-    if choice in base.value and choice in heir.value and base.value[choice].value != heir.value[choice].value:
-        return heir
+    if choice in base.value and choice in child.value and base.value[choice].value != child.value[choice].value:
+        return child
     merged = dict(base.value)
-    for name, node in heir.value.items():
+    for name, node in child.value.items():
         merged[name] = merge(merged[name], node, name) if name in merged else node
-    return replace(heir, value=merged)
+    return replace(child, value=merged)
 
 
 def assign(node: Node, path: Sequence[str], new: Node, done: tuple[str, ...] = ()) -> Node:
-    """The tree with `new` at a dotted path from the command line; mappings on the way are made where absent.
+    """The tree with `new` at a dotted path from the command line; missing mappings on the way are created.
 
     Raises:
-        SpecError: the path goes into a scalar, or to a list item that is not there.
+        SpecError: the path leads into a scalar, or to a list item that does not exist.
     """
     step, rest = path[0], path[1:]
     where = join_key(done)
     if isinstance(node.value, list):
         if not step.isdecimal() or int(step) >= len(node.value):
-            raise SpecError(
-                f"{new.place}: {where}: has {len(node.value)} items, numbered from 0. Received: item {show(step)}"
-            )
+            text = f"the list has {len(node.value)} items, numbered from 0. Received: {show(step)}"
+            raise SpecError(f"{new.location}: {where}: {text}")
         items = list(node.value)
         items[int(step)] = assign(items[int(step)], rest, new, (*done, step)) if rest else new
         return replace(node, value=items)
     if node.value is not None and not isinstance(node.value, Mapping):
-        raise SpecError(f"{new.place}: {where}: is {show(node.value)}, which has no keys; set it whole, {where}=...")
+        raise SpecError(
+            f"{new.location}: {where}: this is {show(node.value)}, which has no keys; to replace it, use {where}=..."
+        )
     entries = dict(node.value or {})
     if not rest:
         if done and _CHOICES.get(done[-1]) == step and step in entries and entries[step].value != new.value:
-            entries = {key: entry for key, entry in entries.items() if not entry.place.line}
+            entries = {key: entry for key, entry in entries.items() if not entry.location.line}
         entries[step] = new
     else:
-        child = entries.get(step, Node({}, new.place, new.place))
+        child = entries.get(step, Node({}, new.location, new.location))
         entries[step] = assign(child, rest, new, (*done, step))
     return replace(node, value=entries)
 
 
 def show(value: Any) -> str:
-    """A value as a message quotes it: in a line, in YAML's words, cut when long."""
+    """A value as messages show it: on one line, in YAML's notation, shortened if long."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float) and not math.isfinite(value):
@@ -233,9 +236,9 @@ def _read_text(path: Path, source: str) -> str:
 
 
 class _Composer:
-    """One document's events to nodes."""
+    """Makes nodes of the events of one document."""
 
-    def __init__(self, text: str, source: str, at: Place | None = None):
+    def __init__(self, text: str, source: str, at: Location | None = None):
         self.problems: list[Problem] = []
         self._source = source
         self._at = at
@@ -244,12 +247,12 @@ class _Composer:
             self._loader = yaml.SafeLoader(text)
         except yaml.reader.ReaderError as error:
             before = text[: error.position]
-            place = Place(source, before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
+            location = Location(source, before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
             code = error.character if isinstance(error.character, int) else ord(error.character)
-            raise SpecError(f"{at or place}: the character U+{code:04X} may not stand in YAML") from None
+            raise SpecError(f"{at or location}: YAML does not allow the character U+{code:04X}") from None
 
     def compose_document(self) -> Node | None:
-        """The root, None when there is no document."""
+        """The root, or None if there is no document."""
         try:
             self._next()  # the stream's start
             if isinstance(self._next(), yaml.StreamEndEvent):
@@ -258,7 +261,7 @@ class _Composer:
             self._next()  # the document's end
             following = self._next()
             if not isinstance(following, yaml.StreamEndEvent):
-                raise self._refusal(following.start_mark, "a second document starts here; a spec is one document")
+                raise self._refusal(following.start_mark, "a second document starts here; a spec is a single document")
         finally:
             self._loader.dispose()
         return root
@@ -269,45 +272,45 @@ class _Composer:
         except yaml.MarkedYAMLError as error:
             raise self._refusal(error.problem_mark or error.context_mark, _syntax_sentence(error)) from None
         except (ValueError, OverflowError):  # an escape such as \UFFFFFFFF, or a version of thousands of digits
-            raise self._refusal(self._loader.get_mark(), "this is no number or character that YAML knows") from None
+            raise self._refusal(self._loader.get_mark(), "YAML has no such number or character") from None
         return event
 
-    def _place(self, mark: Any) -> Place:
-        return self._at or Place(self._source, mark.line + 1, mark.column + 1)
+    def _locate_mark(self, mark: Any) -> Location:
+        return self._at or Location(self._source, mark.line + 1, mark.column + 1)
 
     def _refusal(self, mark: Any, text: str) -> SpecError:
-        return as_error([*self.problems, Problem(self._place(mark), text)])
+        return as_error([*self.problems, Problem(self._locate_mark(mark), text)])
 
     def _compose(self, event: yaml.Event, depth: int) -> Node:
         self._check_plain(event)
-        place = self._place(event.start_mark)
+        location = self._locate_mark(event.start_mark)
         self._values += 1
         if self._values > MAX_VALUES:
             raise self._refusal(event.start_mark, f"there are more than {MAX_VALUES:,} keys and values")
         if depth > MAX_DEPTH:
             raise self._refusal(event.start_mark, f"lists and mappings are nested deeper than {MAX_DEPTH} levels")
         if isinstance(event, yaml.MappingStartEvent):
-            return Node(self._compose_entries(depth), place)
+            return Node(self._compose_entries(depth), location)
         if isinstance(event, yaml.SequenceStartEvent):
-            return Node([self._compose(item, depth + 1) for item in self._until(yaml.SequenceEndEvent)], place)
+            return Node([self._compose(item, depth + 1) for item in self._until(yaml.SequenceEndEvent)], location)
         assert isinstance(event, yaml.ScalarEvent)
         if any("\ud800" <= character <= "\udfff" for character in event.value):
-            raise self._refusal(event.start_mark, "the text holds half a surrogate pair, which is no character")
-        return Node(resolve_scalar(event.value) if event.style is None else event.value, place)
+            raise self._refusal(event.start_mark, "the text contains half a surrogate pair, which is not a character")
+        return Node(resolve_scalar(event.value) if event.style is None else event.value, location)
 
     def _compose_entries(self, depth: int) -> dict[str, Node]:
         entries: dict[str, Node] = {}
         for event in self._until(yaml.MappingEndEvent):
             key = self._compose(event, depth + 1)
             if key.value == "<<" and getattr(event, "style", "") is None:
-                raise self._refusal(event.start_mark, "merge keys (<<) are not used in specs; `extends` inherits")
-            node = replace(self._compose(self._next(), depth + 1), key=key.place)
+                raise self._refusal(event.start_mark, "specs do not allow merge keys (<<); use `extends` to inherit")
+            node = replace(self._compose(self._next(), depth + 1), key=key.location)
             if not isinstance(key.value, str):
-                self.problems.append(Problem(key.place, f"a key must be text. Received: {show(key.plain())}"))
+                self.problems.append(Problem(key.location, f"a key must be text. Received: {show(key.plain())}"))
             elif key.value in entries:
                 first = entries[key.value].key
-                at = f"; the first is on line {first.line}" if first and first.line else ""
-                self.problems.append(Problem(key.place, f"the key '{key.value}' is given twice{at}"))
+                at = f", first on line {first.line}" if first and first.line else ""
+                self.problems.append(Problem(key.location, f"the key '{key.value}' is given twice{at}"))
             else:
                 entries[key.value] = node
         return entries
@@ -318,31 +321,37 @@ class _Composer:
 
     def _check_plain(self, event: yaml.Event) -> None:
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            text = "anchors and aliases (& and *) are not used in specs; write the value out, or put the text in quotes"
+            text = "specs do not allow anchors and aliases (& and *); repeat the value, or put the text in quotes"
             raise self._refusal(event.start_mark, text)
         tag = getattr(event, "tag", None)
         if tag is not None:
             shown = tag.replace("tag:yaml.org,2002:", "!!")
-            text = f"tags ({shown}) are not used in specs; leave it out, or put the text in quotes"
+            text = f"specs do not allow tags ({shown}); remove it, or put the text in quotes"
             raise self._refusal(event.start_mark, text)
 
 
-# What PyYAML says (a part of it), and what a person can do about it.
+# A part of each message of PyYAML, and the sentence that replaces the message.
 _SYNTAX_SENTENCES = (
     (r"character '\t' that cannot start", "a tab cannot indent YAML; use spaces"),
     ("that cannot start any token", "text cannot start with this character; put it in quotes"),
-    ("mapping values are not allowed", "a ': ' does not fit here; indent the line as its neighbours, or quote it"),
-    ("sequence entries are not allowed", "a '- ' does not fit here; start the list on a line of its own"),
-    ("expected <block end>", "this line does not fit the indentation of the lines above it"),
-    ("could not find expected ':'", "a line `key: value` lacks its ':'"),
-    ("expected ',' or ']'", "a ',' or ']' is missing before this, in the list that opens {context}"),
-    ("expected ',' or '}'", "a ',' or '}' is missing before this, in the mapping that opens {context}"),
+    (
+        "mapping values are not allowed",
+        "a ': ' is not allowed here; indent the line like its neighbours, or put the text in quotes",
+    ),
+    ("sequence entries are not allowed", "a '- ' is not allowed here; start the list on a new line"),
+    ("expected <block end>", "the indentation of this line does not match the lines above it"),
+    ("could not find expected ':'", "a ':' is missing; lines have the form `key: value`"),
+    ("expected ',' or ']'", "a ',' or ']' is missing before this, in the list that starts {context}"),
+    ("expected ',' or '}'", "a ',' or '}' is missing before this, in the mapping that starts {context}"),
     ("expected the node content", "a value is missing here, or a [ or { before it is not closed"),
-    ("expected '<document start>'", "this stands outside the mapping; check the indentation and the quotes above"),
-    ("found unexpected end of stream", "the quote that opens {context} is not closed"),
-    ("found unexpected document separator", "the quote that opens {context} is not closed"),
-    ("found unknown escape character", "an unknown escape in double quotes; use single quotes, or two backslashes"),
-    ("expected alphabetic or numeric", "text cannot start with & or *, which YAML keeps for aliases; put it in quotes"),
+    ("expected '<document start>'", "this is outside the mapping; check the indentation and the quotes above it"),
+    ("found unexpected end of stream", "the quote that starts {context} is not closed"),
+    ("found unexpected document separator", "the quote that starts {context} is not closed"),
+    ("found unknown escape character", "unknown escape in double quotes; use single quotes, or two backslashes"),
+    (
+        "expected alphabetic or numeric",
+        "text cannot start with & or *, which YAML reserves for aliases; put it in quotes",
+    ),
 )
 
 
@@ -353,4 +362,4 @@ def _syntax_sentence(error: yaml.MarkedYAMLError) -> str:
     for part, sentence in _SYNTAX_SENTENCES:
         if part in problem:
             return sentence.replace("{context}", context)
-    return f"this is not YAML: {problem}"
+    return f"this is not valid YAML: {problem}"

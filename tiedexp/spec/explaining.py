@@ -1,7 +1,8 @@
-"""From pydantic's errors to sentences with places in the file.
+"""Pydantic's errors as sentences with locations in the file.
 
-pydantic reports each branch of a union by itself and names branches in its paths. The JSON schema of the same models
-knows what a place may hold, so the sentences are made from that; of pydantic's errors only place and kind are used.
+Pydantic reports an error for each branch of a union and includes the names of branches in its paths. The JSON schema of
+the same model describes what each path can hold, so the sentences are made from the schema; only the paths and types of
+pydantic's errors are used.
 """
 
 from __future__ import annotations
@@ -16,19 +17,21 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from tiedexp.keys import join_key
-from tiedexp.spec.document import MAX_PROBLEMS, Node, PathToValue, Place, Problem, show
+from tiedexp.spec.document import MAX_PROBLEMS, Location, Node, PathToValue, Problem, show
 
-_MAX_DETAILS = 3 * MAX_PROBLEMS  # of pydantic's errors, of which several may be one problem
+_MAX_DETAILS = 3 * MAX_PROBLEMS  # of pydantic's errors; several can belong to one problem
+
+_BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
 Shape = Mapping[str, Any]  # a node of the JSON schema
 
 
 class Explainer:
-    """Says what is wrong with a document that a pydantic model refused.
+    """Explains what is wrong with a document that a pydantic model rejected.
 
     Args:
         model: the model.
-        extra_keys: keys of the document that are gone before the model sees it, such as `extends`.
+        extra_keys: keys of the document that are removed before the model sees it, e.g. `extends`.
     """
 
     def __init__(self, model: type[BaseModel], extra_keys: Sequence[str] = ()):
@@ -40,44 +43,39 @@ class Explainer:
         return self._model.model_json_schema()
 
     def explain(self, error: ValidationError, root: Node) -> Iterator[Problem]:
-        """One problem for each place that is wrong."""
+        """One problem for each value or key that is wrong."""
         located = [
             (details, *self._locate(details["loc"], root)) for details in error.errors(include_url=False)[:_MAX_DETAILS]
         ]
         above = {path[:length] for _, path, _ in located for length in range(len(path))}
-        named: set[PathToValue] = set()  # places whose key seems to be there, misspelt
+        named: set[PathToValue] = set()  # paths of keys that seem to be present, but misspelt
         problems: dict[PathToValue, Problem] = {}
         for details, path, _ in located:
             for key in self._unknown_keys(details, path, root):
                 text, meant = self._unknown_key_sentence(key, path, root)
                 node = root.find(key)
-                place = node.key if node is not None and node.key is not None else _value_place(root, key)
-                problems[key] = Problem(place, f"{join_key(key)}: {text}")
+                location = node.key if node is not None and node.key is not None else _value_location(root, key)
+                problems[key] = Problem(location, f"{join_key(key)}: {text}")
                 named.add(meant)
         for details, path, shape in located:
-            if details["type"] == "extra_forbidden" or path in problems:
+            kind = details["type"]
+            if kind == "extra_forbidden" or path in problems:
                 continue
             if path in above:
-                continue  # another branch of a union, whose right branch has its errors further down
-            if details["type"] == "missing" or (details["type"] == "union_tag_not_found" and not _is_null(root, path)):
-                if "discriminator" in shape:
-                    path = (*path, shape["discriminator"]["propertyName"])
-                    shape = {"enum": list(shape["discriminator"]["mapping"])}
-                if path not in named:
-                    is_told = "description" in shape and shape.get("type") != "object"
-                    wanted = shape["description"].rstrip(".") if is_told else self._describe(shape)
-                    text = f"{join_key(path)}: this key is missing; it is {wanted[0].lower()}{wanted[1:]}"
-                    problems[path] = Problem(_value_place(root, path), text)
-            elif details["type"] == "union_tag_invalid":
+                continue  # from a branch of a union that does not apply; the one that does has errors further down
+            is_missing = kind == "missing" or (kind == "union_tag_not_found" and not _is_null(root, path))
+            if "discriminator" in shape and (is_missing or kind == "union_tag_invalid"):
                 path = (*path, shape["discriminator"]["propertyName"])
-                text = self._wrong_value_sentence({"enum": list(shape["discriminator"]["mapping"])}, root.find(path))
-                problems[path] = Problem(_value_place(root, path), f"{join_key(path)}: {text}")
+                shape = {"enum": list(shape["discriminator"]["mapping"])}
+            if is_missing and path in named:
+                continue
+            if is_missing:
+                text = self._missing_key_sentence(shape)
+            elif kind == "tiedexp":
+                text = _own_sentence(details, path, root)
             else:
-                if details["type"] == "tiedexp":
-                    text = _own_sentence(details, path, root)
-                else:
-                    text = self._wrong_value_sentence(shape, root.find(path))
-                problems[path] = Problem(_value_place(root, path), f"{join_key(path)}: {text}" if path else text)
+                text = self._wrong_value_sentence(shape, root.find(path))
+            problems[path] = Problem(_value_location(root, path), f"{join_key(path)}: {text}" if path else text)
         yield from problems.values()
 
     def _resolved(self, shape: Shape) -> Shape:
@@ -87,12 +85,12 @@ class Explainer:
         return shape
 
     def _alternatives(self, shape: Shape) -> list[Shape]:
-        """The shapes that a value may have, null left out."""
+        """The shapes that a value can have, other than null."""
         parts = [self._resolved(part) for part in shape.get("oneOf", shape.get("anyOf", [shape]))]
         return [part for part in parts if part.get("type") != "null"]
 
     def _fitting(self, shape: Shape, node: Node | None) -> Shape:
-        """Of the alternatives, that with the form (mapping or list) and the name, or default name, of the value."""
+        """The alternative that has the same form (mapping or list) and the same or default name as the value."""
         alternatives = self._alternatives(shape)
         if "discriminator" in shape and node is not None and isinstance(node.value, Mapping):
             name = shape["discriminator"]["propertyName"]
@@ -107,7 +105,7 @@ class Explainer:
         return next((part for part in alternatives if part.get("type") == form), {})
 
     def _locate(self, loc: PathToValue, root: Node) -> tuple[PathToValue, Shape]:
-        """A path in the data and the shape there, from pydantic's path, which also names branches of unions."""
+        """The path in the data, and the shape there, for a path of pydantic, which also contains branches of unions."""
         path: PathToValue = ()
         shape = self._shape
         was_tag = False
@@ -143,7 +141,7 @@ class Explainer:
         return [(*path, key) for key in node.value if key not in known]
 
     def _keys_at(self, path: PathToValue, root: Node) -> list[str]:
-        """The keys that a mapping may have; those of all its kinds when it does not say which it is."""
+        """The keys that a mapping can have; if its kind is unknown, those of all kinds."""
         loc: PathToValue = ()
         shape = self._shape
         for step in path:
@@ -156,7 +154,7 @@ class Explainer:
         return [*keys, *self._extra_keys] if not path else list(keys)
 
     def _unknown_key_sentence(self, key: PathToValue, path: PathToValue, root: Node) -> tuple[str, PathToValue]:
-        """The sentence, and the place that was meant if it seems clear."""
+        """The sentence, and the path that was probably meant, or else the key's own path."""
         parent, name = key[:-1], str(key[-1])
         known = self._keys_at(parent, root)
         elsewhere = [f"'{join_key(other)}'" for other in self._all_paths if other[-1] == name and other[:-1] != parent]
@@ -164,20 +162,27 @@ class Explainer:
             return f"unknown key here; did you mean {_joined(elsewhere)}?", key
         if close := get_close_matches(name, known, n=1):
             return f"unknown key; did you mean '{close[0]}'?", (*parent, close[0])
-        return f"unknown key; there are {', '.join(known)}", key
+        return f"unknown key; the keys here are {', '.join(known)}", key
 
     @cached_property
     def _all_paths(self) -> tuple[PathToValue, ...]:
-        """Every key of a spec, by its path."""
+        """The path of every key of a spec."""
 
         def walk(shape: Shape, path: PathToValue, above: tuple[Shape, ...]) -> Iterator[PathToValue]:
             for part in self._alternatives(shape):
-                if part not in above:  # a pattern may stand in a pattern, to any depth
+                if part not in above:  # patterns can be nested to any depth
                     for name, below in part.get("properties", {}).items():
                         yield (*path, name)
                         yield from walk(self._resolved(below), (*path, name), (*above, part))
 
         return tuple(dict.fromkeys(walk(self._shape, (), ())))
+
+    def _missing_key_sentence(self, shape: Shape) -> str:
+        if "description" in shape and shape.get("type") != "object":
+            wanted = re.split(r"\.( (?=[A-Z`])|$)", shape["description"])[0]  # its first sentence
+        else:
+            wanted = self._describe(shape)
+        return f"this key is missing; it is {wanted[0].lower()}{wanted[1:]}"
 
     def _wrong_value_sentence(self, shape: Shape, node: Node | None) -> str:
         value = node.plain() if node else None
@@ -187,16 +192,16 @@ class Explainer:
             close = get_close_matches(value, words, n=1)
             return f"{text}; did you mean {close[0]}?" if close else text
         if value is None:
-            return f"{text}, as is a key with nothing after it"
+            return f"{text} (a key with nothing after it is null)"
         wants_text = any(part.get("type") == "string" and not _words(part) for part in self._alternatives(shape))
         if wants_text and isinstance(value, int | float):
-            return f'{text}; in quotes it is text: "{show(value)}"'
+            return f'{text}; to make it text, put it in quotes: "{show(value)}"'
         return text
 
     def _describe(self, shape: Shape) -> str:
-        """What a value of this shape is, to follow "must be"."""
+        """What a value of this shape must be, as a phrase that follows "must be"."""
         if "discriminator" in shape:
-            return f"a mapping with the key '{shape['discriminator']['propertyName']}': {_joined(_words(shape))}"
+            return f"a mapping whose key '{shape['discriminator']['propertyName']}' is {_joined(_words(shape))}"
         alternatives = self._alternatives(shape)
         if len(alternatives) > 1:
             others = [part for part in alternatives if part.get("type") != "array"]
@@ -221,19 +226,17 @@ class Explainer:
             case "object":
                 keys = [f"'{key}'" for key in shape.get("required", ())]
                 return f"a mapping with the key {_joined(keys)}" if keys else "a mapping"
-        if "pattern" in shape:  # its description begins with what the expression means
+        if "pattern" in shape:  # its description begins with what the pattern means
             return str(shape["description"]).partition(";")[0]
-        return "text, not empty" if shape.get("minLength") else "text"
+        return "non-empty text" if shape.get("minLength") else "text"
 
     def _describe_list(self, shape: Shape) -> str:
         items = shape.get("items") or shape.get("prefixItems", [{}])[0]
-        count = str(shape["minItems"]) if shape.get("minItems") == shape.get("maxItems", 0) else ""
-        some = (
-            f"a list of {count} items" if count else "a list of one or more items" if "minItems" in shape else "a list"
-        )
-        if not items:  # of anything
-            return some
-        return f"{some}, each {'' if count or 'minItems' in shape else 'item '}{self._describe(self._resolved(items))}"
+        fewest, most = shape.get("minItems"), shape.get("maxItems")
+        some, each = "a list", "each item"
+        if fewest is not None:
+            some, each = f"a list of {fewest if fewest == most else 'one or more'} items", "each"
+        return f"{some}, {each} {self._describe(self._resolved(items))}" if items else some
 
 
 def _is_null(root: Node, path: PathToValue) -> bool:
@@ -241,19 +244,19 @@ def _is_null(root: Node, path: PathToValue) -> bool:
     return node is not None and node.value is None
 
 
-def _value_place(root: Node, path: PathToValue) -> Place:
-    """Where to look for a value: itself; the key of a mapping; the mapping that lacks it."""
+def _value_location(root: Node, path: PathToValue) -> Location:
+    """Where a value is; for a mapping, where its key is; for a missing value, where the mapping without it is."""
     node = root.find(path)
     if node is not None and not isinstance(node.value, Mapping):
-        return node.place
+        return node.location
     while node is None:
         path = path[:-1]
         node = root.find(path)
-    return node.key or node.place
+    return node.key or node.location
 
 
 def _own_sentence(details: ErrorDetails, path: PathToValue, root: Node) -> str:
-    """What a validator of ours says, with the value where it does not quote it."""
+    """The message of one of our own validators, with the value unless the message quotes it already."""
     node = root.find(path)
     value = node.value if node is not None and isinstance(node.value, str | int | float) else details["input"]
     text = details["msg"]
@@ -270,22 +273,15 @@ def _words(shape: Shape) -> list[Any]:
 
 
 def _describe_range(shape: Shape) -> str:
-    low, high = shape.get("minimum"), shape.get("maximum")
-    above, below = shape.get("exclusiveMinimum"), shape.get("exclusiveMaximum")
-    lower = f" from {low:g}" if low is not None else f" above {above:g}" if above is not None else ""
-    upper = f"{high:.15g}" if high is not None else f"{below:.15g}" if below is not None else ""
-    if low is not None and not upper:
-        return f" of at least {low:g}"
-    if not upper:
-        return lower
-    joint = " to " if high is not None and low is not None else " to below " if low is not None else " and "
-    if above is not None:
-        joint += "at most " if high is not None else "below "
-    return lower + joint + upper
+    if "minimum" in shape and "maximum" in shape:
+        return f" from {shape['minimum']:g} to {shape['maximum']:.15g}"
+    bounds = [f"{word} {shape[key]:.15g}" for key, word in _BOUNDS.items() if key in shape]
+    of = " of" if bounds and bounds[0].startswith("at ") else ""
+    return f"{of} {' and '.join(bounds)}" if bounds else ""
 
 
 def _joined(words: Sequence[Any]) -> str:
-    """One, two or three."""
+    """The words as `one, two or three`."""
     texts = [str(word) for word in words]
     if len(texts) < 2:
         return "".join(texts)

@@ -1,7 +1,8 @@
 """The spec of one experiment, as pydantic models: every key a user may write, its type, range and meaning.
 
-Strict: unknown keys, wrong types, values out of range and contradictions are errors. The field descriptions are the
-reference that `tiedexp schema` prints and editors show.
+Validation is strict: unknown keys, wrong types, values out of range and contradictions are errors. The descriptions of
+the fields are the reference that `tiedexp schema` prints and editors show; a message about a missing key quotes the
+first sentence.
 """
 
 from __future__ import annotations
@@ -9,13 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from hashlib import sha256
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, Union
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     create_model,
@@ -29,22 +29,20 @@ from tiedexp.errors import PatternError
 from tiedexp.models.families import FAMILIES, describe_depths, describe_families
 from tiedexp.patterns import presets
 from tiedexp.patterns.grid import MAX_SIDE, Pattern
+from tiedexp.spec import optimizers
+from tiedexp.spec.strict import Strict as _Strict
 
 PathToField = tuple[str | int, ...]
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
-NAME_RULE = "1 to 80 letters, digits, '.', '_' and '-', the first a letter or digit"
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+NAME_RULE = "1 to 80 letters, digits, '.', '_' and '-', starting with a letter or digit"
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def _refusal(problems: Iterable[tuple[PathToField, str, Any]]) -> ValidationError:
-    """Errors of our own at places below the field being validated: (path from that field, message, value)."""
+    """Our own errors below the field being validated, each as (path from that field, message, value)."""
     details = [
         InitErrorDetails(type=PydanticCustomError("tiedexp", "{text}", {"text": text}), loc=path, input=value)
         for path, text, value in problems
@@ -53,7 +51,7 @@ def _refusal(problems: Iterable[tuple[PathToField, str, Any]]) -> ValidationErro
 
 
 def list_to_tuple(value: Any) -> Any:
-    """What pydantic calls a tuple is a list in YAML."""
+    """A list as a tuple, which is what the models store; any other value unchanged."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -61,7 +59,7 @@ Size = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 
 
 def _named_or(default: str) -> Callable[[Any], Any]:
-    """Takes a mapping without a `name` for the default one: what is changed is what would be used anyway."""
+    """A validator that adds the default `name` to a mapping without one."""
     return lambda value: {"name": default, **value} if isinstance(value, dict) and "name" not in value else value
 
 
@@ -77,11 +75,15 @@ _OPTION_TYPES: dict[presets.Kind, Any] = {
 
 
 def _with_preset_options(model: type[_Model]) -> type[_Model]:
-    """The model with one more key for every option of a preset."""
+    """The model with an additional key for each option of a preset."""
     fields: dict[str, Any] = {
         name: (
             _OPTION_TYPES[option.kind],
-            Field(None, ge=option.at_least, description=f"{', '.join(takers)}: {option.meaning}."),
+            Field(
+                None,
+                ge=option.at_least,
+                description=f"Option of {' and '.join(takers)}: {option.meaning}; if left out, the preset's default.",
+            ),
         )
         for name, (option, takers) in presets.collect_options().items()
     }
@@ -92,55 +94,64 @@ def _with_preset_options(model: type[_Model]) -> type[_Model]:
 class PatternOptions(_Strict):
     """A preset with options, for example `{preset: hashed, groups: 9, seed: 0}`."""
 
-    preset: str = Field(description="A name from `tiedexp pattern list`.")
+    preset: str = Field(description="The name of a preset; `tiedexp pattern list` shows them all.")
 
     def options(self) -> dict[str, Any]:
-        """The keys that were given, as `Pattern.of` takes them."""
+        """The keys that were given, in the form that `Pattern.of` takes."""
         return self.model_dump(exclude_none=True)
 
     def inner_patterns(self) -> list[PatternValue]:
-        """The options that are patterns themselves."""
+        """The options whose values are patterns."""
         values = (getattr(self, name) for name in presets.name_pattern_options())
         return [value for value in values if value is not None]
 
 
 PatternValue = str | PatternOptions
 
-MAX_CELLS = 2**17  # of all different patterns of a model: a third of a second to make
+MAX_CELLS = 2**17  # of all distinct patterns of a model together; building that many takes a third of a second
 
 
 def build_pattern(value: PatternValue, kernel_size: int | tuple[int, int]) -> Pattern:
-    """The pattern that a spec's `tying.pattern` means at a kernel size; PatternError if there is none."""
+    """The pattern that a value of `tying.pattern` describes at a kernel size; PatternError if there is none."""
     return Pattern.of(value if isinstance(value, str) else value.options(), kernel_size)
 
 
 def _count_cells(value: PatternValue, kernel_size: int | tuple[int, int]) -> int:
-    """Cells that are made for a pattern, those of the patterns in it too."""
+    """Number of cells built for a pattern, including those of the patterns in its options."""
     rows, cols = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
     inner = [] if isinstance(value, str) else value.inner_patterns()
     return rows * cols + sum(_count_cells(part, kernel_size) for part in inner)
 
 
 class TyingSpec(_Strict):
-    """Which convolutions are tied, and how."""
+    """Which convolutions have tied kernels, and how."""
 
     pattern: PatternValue | Annotated[tuple[PatternValue, ...], BeforeValidator(list_to_tuple)] = Field(
-        description="A preset's name, a preset with options, a grid (rows by / or on lines of their own), or a list "
-        "of these: one for each tied conv, from the input on."
+        description="The name of a preset, a preset with options, a grid (rows separated by / or on lines of their "
+        "own), or a list of these, one for each tied convolution from the input on. In a grid, equal letters share "
+        "one weight, -A is the negative of A, and . is always zero. A single pattern applies to all tied "
+        "convolutions."
     )
     layers: (
         Literal["all", "first", "last", "alternate"] | Annotated[tuple[int, ...], BeforeValidator(list_to_tuple)]
-    ) = Field("all", description="Which convs are tied; a list has conv numbers from 1. The rest are standard convs.")
+    ) = Field(
+        "all",
+        description="The convolutions to tie: all, the first, the last, every other one starting with the first "
+        "(alternate), or a list of their numbers, counted from 1 at the input. The others are ordinary convolutions.",
+    )
     gradient: Literal["sum", "mean"] = Field(
-        "sum", description="The gradient of a weight: the sum over its cells (the chain rule), or their mean."
+        "sum",
+        description="How the gradients of the cells that share a weight are combined: by their sum (the exact "
+        "gradient) or their mean.",
     )
     implementation: Literal["auto", "expand", "factored"] = Field(
         "auto",
-        description="How a tied conv is computed: from the expanded kernel, by compiled code, or whichever is faster.",
+        description="How tied convolutions are computed: with the expanded kernel (expand), with compiled code "
+        "wherever it can run (factored), or with whichever is estimated to be faster (auto).",
     )
 
     def tied_convs(self, depth: int) -> tuple[int, ...]:
-        """Numbers of the tied convs of a model with `depth` convs, from 1."""
+        """The numbers, from 1, of the tied convolutions in a model with `depth` convolutions."""
         named = {
             "all": range(1, depth + 1),
             "first": range(1, 2),
@@ -150,11 +161,11 @@ class TyingSpec(_Strict):
         return tuple(named[self.layers]) if isinstance(self.layers, str) else self.layers
 
     def patterns(self, depth: int, kernel_size: int | tuple[int, int]) -> tuple[Pattern | None, ...]:
-        """The pattern of each conv of a model, None where it is a standard one.
+        """The pattern of each convolution of a model, None for an ordinary convolution.
 
         Raises:
-            ValidationError: conv numbers beyond the depth or named twice, as many patterns as there are not tied
-                convs, patterns that do not exist at this kernel size; with their places.
+            ValidationError: a number is beyond the depth or given twice, the number of patterns is wrong, or a pattern
+                does not exist at this kernel size. Each error has the path of its value.
         """
         convs = self.tied_convs(depth)
         values = self.pattern if isinstance(self.pattern, tuple) else (self.pattern,) * len(convs)
@@ -162,14 +173,18 @@ class TyingSpec(_Strict):
         named: set[int] = set()
         for at, conv in enumerate(convs):
             if not 1 <= conv <= depth:
-                problems.append((("layers", at), f"the model has convs 1 to {depth}", conv))
+                problems.append((("layers", at), f"the model has convolutions 1 to {depth}", conv))
             elif conv in named:
-                problems.append((("layers", at), "this conv is named twice", conv))
+                problems.append((("layers", at), "this convolution is listed twice", conv))
             named.add(conv)
         if not convs:
-            problems.append((("layers",), "no conv is named; for a model without tied convs leave out `tying`", []))
+            problems.append(
+                (("layers",), "the list is empty; for a model without tied convolutions, leave out `tying`", [])
+            )
         if len(values) != len(convs):
-            text = f"{len(values)} patterns for {len(convs)} tied convs; give one for each, or a single one for all"
+            text = (
+                f"{len(values)} patterns for {len(convs)} tied convolutions; give one for each, or a single one for all"
+            )
             problems.append((("pattern",), text, len(values)))
         patterns: dict[int, Pattern] = {}
         built: dict[PatternValue, Pattern] = {}
@@ -179,7 +194,7 @@ class TyingSpec(_Strict):
                 if value not in built:
                     cells += _count_cells(value, kernel_size)
                     if cells > MAX_CELLS:
-                        text = f"the different patterns of a model have at most {MAX_CELLS:,} cells in all"
+                        text = f"the distinct patterns of a model can have at most {MAX_CELLS:,} cells in total"
                         problems.append((("pattern",), text, len(values)))
                         break
                     built[value] = build_pattern(value, kernel_size)
@@ -197,30 +212,45 @@ class TyingSpec(_Strict):
 
 def _check_family(name: str) -> str:
     if name not in FAMILIES:
-        raise ValueError(name)  # the explainer lists the families
+        raise ValueError(name)  # the message, which lists the families, comes from explaining.py
     return name
 
 
 class ModelSpec(_Strict):
-    """The network: a family and its sizes."""
+    """The network: its family and its sizes."""
 
     family: Annotated[str, AfterValidator(_check_family)] = Field(
         "plain",
-        description=f"{describe_families()}.",
+        description=f"The architecture. {describe_families()}.",
         json_schema_extra=lambda shape: shape.update(enum=[*FAMILIES]),
     )
     depth: int = Field(
         4,
         ge=1,
         le=1202,
-        validate_default=True,  # the default is not the depth of a resnet
-        description=f"{describe_depths()}.",
+        validate_default=True,  # a resnet cannot have the default depth
+        description=f"The number of layers. {describe_depths()}.",
     )
-    width: int = Field(16, ge=1, le=4096, description="Filters of the first stage; each later stage has twice as many.")
-    widen: int = Field(1, ge=1, le=64, description="resnet: factor on the width of the stages (wide residual nets).")
-    kernel_size: KernelSize = Field(3, description="Side, or [rows, cols], of every conv's kernel.")
-    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Rate of dropout before the classifier.")
-    tying: TyingSpec | None = Field(None, description="Leave out for a model of standard convs only.")
+    width: int = Field(
+        16,
+        ge=1,
+        le=4096,
+        description="Filters in the first stage; each later stage has twice as many as the one before.",
+    )
+    widen: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="For resnet: factor that widens the three stages (wide residual networks, Zagoruyko & Komodakis "
+        "2016); 1 is the ordinary width.",
+    )
+    kernel_size: KernelSize = Field(
+        3, description="Size of the kernel of every convolution: one number for a square, or [rows, cols]."
+    )
+    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Dropout rate before the classifier; 0 disables dropout.")
+    tying: TyingSpec | None = Field(
+        None, description="Which convolutions are tied, and how; if left out, all are ordinary convolutions."
+    )
 
     @field_validator("depth")
     @classmethod
@@ -238,7 +268,7 @@ class ModelSpec(_Strict):
         family = info.data.get("family")
         if widen != 1 and family is not None and "widen" not in FAMILIES[family].options:
             wide = " or ".join(f"a {name}" for name, other in FAMILIES.items() if "widen" in other.options)
-            text = f"only {wide} can be widened; for a {family} model change `width`"
+            text = f"only {wide} can be widened; for a {family} model, change `width`"
             raise PydanticCustomError("tiedexp", "{text}", {"text": text})
         return widen
 
@@ -252,35 +282,47 @@ class ModelSpec(_Strict):
 
     @property
     def num_convs(self) -> int:
-        """The number of convs, which may be tied."""
+        """The number of convolutions that can be tied."""
         return FAMILIES[self.family].count_convs(self.depth)
 
     def conv_patterns(self) -> tuple[Pattern | None, ...]:
-        """The pattern of each conv, None where it is a standard one."""
+        """The pattern of each convolution, None for an ordinary convolution."""
         if self.tying is None:
             return (None,) * self.num_convs
         return self.tying.patterns(self.num_convs, self.kernel_size)
 
 
 class DatasetSpec(_Strict):
-    """The images."""
+    """The images to train and test on."""
 
     name: str = Field(
         min_length=1,
-        description=f"{', '.join(KINDS)}, or a TFDS image-classification set such as mnist or cifar10.",
+        description=f"{', '.join(KINDS)}, or the name of a prepared TFDS image-classification dataset, e.g. mnist or "
+        "cifar10. `tiedexp data list` shows what is available.",
     )
     path: str | None = Field(
         None,
         min_length=1,
-        description=f"{', '.join(list_file_kinds())}: where the images are, relative to the spec's file.",
+        description=f"For {' and '.join(list_file_kinds())} only: the path of the images, relative to the spec's "
+        "file, or to the working directory if it is given on the command line.",
     )
     image_size: int | None = Field(
-        None, ge=1, le=1024, description="Crop the images to squares and resize them to this side, in pixels."
+        None,
+        ge=1,
+        le=1024,
+        description="Crop each image to its central square and resize it to this side, in pixels. If left out, images "
+        "keep their size, which must be the same for all.",
     )
     validation: Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        0.1, description="Images (a whole number) or share (below 1) of the training images held out, stratified."
+        0.1,
+        description="Training images to hold out for validation, as a number of images or as a fraction below 1; each "
+        "class is represented in proportion. 0 holds out none.",
     )
-    limit: int | None = Field(None, ge=1, description="At most this many images of each split, for smoke runs.")
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="Use at most this many images of each split, for quick tests. If left out, all images are used.",
+    )
 
     @model_validator(mode="after")
     def _path_fits_name(self) -> Self:
@@ -288,101 +330,66 @@ class DatasetSpec(_Strict):
         if self.name in with_path and self.path is None:
             raise _refusal([((), f"the dataset '{self.name}' needs the key `path`", self.name)])
         if self.name not in with_path and self.path is not None:
-            raise _refusal([(("path",), f"only the datasets {' and '.join(with_path)} have a path", self.path)])
+            raise _refusal([(("path",), f"only the datasets {' and '.join(with_path)} take a path", self.path)])
         return self
 
 
-class _OptimizerSpec(_Strict):
-    name: str
-    learning_rate: float = Field(gt=0.0, description="The highest rate of the schedule.")
-    weight_decay: float = Field(0.0, ge=0.0, description="Decoupled; biases and batch-norm weights are left out.")
-
-
-class SgdSpec(_OptimizerSpec):
-    """Stochastic gradient descent."""
-
-    name: Literal["sgd"] = Field(description="Stochastic gradient descent.")
-    learning_rate: float = Field(0.1, gt=0.0, description="The highest rate of the schedule.")
-    momentum: float = Field(0.9, ge=0.0, lt=1.0, description="Share of the last step that is kept in the next.")
-    nesterov: bool = Field(False, description="Nesterov's momentum: the gradient is taken a step ahead.")
-
-
-class _AdamLikeSpec(_OptimizerSpec):
-    beta_1: float = Field(0.9, ge=0.0, lt=1.0, description="Decay of the running mean of the gradient.")
-    beta_2: float = Field(0.999, ge=0.0, lt=1.0, description="Decay of the running mean of the squared gradient.")
-
-
-class AdamSpec(_AdamLikeSpec):
-    """Adam (Kingma & Ba 2015)."""
-
-    name: Literal["adam"] = Field(description="Adam (Kingma & Ba 2015).")
-    learning_rate: float = Field(1e-3, gt=0.0, description="The highest rate of the schedule.")
-    epsilon: float = Field(1e-7, gt=0.0, description="Added to the denominator, against division by zero.")
-
-
-class AdamWSpec(_AdamLikeSpec):
-    """AdamW (Loshchilov & Hutter 2019)."""
-
-    name: Literal["adamw"] = Field("adamw", description="AdamW (Loshchilov & Hutter 2019).")
-    learning_rate: float = Field(1e-3, gt=0.0, description="The highest rate of the schedule.")
-    weight_decay: float = Field(4e-3, ge=0.0, description="Decoupled; biases and batch-norm weights are left out.")
-    epsilon: float = Field(1e-7, gt=0.0, description="Added to the denominator, against division by zero.")
-
-
-class LionSpec(_AdamLikeSpec):
-    """Lion (Chen et al. 2023)."""
-
-    name: Literal["lion"] = Field(description="Lion (Chen et al. 2023).")
-    learning_rate: float = Field(1e-4, gt=0.0, description="The highest rate of the schedule.")
-    beta_1: float = Field(0.9, ge=0.0, lt=1.0, description="Share of the running mean in the step's direction.")
-    beta_2: float = Field(0.99, ge=0.0, lt=1.0, description="Decay of the running mean of the gradient.")
-
+_AnyOptimizer = optimizers.BaseOptimizerSpec
+if not TYPE_CHECKING:
+    _AnyOptimizer = Union[tuple(optimizers.OPTIMIZERS.values())]  # noqa: UP007  known only when it runs
 
 OptimizerSpec = Annotated[
-    SgdSpec | AdamSpec | AdamWSpec | LionSpec, Field(discriminator="name"), BeforeValidator(_named_or("adamw"))
+    _AnyOptimizer, Field(discriminator="name"), BeforeValidator(_named_or(optimizers.DEFAULT.name))
 ]
 
 
 class _ScheduleSpec(_Strict):
     name: str
-    warmup_epochs: float = Field(0.0, ge=0.0, description="Epochs in which the rate rises linearly from zero.")
+    warmup_epochs: float = Field(
+        0.0,
+        ge=0.0,
+        description="Epochs, not necessarily a whole number, over which the learning rate rises linearly from zero "
+        "to its peak; 0 for no warm-up.",
+    )
 
 
 class ConstantSpec(_ScheduleSpec):
-    """The same rate throughout."""
+    """A constant learning rate."""
 
-    name: Literal["constant"] = Field("constant", description="The same rate throughout.")
+    name: Literal["constant"] = Field("constant", description="The learning rate stays the same.")
 
 
 class CosineSpec(_ScheduleSpec):
-    """Half a cosine down to `final` of the rate (Loshchilov & Hutter 2017, without restarts)."""
+    """A learning rate that falls along half a cosine (Loshchilov & Hutter 2017, without restarts)."""
 
-    name: Literal["cosine"] = Field(description="Half a cosine down to `final` of the rate.")
-    final: float = Field(0.0, ge=0.0, le=1.0, description="The last rate, as a share of the highest.")
+    name: Literal["cosine"] = Field(description="The learning rate falls along half a cosine.")
+    final: float = Field(0.0, ge=0.0, le=1.0, description="The learning rate at the end, as a fraction of its peak.")
 
 
 class StepSpec(_ScheduleSpec):
-    """Multiplied by `factor` at each of `epochs`."""
+    """A learning rate that drops after given epochs."""
 
-    name: Literal["step"] = Field(description="Multiplied by `factor` at each of `epochs`.")
+    name: Literal["step"] = Field(description="The learning rate drops after each of `epochs`.")
     epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(list_to_tuple)] = Field(
-        min_length=1, description="Epochs after which the rate drops, rising."
+        min_length=1, description="The epochs after which the learning rate drops, in increasing order, e.g. [80, 120]."
     )
-    factor: float = Field(0.1, gt=0.0, lt=1.0, description="What the rate is multiplied by at each drop.")
+    factor: float = Field(0.1, gt=0.0, lt=1.0, description="The learning rate is multiplied by this at each drop.")
 
     @field_validator("epochs")
     @classmethod
     def _rising(cls, epochs: tuple[int, ...]) -> tuple[int, ...]:
         if list(epochs) != sorted(set(epochs)):
-            raise PydanticCustomError("tiedexp", "the epochs must rise, for example [80, 120]")
+            raise PydanticCustomError("tiedexp", "the epochs must increase, e.g. [80, 120]")
         return epochs
 
 
 class ExponentialSpec(_ScheduleSpec):
-    """Multiplied by `factor` every epoch."""
+    """A learning rate that falls exponentially."""
 
-    name: Literal["exponential"] = Field(description="Multiplied by `factor` every epoch.")
-    factor: float = Field(0.95, gt=0.0, lt=1.0, description="What the rate is multiplied by every epoch.")
+    name: Literal["exponential"] = Field(description="The learning rate falls exponentially.")
+    factor: float = Field(
+        0.95, gt=0.0, lt=1.0, description="The learning rate is multiplied by this over each epoch, in small steps."
+    )
 
 
 ScheduleSpec = Annotated[
@@ -393,65 +400,120 @@ ScheduleSpec = Annotated[
 
 
 class AugmentationSpec(_Strict):
-    """Random changes of the training images."""
+    """Random changes to the training images, drawn anew for every image and step."""
 
-    pad_crop: int = Field(0, ge=0, le=128, description="Zero-pad by this many pixels and crop back at random.")
-    flip: Literal["horizontal", "vertical", "both"] | None = Field(None, description="Mirror half of the images.")
-    rotation: float = Field(0.0, ge=0.0, le=180.0, description="Rotate by up to this many degrees either way.")
-    cutout: int = Field(0, ge=0, le=1024, description="Side of a square of zeros (DeVries & Taylor 2017), in pixels.")
-    mixup: float = Field(0.0, ge=0.0, le=10.0, description="alpha of mixup (Zhang et al. 2018); 0 is none.")
+    pad_crop: int = Field(
+        0,
+        ge=0,
+        le=128,
+        description="Shift each image by up to this many pixels in each direction, as if it were padded with zeros and "
+        "cropped at random; 0 disables it.",
+    )
+    flip: Literal["horizontal", "vertical", "both"] | None = Field(
+        None,
+        description="Mirror each image with probability 1/2: left to right (horizontal), top to bottom (vertical), or "
+        "each of these independently (both).",
+    )
+    rotation: float = Field(
+        0.0,
+        ge=0.0,
+        le=180.0,
+        description="Rotate each image by up to this many degrees in either direction; 0 disables it.",
+    )
+    cutout: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Side, in pixels, of a square at a random location that is set to the mean colour (DeVries & "
+        "Taylor 2017); 0 disables it.",
+    )
+    mixup: float = Field(
+        0.0,
+        ge=0.0,
+        le=10.0,
+        description="Alpha of the Beta distribution by which pairs of images and their labels are mixed (Zhang et al. "
+        "2018); 0 disables it.",
+    )
 
 
 class EarlyStoppingSpec(_Strict):
-    """Stop when the validation result has not improved for `patience` epochs."""
+    """Stop when the validation metric has not improved for `patience` epochs."""
 
-    metric: Literal["accuracy", "loss"] = Field("accuracy", description="The validation result that is watched.")
-    patience: int = Field(5, ge=1, description="Epochs without improvement before the run stops.")
-    min_delta: float = Field(0.0, ge=0.0, description="An improvement is larger than this.")
+    metric: Literal["accuracy", "loss"] = Field("accuracy", description="The validation metric to monitor.")
+    patience: int = Field(5, ge=1, description="Epochs without an improvement after which training stops.")
+    min_delta: float = Field(
+        0.0, ge=0.0, description="A change of the metric counts as an improvement only if it is larger than this."
+    )
 
 
 class TrainingSpec(_Strict):
     """How the model is trained."""
 
-    epochs: int = Field(10, ge=1, le=100_000, description="Passes over the training images.")
-    batch_size: int = Field(128, ge=1, le=65_536, description="Images a step, over all devices.")
-    steps_per_epoch: int | None = Field(None, ge=1, description="At most this many steps an epoch, for smoke runs.")
+    epochs: int = Field(10, ge=1, le=100_000, description="Number of passes over the training images.")
+    batch_size: int = Field(128, ge=1, le=65_536, description="Images per step, over all devices together.")
+    steps_per_epoch: int | None = Field(
+        None,
+        ge=1,
+        description="Train at most this many steps per epoch, for quick tests. If left out, an epoch covers all "
+        "training images.",
+    )
     steps_per_execution: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="Training steps in one call of the compiled function."
+        "auto",
+        description="Training steps per call of the compiled function; auto chooses as many as take about a quarter "
+        "of a second.",
     )
     optimizer: OptimizerSpec = Field(
-        default_factory=lambda: AdamWSpec(name="adamw"), description="sgd, adam, adamw or lion; adamw if left out."
+        default_factory=lambda: optimizers.DEFAULT,
+        description=f"The optimizer: {optimizers.describe_optimizers()}, each with its own options; "
+        f"{optimizers.DEFAULT.name} if left out.",
     )
     schedule: ScheduleSpec = Field(
         default_factory=lambda: ConstantSpec(name="constant"),
-        description="The learning rate over time: constant, cosine, step or exponential; constant if left out.",
+        description="How the learning rate changes over time: constant, cosine, step or exponential, each with its own "
+        "options; constant if left out.",
     )
-    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="Share of the target spread over all classes.")
-    gradient_clipping: float | None = Field(None, gt=0.0, description="Largest global norm of the gradient.")
-    early_stopping: EarlyStoppingSpec | None = Field(None, description="Leave out to train all epochs.")
+    label_smoothing: float = Field(
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Fraction of each target that is spread evenly over all classes; 0 disables label smoothing.",
+    )
+    gradient_clipping: float | None = Field(
+        None,
+        gt=0.0,
+        description="Largest global norm of the gradient, to which larger gradients are scaled down. If left out, "
+        "gradients are not clipped.",
+    )
+    early_stopping: EarlyStoppingSpec | None = Field(
+        None, description="When to stop before the last epoch; if left out, all epochs are trained."
+    )
     augmentation: AugmentationSpec = Field(
-        default_factory=AugmentationSpec, description="Random changes of the training images; none if left out."
+        default_factory=AugmentationSpec, description="Random changes to the training images; none if left out."
     )
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
-        "float32", description="Of the computation; the weights are float32 in all three."
+        "float32", description="Floating-point type of the computation; the weights are always float32."
     )
-    jit: bool = Field(False, description="Compile the step with XLA.")
+    jit: bool = Field(False, description="Compile the training step with XLA.")
     devices: Annotated[int, Field(ge=1, le=64)] | Literal["all"] = Field(
         1,
-        description="GPUs to use (MirroredStrategy when more than one), or all; 1 uses the CPU where there is no GPU; "
-        "more than there are is an error.",
+        description="Number of GPUs to train on, or all; each step's batch is divided among them (MirroredStrategy). 1 "
+        "uses the CPU if there is no GPU. Asking for more GPUs than there are is an error.",
     )
     threads: int | None = Field(
-        None, ge=1, le=1024, description="CPU threads within an operation; all cores if left out."
+        None, ge=1, le=1024, description="CPU threads within one operation; if left out, one per core."
     )
-    deterministic: bool = Field(True, description="Only operations that give the same bits every time.")
+    deterministic: bool = Field(
+        True,
+        description="Use only operations that give the same bits every time, so that a run can be reproduced "
+        "exactly; false may be faster.",
+    )
 
     @field_validator("schedule")
     @classmethod
     def _schedule_fits_epochs(cls, schedule: Any, info: Any) -> Any:
         epochs = info.data.get("epochs")
         if epochs is not None and schedule.warmup_epochs > epochs:
-            text = f"the warm-up is longer than training, {epochs} epoch{'s' * (epochs > 1)}"
+            text = f"the warm-up is longer than the training of {epochs} epoch{'s' * (epochs > 1)}"
             raise _refusal([(("warmup_epochs",), text, schedule.warmup_epochs)])
         return schedule
 
@@ -461,51 +523,67 @@ class TrainingSpec(_Strict):
         batch_size = info.data.get("batch_size")
         if isinstance(devices, int) and batch_size is not None and batch_size % devices:
             raise PydanticCustomError(
-                "tiedexp", "batch_size ({batch_size}) must be a multiple of the devices", {"batch_size": batch_size}
+                "tiedexp",
+                "batch_size ({batch_size}) must be a multiple of the number of devices",
+                {"batch_size": batch_size},
             )
         return devices
 
 
 class TensorBoardSpec(_Strict):
-    """What is written beside scalars."""
+    """What is written for TensorBoard in addition to scalars."""
 
-    kernels: bool = Field(True, description="The kernels of every tied conv as an image, each epoch.")
-    histograms: bool = Field(False, description="Histograms of the weights and of the gradient's norms, each epoch.")
+    kernels: bool = Field(True, description="Write the kernels of every tied convolution as an image after each epoch.")
+    histograms: bool = Field(
+        False, description="Write histograms of the weights and of the gradient norms after each epoch."
+    )
 
 
 class CheckpointSpec(_Strict):
-    """When checkpoints are written, besides at the end of every epoch. It changes no result."""
+    """When checkpoints are written in addition to those after each epoch. This does not affect any result."""
 
-    every_steps: int = Field(0, ge=0, description="Also after every so many steps of an epoch; 0 for no others.")
+    every_steps: int = Field(
+        0,
+        ge=0,
+        description="Also write a checkpoint whenever this many steps of an epoch are done; 0 writes them only after "
+        "each epoch.",
+    )
 
 
 class ExperimentSpec(_Strict):
-    """One experiment: the whole of what `tiedexp train` needs to know."""
+    """One experiment: everything that `tiedexp train` needs to know."""
 
     name: str = Field(
         pattern=NAME,
-        description=f"{NAME_RULE}; names the run.",
+        description=f"{NAME_RULE}; the run's directory is named after it.",
     )
-    dataset: DatasetSpec = Field(description="The images.")
-    model: ModelSpec = Field(default_factory=ModelSpec, description="The network: a family and its sizes.")
+    dataset: DatasetSpec = Field(description="The images to train and test on.")
+    model: ModelSpec = Field(default_factory=ModelSpec, description="The network: its family and its sizes.")
     training: TrainingSpec = Field(default_factory=TrainingSpec, description="How the model is trained.")
     tensorboard: TensorBoardSpec = Field(
-        default_factory=TensorBoardSpec, description="What is written for TensorBoard beside scalars."
+        default_factory=TensorBoardSpec, description="What is written for TensorBoard in addition to scalars."
     )
     checkpoint: CheckpointSpec = Field(
-        default_factory=CheckpointSpec, description="Checkpoints within long epochs; none if left out."
+        default_factory=CheckpointSpec,
+        description="When checkpoints are written in addition to those after each epoch.",
     )
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Initial weights, order, split, augmentation and dropout.")
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="Seed of the initial weights, the validation split, the order of the images, augmentation and "
+        "dropout.",
+    )
 
     @model_validator(mode="after")
     def _early_stopping_has_validation(self) -> Self:
         if self.training.early_stopping is not None and self.dataset.validation == 0:
-            text = "early stopping needs validation images; `dataset.validation` is 0"
+            text = "early stopping needs validation images, but `dataset.validation` is 0"
             raise _refusal([(("training", "early_stopping"), text, None)])
         return self
 
     @property
     def digest(self) -> str:
-        """Ten hexadecimal digits of all that the result depends on but the seed: one experiment, one place on disk."""
+        """Ten hexadecimal digits that identify everything the result depends on except the seed."""
         content = self.model_dump(mode="json", exclude={"name", "seed", "checkpoint"})
         return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]

@@ -1,4 +1,4 @@
-"""What is left of a sweep, in time and on disk, before it runs."""
+"""An estimate of the time and disk space that a sweep needs, before it runs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,20 @@ from tiedexp.sweep.local import choose_jobs, time_steps_of
 from tiedexp.sweep.planning import MeasureStep, SweepPlan, SweepRun
 from tiedexp.sweep.worker import Task
 
-START_SECONDS = 0.1  # of a process that is forked
+START_SECONDS = 0.1  # to fork a process
 LOG_BYTES = 300_000  # TensorBoard's log, metrics, manifest
-CHECKPOINTS = 3  # that a run keeps: the last two and the best
-SLOTS = {"sgd": 1, "lion": 1, "adam": 2, "adamw": 2}  # numbers that an optimizer keeps for each weight
+CHECKPOINTS = 3  # kept by a run: the last two and the best
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one run: its seconds, what it adds to the sweep's with others beside it, and bytes; None is unknown."""
+    """The estimate for one run; None means unknown.
+
+    Args:
+        seconds: that the run takes.
+        wall_seconds: that it adds to the sweep, in which other runs are active at the same time.
+        bytes: that it takes on disk.
+    """
 
     seconds: float | None
     wall_seconds: float | None
@@ -35,10 +40,10 @@ class Estimate:
 def estimate_runs(
     plan: SweepPlan, chosen: Sequence[SweepRun], data_dir: Path | None, jobs: int | None
 ) -> Mapping[str, Estimate]:
-    """An estimate of each run, by its path.
+    """An estimate for each run, by its path.
 
-    The time is that of earlier runs of the variant, or else comes from a few steps of it, which are trained for this
-    and thrown away.
+    The time is the median of the variant's finished runs; if there are none, it is estimated by training a few steps,
+    whose results are thrown away.
 
     Raises:
         RunError: a variant cannot be trained.
@@ -61,10 +66,10 @@ def estimate_runs(
 
 
 def check_disk(plan: SweepPlan, todo: Sequence[SweepRun], data_dir: Path | None) -> None:
-    """Refuse a sweep that is larger than the disk has room for.
+    """Refuse a sweep that does not fit on the disk.
 
     Raises:
-        RunError: says how much is needed, and where.
+        RunError: there is too little free space; the message says how much is needed and where.
     """
     sizes: dict[str, int] = {}
     needed = 0
@@ -72,22 +77,22 @@ def check_disk(plan: SweepPlan, todo: Sequence[SweepRun], data_dir: Path | None)
         if run.spec.name not in sizes:
             sizes[run.spec.name] = _estimate_bytes(run.spec, data_dir)
         needed += max(0, sizes[run.spec.name] - _count_bytes(run.directory.path))
-    place = next(path for path in (plan.directory.path, *plan.directory.path.absolute().parents) if path.is_dir())
-    free = shutil.disk_usage(place).free
+    folder = next(path for path in (plan.directory.path, *plan.directory.path.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise RunError(
-            f"the {len(todo)} runs need about {needed / 1e6:,.0f} MB, but {place} has {free / 1e6:,.0f} MB free; "
-            "--runs names another place, --only fewer runs"
+            f"the {len(todo)} runs need about {needed / 1e6:,.0f} MB, but {folder} has {free / 1e6:,.0f} MB free; "
+            "choose another directory with --runs, or fewer runs with --only"
         )
 
 
 def _count_bytes(directory: Path) -> int:
-    """What the files of a directory take already."""
+    """The size of the files that are in a directory already."""
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def measure_step_with(data_dir: Path | None) -> MeasureStep:
-    """A function that times a training step of an experiment, in a process of its own, in seconds."""
+    """A function that measures a training step of an experiment, in seconds, in a process of its own."""
 
     def measure(spec: ExperimentSpec) -> float:
         return time_steps_of([Task(spec, Path(), data_dir)], jobs=1)[0].step
@@ -96,7 +101,7 @@ def measure_step_with(data_dir: Path | None) -> MeasureStep:
 
 
 def _read_times(runs: Sequence[SweepRun]) -> dict[str, float]:
-    """Seconds of the finished runs, by variant."""
+    """The median seconds of the finished runs, by variant."""
     times: dict[str, list[float]] = {}
     for run in runs:
         if run.directory.finished:
@@ -110,4 +115,4 @@ def _read_seconds(run: RunDirectory) -> float:
 
 def _estimate_bytes(spec: ExperimentSpec, data_dir: Path | None) -> int:
     weights = plan_experiment(spec, data_dir=data_dir).cost.unique_weights
-    return LOG_BYTES + CHECKPOINTS * 4 * weights * (1 + SLOTS[spec.training.optimizer.name])
+    return LOG_BYTES + CHECKPOINTS * 4 * weights * (1 + spec.training.optimizer.slots)

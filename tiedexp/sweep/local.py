@@ -1,4 +1,4 @@
-"""A sweep on this machine: a process a run, forked from one that has TensorFlow imported."""
+"""Runs a sweep on this machine: one process per run, forked from a process that has imported TensorFlow."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from typing import TYPE_CHECKING, Any
 
 from tiedexp.errors import RunError
 from tiedexp.host import count_cores, find_available_memory
+from tiedexp.sweep.ledger import Ledger, Results
+from tiedexp.sweep.observer import SweepObserver
 from tiedexp.sweep.planning import SweepPlan, SweepRun
-from tiedexp.sweep.watching import Ledger, Results, Watcher
 from tiedexp.sweep.worker import Outcome, Progress, Task, run_in_process, time_in_process
 
 if TYPE_CHECKING:
     from tiedexp.experiment.step_time import StepTime
 
-LOOK_SECONDS = 0.25  # how often runs that another process is in are looked at, and the view is refreshed
-WORKER_BYTES = 1 << 30  # about what a worker with a small model takes
+LOOK_SECONDS = 0.25  # between checks of runs that another process works on, and between refreshes of the view
+WORKER_BYTES = 1 << 30  # about what a worker with a small model needs
 
 
 def find_gpus() -> tuple[str, ...]:
-    """The GPUs of this machine, as $CUDA_VISIBLE_DEVICES or else nvidia-smi lists them; without TensorFlow."""
+    """The GPUs that $CUDA_VISIBLE_DEVICES or, if it is not set, nvidia-smi lists; does not load TensorFlow."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return tuple(name.strip() for name in visible.split(",") if name.strip() not in ("", "-1"))
@@ -41,7 +42,7 @@ def find_gpus() -> tuple[str, ...]:
 
 
 def choose_jobs(num_runs: int) -> int:
-    """Runs at a time: one per GPU, or else one per core, as long as they fit into the memory that is free."""
+    """How many runs to do at a time: one per GPU, or without GPUs one per core, as far as memory allows."""
     gpus = find_gpus()
     if gpus:
         return min(num_runs, len(gpus))
@@ -51,7 +52,7 @@ def choose_jobs(num_runs: int) -> int:
 
 
 def deal_gpus(gpus: Sequence[str], jobs: int) -> list[tuple[str, ...] | None]:
-    """The GPUs of each of so many slots: each GPU in one slot, or slots in turn where there are more of them."""
+    """The GPUs of each of the `jobs` slots, None without GPUs; with more slots than GPUs, slots share them in turn."""
     if not gpus:
         return [None] * jobs
     return [tuple(gpus[slot::jobs]) or (gpus[slot % len(gpus)],) for slot in range(jobs)]
@@ -59,7 +60,7 @@ def deal_gpus(gpus: Sequence[str], jobs: int) -> list[tuple[str, ...] | None]:
 
 @dataclass
 class _Worker:
-    """A process and what it answers."""
+    """A worker process and its answers."""
 
     run: SweepRun
     slot: int
@@ -69,19 +70,19 @@ class _Worker:
 
 
 class LocalExecutor:
-    """Does runs, some at a time.
+    """Does the runs of a sweep, several at a time.
 
     Args:
-        jobs: runs at a time, among which the cores are divided; None chooses.
-        task: what each run is, but for its spec.
-        retries: further attempts of a run that failed; each goes on from its last checkpoint.
-        fail_fast: stop all others once a run has failed for good.
-        watcher: is told what happens.
+        jobs: the number of runs at a time, among which the cores are divided; None chooses it.
+        task: the task of each run, apart from its spec.
+        retries: further attempts for a run that failed; each resumes from the last checkpoint.
+        fail_fast: stop the other runs once a run has failed for good.
+        observer: is notified of what happens.
     """
 
-    def __init__(self, jobs: int | None, task: Task, *, retries: int, fail_fast: bool, watcher: Watcher):
+    def __init__(self, jobs: int | None, task: Task, *, retries: int, fail_fast: bool, observer: SweepObserver):
         self._jobs, self._task, self._fail_fast = jobs, task, fail_fast
-        self._watcher, self._ledger = watcher, Ledger(retries, watcher)
+        self._observer, self._ledger = observer, Ledger(retries, observer)
         self._gpus: list[tuple[str, ...] | None] = []
         self._queue: deque[SweepRun] = deque()
         self._active: list[_Worker] = []
@@ -89,9 +90,9 @@ class LocalExecutor:
         self._stopping = False
 
     def run(self, plan: SweepPlan, runs: Sequence[SweepRun], should_stop: Callable[[], bool]) -> Results:
-        """Do runs of a plan; once asked to stop, those that are going on write a checkpoint and end.
+        """Do runs of a plan; when asked to stop, active runs write a checkpoint and end.
 
-        Nothing is written, and nobody is asked whether to stop, before TensorFlow is loaded.
+        Nothing is written, and `should_stop` is not called, before TensorFlow is loaded.
         """
         if runs:
             load_tensorflow()
@@ -105,7 +106,7 @@ class LocalExecutor:
         self._gpus, self._free = deal_gpus(find_gpus(), jobs), list(range(jobs))
         self._queue.extend(runs)
         each = f"{threads} thread{'s' * (threads > 1)} each"
-        self._watcher.begins(plan, runs, f"{jobs} at a time, {each}" if jobs > 1 else f"one at a time, {each}")
+        self._observer.begins(plan, runs, f"{jobs} at a time, {each}" if jobs > 1 else f"one at a time, {each}")
         try:
             while self._queue or self._active:
                 if should_stop():
@@ -113,8 +114,8 @@ class LocalExecutor:
                     self._stop()
                 self._start_some()
                 self._listen()
-                self._watcher.refresh()
-        finally:  # also when what watches us raises
+                self._observer.refresh()
+        finally:  # even if the observer raises
             self._stop()
             for worker in self._active:
                 worker.process.join()
@@ -128,13 +129,13 @@ class LocalExecutor:
                 return
             run = self._queue.popleft()
             if run.directory.is_locked():
-                self._watcher.waits(run)
+                self._observer.waits(run)
                 self._queue.append(run)
                 continue
             slot = self._free.pop(0)
             task = replace(self._task, spec=run.spec, gpus=self._gpus[slot])
             self._active.append(_Worker(run, slot, *start_worker(run_in_process, task)))
-            self._watcher.started(run)
+            self._observer.started(run)
 
     def _listen(self) -> None:
         if not self._active:
@@ -143,13 +144,13 @@ class LocalExecutor:
         handles: list[Any] = [worker.process.sentinel for worker in self._active]
         connection.wait([*handles, *(worker.answers for worker in self._active)], timeout=LOOK_SECONDS)
         for worker in list(self._active):
-            ended = not worker.process.is_alive()  # before the answers are read, so that none is missed
+            ended = not worker.process.is_alive()  # checked before reading the answers, so that none is missed
             for answer in _read_answers(worker.answers):
                 if isinstance(answer, Outcome):
                     worker.outcome = answer
                 else:
                     assert isinstance(answer, Progress)
-                    self._watcher.progressed(worker.run, answer)
+                    self._observer.progressed(worker.run, answer)
             if ended or worker.answers.closed:
                 worker.process.join()
                 self._active.remove(worker)
@@ -159,7 +160,7 @@ class LocalExecutor:
     def _conclude(self, worker: _Worker) -> None:
         outcome = worker.outcome or _explain_death(worker)
         if self._stopping and outcome.kind != "finished":
-            return  # as it was asked to
+            return  # it was asked to stop
         if self._ledger.note(worker.run, outcome):
             self._queue.append(worker.run)
         elif outcome.kind != "finished" and self._fail_fast:
@@ -174,10 +175,10 @@ class LocalExecutor:
 
 
 def time_steps_of(tasks: Sequence[Task], jobs: int) -> list[StepTime]:
-    """Time some training steps of each task, so many at a time.
+    """Time some training steps of each task, `jobs` tasks at a time.
 
     Raises:
-        RunError: one of them cannot be trained.
+        RunError: a task cannot be trained.
     """
     times: list[StepTime] = []
     for at in range(0, len(tasks), jobs):
@@ -196,7 +197,7 @@ def time_steps_of(tasks: Sequence[Task], jobs: int) -> list[StepTime]:
 
 
 def load_tensorflow() -> None:
-    """Wait until the process that workers are forked from has imported it."""
+    """Wait until the process that workers are forked from has imported TensorFlow."""
     process, answers = start_worker(_do_nothing, None)
     process.join()
     answers.close()
@@ -207,35 +208,35 @@ def _do_nothing(task: None, answers: connection.Connection) -> None:
 
 
 def start_worker(target: Callable[..., None], task: Task | None) -> tuple[BaseProcess, connection.Connection]:
-    """Fork a process that runs `target(task, connection)` from the one that has TensorFlow imported."""
+    """Fork a process that runs `target(task, connection)` from the process that has imported TensorFlow."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["tiedexp.sweep.preload"])
     os.environ["TIEDEXP_SWEEP_PID"] = str(os.getpid())  # see preload.py
-    with _stderr_to_nowhere():
+    with _discard_stderr():
         forkserver.ensure_running()
     reader, writer = context.Pipe(duplex=False)
     process = context.Process(target=target, args=(task, writer))
     process.start()
-    writer.close()  # so that the reader notices when the worker is gone
+    writer.close()  # so that the reader notices when the worker ends
     return process, reader
 
 
 @contextmanager
-def _stderr_to_nowhere() -> Iterator[None]:
-    """For the process that is started here, in which TensorFlow would print its notices."""
+def _discard_stderr() -> Iterator[None]:
+    """Discard the stderr of the process that is started here, because TensorFlow prints notices in it."""
     sys.stderr.flush()
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
     try:
         yield
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
-        os.close(nowhere)
+        os.close(null)
 
 
 def _read_answers(answers: connection.Connection) -> Iterator[Any]:
-    """What a worker has sent; closes the connection once it is gone."""
+    """The answers that a worker has sent; closes the connection once the worker has ended."""
     try:
         while answers.poll():
             yield answers.recv()
@@ -244,14 +245,14 @@ def _read_answers(answers: connection.Connection) -> Iterator[Any]:
 
 
 def _explain_death(worker: _Worker) -> Outcome:
-    """The outcome of a worker that did not say it."""
+    """The outcome of a worker that ended without sending one."""
     log = worker.run.directory.path / "log.txt"
-    return Outcome("failed", f"{_describe_exit(worker.process)}; its log is {log}", may_retry=True)
+    return Outcome("failed", f"{_describe_exit(worker.process)}; see {log}", may_retry=True)
 
 
 def _describe_exit(process: BaseProcess) -> str:
     code = process.exitcode or 0
     if code >= 0:
-        return f"its process ended by itself (exit code {code})"
-    hint = ", perhaps because memory ran out" if -code in (signal.SIGKILL, signal.SIGABRT) else ""
+        return f"its process exited unexpectedly (exit code {code})"
+    hint = ", possibly out of memory" if -code in (signal.SIGKILL, signal.SIGABRT) else ""
     return f"its process was killed by {signal.Signals(-code).name}{hint}"

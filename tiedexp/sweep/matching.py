@@ -1,4 +1,4 @@
-"""Equal budgets: the width at which a variant has as much of something as the baseline."""
+"""Equal budgets: the width at which a variant has the same cost as the baseline."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def with_width(spec: ExperimentSpec, width: int) -> ExperimentSpec:
 
 
 def count_weights(spec: ExperimentSpec, data_dir: Path | None) -> int:
-    """Trainable weights of a model, each group of tied cells counted once."""
+    """Number of trainable weights of a model; each group of tied cells counts once."""
     return plan_experiment(_as_expanded(spec), data_dir=data_dir).cost.unique_weights
 
 
 def count_macs(spec: ExperimentSpec, data_dir: Path | None) -> int:
-    """Multiply-adds of one image, forward, each group of tied cells counted once."""
+    """Multiply-adds of the forward pass for one image; each group of tied cells counts once."""
     return plan_experiment(_as_expanded(spec), data_dir=data_dir).cost.macs_tied
 
 
 def match_count(spec: ExperimentSpec, count: Callable[[ExperimentSpec], float], target: float) -> ExperimentSpec:
-    """The width whose count, which grows with the width, is nearest to the target."""
+    """The experiment at the width whose count, which grows with the width, is nearest to the target."""
     low, high = 1, MAX_WIDTH  # count(low) <= target < count(high), if any does
     while high - low > 1:
         middle = (low + high) // 2
@@ -38,10 +38,11 @@ def match_count(spec: ExperimentSpec, count: Callable[[ExperimentSpec], float], 
 
 
 def match_time(spec: ExperimentSpec, measure: Callable[[ExperimentSpec], float], target: float) -> ExperimentSpec:
-    """The width whose step takes the time nearest to the target, in few measurements.
+    """The experiment at the width whose step time is nearest to the target, found in few measurements.
 
-    The time of a step grows about as a power of the width between one and two: at first it is taken for 1.5, then for
-    what the last two measurements say. A measurement is noisy, so it stops at 2% or after six.
+    The time of a step grows roughly as a power of the width between 1 and 2. The search assumes a power of 1.5 first,
+    then the one that follows from the last two measurements. As measurements are noisy, it stops within 2% of the
+    target or after six measurements.
     """
     width, power, tried = spec.model.width, 1.5, dict[int, float]()
     while width not in tried and len(tried) < MAX_MEASUREMENTS:
@@ -57,7 +58,7 @@ def match_time(spec: ExperimentSpec, measure: Callable[[ExperimentSpec], float],
 
 
 def _as_expanded(spec: ExperimentSpec) -> ExperimentSpec:
-    """The same costs, without estimating how each conv is computed."""
+    """An experiment with the same costs, for which no estimate chooses how each convolution is computed."""
     if spec.model.tying is None:
         return spec
     tying = spec.model.tying.model_copy(update={"implementation": "expand"})

@@ -1,4 +1,4 @@
-"""A sweep before anything runs: which runs there are, where they are, and how they stand."""
+"""The plan of a sweep: its runs, their directories and their states."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.sweeps import PlannedRun, SweepDirectory, SweepRecord
 from tiedexp.runs.sweeps import Variant as VariantRecord
 from tiedexp.spec.schema import ExperimentSpec
-from tiedexp.sweep.loading import Sweep, Variant
 from tiedexp.sweep.matching import count_macs, count_weights, match_count, match_time, with_width
+from tiedexp.sweep.variants import Sweep, Variant
 
-MeasureStep = Callable[[ExperimentSpec], float]  # seconds of a training step
+MeasureStep = Callable[[ExperimentSpec], float]  # returns the seconds of a training step
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class SweepRun:
     """One run of a sweep.
 
     Args:
-        variant: its variant, with the width that it got.
+        variant: the variant, at its matched width.
         spec: the experiment, with its seed.
-        path: below the sweep's directory.
-        directory: on disk.
+        path: relative to the sweep's directory.
+        directory: the run's directory.
     """
 
     variant: Variant
@@ -38,13 +38,13 @@ class SweepRun:
 
     @property
     def title(self) -> str:
-        """For people: `block d4 s0`."""
+        """The name shown to the user, e.g. `block d4 s0`."""
         return f"{self.variant.label} s{self.spec.seed}"
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """A sweep's runs, and its directory, which is the root of them."""
+    """A sweep's runs, and the directory that contains them."""
 
     sweep: Sweep
     directory: SweepDirectory
@@ -52,7 +52,7 @@ class SweepPlan:
 
     @property
     def record(self) -> SweepRecord:
-        """What sweep.json says of it."""
+        """The content of sweep.json."""
         return SweepRecord(
             name=self.sweep.name,
             baseline=self.sweep.baseline,
@@ -66,40 +66,42 @@ class SweepPlan:
         )
 
     def begin(self) -> None:
-        """Write the plan; the runs of an earlier one stay planned until this one is complete."""
+        """Write the plan; runs of an earlier plan remain in it until this one is complete."""
         self.directory.write(self.record, self.sweep.text, keep=True)
 
     def end(self) -> None:
-        """Write this plan alone if all of its runs are finished."""
+        """If all runs are finished, write the plan without those of earlier plans."""
         if all(run.directory.finished for run in self.runs):
             self.directory.write(self.record, self.sweep.text)
 
     def select(self, patterns: Sequence[str]) -> tuple[SweepRun, ...]:
-        """The runs whose path, variant or label fits one of the shell-like patterns; all without patterns.
+        """The runs whose path, variant or label matches one of the shell-style patterns; without patterns, all runs.
 
         Raises:
-            SpecError: a pattern that no run fits.
+            SpecError: no run matches one of the patterns.
         """
         for pattern in patterns:
-            if not any(_fits(run, pattern) for run in self.runs):
-                raise SpecError(f"--only {pattern}: no run of the sweep fits; one is {self.runs[0].path}")
-        return tuple(run for run in self.runs if not patterns or any(_fits(run, pattern) for pattern in patterns))
+            if not any(_matches(run, pattern) for run in self.runs):
+                raise SpecError(
+                    f"--only {pattern}: no run of the sweep matches; one of its runs is {self.runs[0].path}"
+                )
+        return tuple(run for run in self.runs if not patterns or any(_matches(run, pattern) for pattern in patterns))
 
 
 def plan_sweep(
     sweep: Sweep, root: Path, *, data_dir: Path | None = None, measure_step: MeasureStep | None = None
 ) -> SweepPlan:
-    """Lay out the runs of a sweep, each variant at the width that its budget asks for.
+    """Lay out the runs of a sweep, with each variant at the width that `match` asks for.
 
     Args:
-        sweep: what its file says.
-        root: directory of all runs; the sweep's own is below.
+        sweep: the sweep, as read from its file.
+        root: the directory of all runs, which contains the sweep's directory.
         data_dir: TFDS data directory.
-        measure_step: times a training step, where the sweep matches times; widths that an earlier plan found are kept.
+        measure_step: measures a training step if the sweep matches times and no earlier plan found the widths.
 
     Raises:
-        DatasetError: data that is not there.
-        SpecError: times are to be matched and cannot be measured here.
+        DatasetError: data is missing.
+        SpecError: the sweep matches times, and there is no `measure_step`.
     """
     directory = SweepDirectory(root / sweep.name)
     for spec in {variant.spec.dataset: variant.spec for variant in sweep.variants}.values():
@@ -121,11 +123,11 @@ def _match(
         return sweep.variants
     baseline = next(variant for variant in sweep.variants if variant.name == sweep.baseline)
     if sweep.match == "time":
-        known = _matched_before(sweep, baseline, directory)
+        known = _read_matched_widths(sweep, baseline, directory)
         if known is not None:
             return tuple(replace(each, spec=with_width(each.spec, known[each.name])) for each in sweep.variants)
         if measure_step is None:
-            raise SpecError("match: time measures the steps of every variant, which this command does not do")
+            raise SpecError("`match: time` needs the step time of every variant, which this command does not measure")
         fit = partial(match_time, measure=measure_step, target=measure_step(baseline.spec))
     else:
         count = partial(count_weights if sweep.match == "weights" else count_macs, data_dir=data_dir)
@@ -133,8 +135,8 @@ def _match(
     return tuple(each if each is baseline else replace(each, spec=fit(each.spec)) for each in sweep.variants)
 
 
-def _matched_before(sweep: Sweep, baseline: Variant, directory: SweepDirectory) -> Mapping[str, int] | None:
-    """The widths that an earlier plan measured for just these variants and baseline, by their names."""
+def _read_matched_widths(sweep: Sweep, baseline: Variant, directory: SweepDirectory) -> Mapping[str, int] | None:
+    """The widths, by variant, that an earlier plan found for the same variants and the same baseline."""
     try:
         record = directory.read()
     except RunError:
@@ -148,5 +150,5 @@ def _matched_before(sweep: Sweep, baseline: Variant, directory: SweepDirectory) 
     return {variant.name: variant.width for variant in record.variants}
 
 
-def _fits(run: SweepRun, pattern: str) -> bool:
+def _matches(run: SweepRun, pattern: str) -> bool:
     return any(fnmatch(name, pattern) for name in (run.path, run.spec.name, run.variant.label, run.title))

@@ -1,4 +1,4 @@
-"""A sweep on a Ray cluster: a task a run, each in a fresh process, all writing below one shared directory."""
+"""Runs a sweep on a Ray cluster: one task per run, each in a new process, all writing to one shared directory."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from dataclasses import replace
 from typing import Any
 
 from tiedexp.errors import RunError
+from tiedexp.sweep.ledger import Ledger, Results
+from tiedexp.sweep.observer import SweepObserver
 from tiedexp.sweep.planning import SweepPlan, SweepRun
-from tiedexp.sweep.watching import Ledger, Results, Watcher
 from tiedexp.sweep.worker import Outcome, Progress, Task, execute_with_log
 
 LOOK_SECONDS = 1.0
 CONNECT_SECONDS = 10.0
-STOP_SECONDS = 120.0  # that runs have to write a checkpoint
-SHARE_SECONDS = 30.0  # that a network file system may take to show what another node wrote
-NODE_LOSSES = 20  # of one run, before it counts as failed
+STOP_SECONDS = 120.0  # for runs to write a checkpoint
+SHARE_SECONDS = 30.0  # until a network file system shows what another node wrote
+NODE_LOSSES = 20  # of one run before it counts as failed
 
 
 class RayExecutor:
-    """Does runs as tasks of a Ray cluster. A task whose node is lost runs again elsewhere, from its last checkpoint.
+    """Does the runs of a sweep as tasks of a Ray cluster. If a node is lost, its runs resume on other nodes.
 
     Args:
-        address: of a cluster; empty for $RAY_ADDRESS, or else a new one on this machine alone.
-        task: what each run is, but for its spec; paths must mean the same on all nodes.
-        num_cpus: of a run: what Ray reserves, and its threads.
-        num_gpus: of a run.
-        retries: further attempts of a run that failed, other than by the loss of its node.
-        fail_fast: stop all others once a run has failed for good.
-        watcher: is told what happens.
+        address: the cluster's address; if empty, $RAY_ADDRESS, and if that is not set, a new cluster on this machine.
+        task: the task of each run, apart from its spec; its paths must be the same on all nodes.
+        num_cpus: CPUs that Ray reserves for a run, and the number of its threads.
+        num_gpus: GPUs that Ray reserves for a run.
+        retries: further attempts for a run that failed for another reason than the loss of its node.
+        fail_fast: stop the other runs once a run has failed for good.
+        observer: is notified of what happens.
     """
 
     def __init__(
@@ -45,18 +46,18 @@ class RayExecutor:
         num_gpus: float,
         retries: int,
         fail_fast: bool,
-        watcher: Watcher,
+        observer: SweepObserver,
     ):
         self._address, self._num_cpus, self._num_gpus = address, num_cpus, num_gpus
         data_dir = None if task.data_dir is None else task.data_dir.resolve()
         self._task = replace(task, root=task.root.resolve(), data_dir=data_dir, threads=max(1, int(num_cpus)))
-        self._fail_fast, self._watcher, self._ledger = fail_fast, watcher, Ledger(retries, watcher)
+        self._fail_fast, self._observer, self._ledger = fail_fast, observer, Ledger(retries, observer)
         self._pending: dict[Any, SweepRun] = {}
         self._patience = SHARE_SECONDS
-        self._seen: dict[str, int] = {}  # bytes of metrics.jsonl that the watcher was told of, by path of the run
+        self._seen: dict[str, int] = {}  # bytes of metrics.jsonl that were reported, by path of the run
 
     def run(self, plan: SweepPlan, runs: Sequence[SweepRun], should_stop: Callable[[], bool]) -> Results:
-        """Do runs of a plan; once asked to stop, those that are going on end with their last checkpoint.
+        """Do runs of a plan; when asked to stop, active runs write a checkpoint and end.
 
         Raises:
             RunError: Ray is not installed, there is no cluster at the address, or its head is lost.
@@ -65,12 +66,12 @@ class RayExecutor:
         _connect(ray, self._address)
         try:
             remote = ray.remote(
-                # A process for one run: threads and determinism cannot be set anew in one that has trained.
+                # One process per run: threads and determinism cannot be changed once a process has trained.
                 num_cpus=self._num_cpus, num_gpus=self._num_gpus, max_calls=1, max_retries=NODE_LOSSES,
             )(_execute)  # fmt: skip
             nodes = sum(node["Alive"] for node in ray.nodes())
             each = f"{self._num_cpus:g} CPUs and {self._num_gpus:g} GPUs each"
-            self._watcher.begins(plan, runs, f"on {nodes} Ray node{'s' * (nodes > 1)}, {each}")
+            self._observer.begins(plan, runs, f"on {nodes} Ray node{'s' * (nodes > 1)}, {each}")
             if not should_stop():
                 plan.begin()
                 for run in runs:
@@ -98,15 +99,15 @@ class RayExecutor:
                 outcome = self._confirm(run, ray.get(reference))
             except ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[-1]
-                outcome = Outcome("failed", f"Ray could not do it: {reason}", may_retry=True)
+                outcome = Outcome("failed", f"Ray could not run it: {reason}", may_retry=True)
             if self._ledger.note(run, outcome):
                 self._submit(remote, run)
         for run in self._pending.values():
             self._report(run)
-        self._watcher.refresh()
+        self._observer.refresh()
 
     def _confirm(self, run: SweepRun, outcome: Outcome) -> Outcome:
-        """What a worker says of a finished run, if its result is here, too: the directory of runs must be shared."""
+        """The worker's outcome, or a failure if its result is missing here because the directory is not shared."""
         if outcome.kind != "finished":
             return outcome
         deadline = time.monotonic() + self._patience
@@ -115,19 +116,19 @@ class RayExecutor:
                 self._patience = 0.0
                 return Outcome(
                     "failed",
-                    f"a Ray node finished it, but {run.directory.path} has no such result here: "
-                    "--runs must name a directory that all nodes share",
+                    f"a Ray node finished the run, but its result is not in {run.directory.path} on this machine: "
+                    "--runs must be a directory that all nodes share",
                 )
             time.sleep(0.5)
         return outcome
 
     def _report(self, run: SweepRun) -> None:
-        """Tell the watcher where a run stands, by what it wrote; its worker may be anywhere."""
+        """Report the progress of a run by the files it wrote, because its worker can be on any node."""
         metrics = run.directory.path / "metrics.jsonl"
         if run.path not in self._seen:
             if run.directory.inside("manifest.json").is_file():
                 self._seen[run.path] = 0
-                self._watcher.started(run)
+                self._observer.started(run)
             return
         with suppress(OSError, RunError):
             size = metrics.stat().st_size
@@ -136,7 +137,7 @@ class RayExecutor:
                 line = run.directory.read_metrics()[-1]
                 epochs = run.spec.training.epochs
                 progress = Progress(line.epoch, epochs, line.epoch / epochs, line.measured.accuracy)
-                self._watcher.progressed(run, progress)
+                self._observer.progressed(run, progress)
 
     def _cancel(self, ray: Any) -> None:
         references = list(self._pending)
@@ -147,7 +148,7 @@ class RayExecutor:
 
 
 def _has_result(run: SweepRun, outcome: Outcome) -> bool:
-    """Whether a run's result is here, and is the one of this outcome."""
+    """Whether the run has a result on this machine that belongs to this outcome."""
     try:
         return run.directory.read_result().test.accuracy == outcome.accuracy
     except RunError:
@@ -155,7 +156,7 @@ def _has_result(run: SweepRun, outcome: Outcome) -> bool:
 
 
 def _execute(task: Task) -> Outcome:
-    """What a Ray worker does; a cancelled task gets a KeyboardInterrupt, which `run_experiment` turns into its end."""
+    """The task of a Ray worker. Cancelling raises KeyboardInterrupt in it, upon which `run_experiment` stops."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     return execute_with_log(task, lambda progress: None, lambda: False)
 
@@ -183,21 +184,21 @@ def _connect(ray: Any, address: str) -> None:
 
 
 def _check_head(address: str) -> None:
-    """RunError if the head of the cluster is lost; Ray itself would end this process after a minute, saying nothing."""
+    """RunError if the cluster's head is lost; Ray itself would end this process after a minute without a message."""
     try:
         _check_reachable(address)
     except RunError as error:
         raise RunError(
-            f"the head of the Ray cluster is lost ({error}); once there is a cluster again, the same command goes on "
-            "from the last checkpoints"
+            f"the head of the Ray cluster is lost ({error}); once the cluster is running again, the same command "
+            "resumes from the last checkpoints"
         ) from error
 
 
 def _check_reachable(address: str) -> None:
-    """RunError at once if nobody listens at an address; Ray itself would try for minutes."""
+    """RunError at once if nothing listens at an address; Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except (OSError, ValueError) as error:
-        reason = "an address is HOST:PORT" if isinstance(error, ValueError) else error.strerror or str(error)
+        reason = "an address has the form HOST:PORT" if isinstance(error, ValueError) else error.strerror or str(error)
         raise RunError(f"no Ray cluster at {address}: {reason}") from error

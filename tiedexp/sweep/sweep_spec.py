@@ -1,4 +1,4 @@
-"""The file of a sweep, as a pydantic model: every key a user may write, its type and its meaning."""
+"""The file of a sweep as a pydantic model: every key, its type and its meaning."""
 
 from __future__ import annotations
 
@@ -17,39 +17,58 @@ Mappings = Annotated[tuple[dict[str, Any], ...], BeforeValidator(list_to_tuple)]
 
 
 class SweepSpec(BaseModel):
-    """One sweep: the variants of an experiment, and the seeds that each is run with.
+    """One sweep: variants of an experiment, each of which is run with several seeds.
 
-    The variants are every combination of `grid` with a row of `zip`, and beside them those of `list`. Keys of the
-    experiment are dotted, as on the command line: `model.tying.pattern`.
+    The variants are all combinations of the values in `grid` and the rows of `zip`, followed by those in `list`. Keys
+    of the experiment are dotted, as on the command line, e.g. `model.tying.pattern`.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-    name: str = Field(pattern=NAME, description=f"{NAME_RULE}; names the sweep's directory.")
+    name: str = Field(pattern=NAME, description=f"{NAME_RULE}; the sweep's directory is named after it.")
     base: str | dict[str, Any] = Field(
-        description="The experiment that all variants change: the path of its spec, seen from this file, or the spec."
+        description="The experiment that the variants change: the path of its spec, relative to this file, or the "
+        "spec itself."
     )
     grid: dict[str, Values] = Field(
-        default_factory=dict, description="A list of values for each key; every combination is a variant."
+        default_factory=dict,
+        description="A list of values for each key; every combination is a variant. Empty if left out.",
     )
     zip: dict[str, Values] = Field(
-        default_factory=dict, description="Lists of the same length, whose values go together: first with first."
+        default_factory=dict,
+        description="Lists of equal length for several keys, whose values go together: the first with the first, and "
+        "so on. Empty if left out.",
     )
-    list: Mappings = Field((), description="Variants written out: each a `name` and the keys that it changes.")
+    list: Mappings = Field(
+        (),
+        description="Variants written out individually, each with a `name` and the keys that it changes. Empty if "
+        "left out.",
+    )
     seeds: Annotated[int, Field(ge=1, le=MAX_SEEDS)] | Seeds = Field(
-        1, description="How many, from 0, or a list; each is run in every variant, so that they can be paired."
+        1,
+        description="The number of seeds, counted from 0, or a list of seeds; every variant is run with each of them, "
+        "so that results can be compared seed by seed.",
     )
-    exclude: Mappings = Field((), description="Combinations to leave out: each the keys and values that it has.")
-    baseline: str | None = Field(None, description="The variant that the others are compared with, by its name.")
+    exclude: Mappings = Field(
+        (),
+        description="Combinations to leave out, each given by some keys and their values; a variant that has all of "
+        "them is left out. Empty if left out.",
+    )
+    baseline: str | None = Field(
+        None,
+        description="The name of the variant that the others are compared with; if left out, none is the baseline.",
+    )
     match: Literal["weights", "macs", "time"] | None = Field(
-        None, description="Adjust `model.width` of each variant to the baseline's weights, multiply-adds or step time."
+        None,
+        description="Adjust `model.width` of each variant so that it has about as many weights or multiply-adds "
+        "(macs) as the baseline, or takes as long per training step (time). If left out, widths are not changed.",
     )
 
     @field_validator("seeds")
     @classmethod
     def _seeds_differ(cls, seeds: int | tuple[int, ...]) -> int | tuple[int, ...]:
         if not isinstance(seeds, int) and len(set(seeds)) < len(seeds):
-            raise PydanticCustomError("tiedexp", "a seed is given twice")
+            raise PydanticCustomError("tiedexp", "a seed is listed twice")
         return seeds
 
     @field_validator("zip")
@@ -64,9 +83,9 @@ class SweepSpec(BaseModel):
     @model_validator(mode="after")
     def _match_has_baseline(self) -> Self:
         if self.match is not None and self.baseline is None:
-            raise PydanticCustomError("tiedexp", "`match` needs a `baseline`: the variant whose budget the others get")
+            raise PydanticCustomError("tiedexp", "`match` needs a `baseline`, the variant whose budget the others get")
         return self
 
     def list_seeds(self) -> tuple[int, ...]:
-        """The seeds."""
+        """The seeds, in order."""
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds

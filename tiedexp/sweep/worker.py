@@ -1,4 +1,4 @@
-"""One run of a sweep, in a process of its own or on another machine."""
+"""Executes one run of a sweep, in a process of its own or on another machine."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ REPORT_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is to do.
+    """What a worker should do.
 
     Args:
         spec: the experiment.
         root: the sweep's directory, the root of its runs.
         data_dir: TFDS data directory.
-        fresh: begin again.
-        allow_inexact: go on even on another machine.
-        threads: CPU threads within an operation, unless the spec or the run so far says otherwise.
-        gpus: the GPUs it may use, by their numbers; None for all.
+        fresh: start over instead of resuming.
+        allow_inexact: resume even on another machine, although the results can then differ.
+        threads: CPU threads within one operation, unless the spec or the existing run says otherwise.
+        gpus: the numbers of the GPUs it can use; None for all.
     """
 
     spec: ExperimentSpec
@@ -62,7 +62,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: epochs done, of how many, the share of all steps, and the accuracy last seen."""
+    """The progress of a run: epochs done, epochs in total, the fraction of all steps, and the latest accuracy."""
 
     epoch: int
     epochs: int
@@ -75,10 +75,10 @@ class Outcome:
     """How a run ended.
 
     Args:
-        kind: finished; failed; stopped, with a checkpoint; locked by another process, and nothing done.
-        message: of a failure.
-        may_retry: whether another attempt may go better.
-        accuracy: of the test.
+        kind: finished; failed; stopped, with a checkpoint; or locked, if another process has the run.
+        message: why the run did not finish.
+        may_retry: whether another attempt might succeed.
+        accuracy: the test accuracy.
     """
 
     kind: Literal["finished", "failed", "stopped", "locked"]
@@ -88,7 +88,7 @@ class Outcome:
 
 
 class _Reporter(RunObserver):
-    """Tells a function where the run stands, a few times a second."""
+    """Calls a function with the progress of the run, a few times a second."""
 
     def __init__(self, epochs: int, report: Callable[[Progress], None]):
         self._epochs, self._report = epochs, report
@@ -101,7 +101,7 @@ class _Reporter(RunObserver):
     def warned(self, text: str) -> None:
         print(f"warning: {text}", flush=True)
 
-    def epoch_begins(self, epoch: int, num_steps: int) -> None:
+    def epoch_started(self, epoch: int, num_steps: int) -> None:
         self._steps = num_steps
 
     def progressed(self, progress: TrainingProgress) -> None:
@@ -110,7 +110,7 @@ class _Reporter(RunObserver):
             self._last = now
             self._tell(progress.step / self._steps)
 
-    def epoch_ends(self, line: EpochLine) -> None:
+    def epoch_finished(self, line: EpochLine) -> None:
         self._done = line.epoch
         self._accuracy = line.measured.accuracy
         print(f"epoch {line.epoch}: accuracy {self._accuracy:.4f}", flush=True)
@@ -126,7 +126,7 @@ def execute(
     report: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Do the run, from wherever it stands; what tiedexp raises on purpose becomes the outcome."""
+    """Do or resume the run; errors that tiedexp raises deliberately become the outcome."""
     from tiedexp.experiment.run import run_experiment
 
     try:
@@ -150,16 +150,16 @@ def execute(
 
 
 def run_in_process(task: Task, answers: connection.Connection) -> None:
-    """The whole life of a worker process: its progress and its outcome go to `answers`, what it prints to log.txt."""
+    """The main function of a worker process: sends progress and the outcome to `answers`, and output to log.txt."""
     _become_worker(task)
     with stop_on_signals() as should_stop:
         answers.send(execute_with_log(task, answers.send, should_stop))
 
 
 def execute_with_log(task: Task, report: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Outcome:
-    """As `execute`; from here on all that this process prints goes to the run's log.txt.
+    """`execute`, with all further output of this process redirected to the run's log.txt.
 
-    A full disk may refuse the log, too; that is the outcome, not the end of the process.
+    If the log cannot be written either, e.g. on a full disk, that is the outcome.
     """
     try:
         log = locate_run(task.spec, task.root).open_log()
@@ -180,7 +180,7 @@ def execute_with_log(task: Task, report: Callable[[Progress], None], should_stop
 
 
 def time_in_process(task: Task, answers: connection.Connection) -> None:
-    """Time a few steps of the task's experiment, and send the `StepTime`, or an `Outcome` if it fails."""
+    """Time a few steps of the task's experiment and send the `StepTime`, or an `Outcome` if that fails."""
     _become_worker(task)
     answer: StepTime | Outcome
     with quiet_tensorflow():
@@ -194,7 +194,7 @@ def time_in_process(task: Task, answers: connection.Connection) -> None:
 
 
 def _become_worker(task: Task) -> None:
-    # Ctrl-C in the terminal is the parent's to pass on: of two signals the second would end the run at once.
+    # So that Ctrl-C in the terminal reaches only the parent, which passes it on; a second signal would kill the run.
     os.setpgid(0, 0)
     if task.gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(task.gpus)
@@ -202,7 +202,7 @@ def _become_worker(task: Task) -> None:
 
 
 def _stop_with_parent() -> None:
-    """If the parent is killed, stop as if it had asked to: its next process then finds the run free."""
+    """If the parent is killed, stop as if it had asked for that, so that the next sweep finds the run unlocked."""
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

@@ -1,11 +1,12 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped.
+"""Checkpoints: everything a run needs to resume as if it had never stopped.
 
-    checkpoints/epoch-0003.weights.h5    weights of the model and state of the optimizer, as Keras writes them
-    checkpoints/epoch-0003.json          the rest: seed generators, best epoch, early stopping, metrics
-    checkpoints/epoch-0003-step-000120.weights.h5, .json    the same after 120 steps of the fourth epoch
+A checkpoint is two files, named by `tiedexp.files.checkpoint_names`:
 
-The JSON is written last; it holds the SHA-256 of the weights and of itself. A pair that does not match was torn or
-altered and is no checkpoint. Weights alone are read back, never code or pickles.
+    .weights.h5    the weights of the model and the state of the optimizer, as Keras writes them
+    .json          the rest: seed generators, best epoch, early stopping, metrics
+
+The JSON is written last; it holds the SHA-256 of the weights and of itself. A pair that does not match is torn or
+altered and does not count as a checkpoint. Only arrays are read back, never code or pickles.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 import shutil
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -27,20 +27,16 @@ from keras.src.saving import saving_lib
 
 from tiedexp.errors import DivergenceError, RunError
 from tiedexp.files.atomic import remove_unfinished, replace_file, write_text
+from tiedexp.files.checkpoint_names import ABOUT, WEIGHTS, Position, name_checkpoint, parse_checkpoint
 from tiedexp.training.weights_file import check_weights_file
 
 FORMAT = 2
-# Of the JSON: what it holds of a whole epoch is small; of a part of one it has a text with the gradient norms so far.
+# Limits of the JSON. It is small for a whole epoch; for a part of one it holds the gradient norms so far as text.
 _MAX_ABOUT_BYTES = 128 * 2**20
 _MAX_EPOCH_BYTES = 2**20
 _MAX_STEP_BYTES = 2**13  # a norm of each of more than 1,000 layers
 _MAX_VALUES = 2**17
 _MAX_WEIGHTS_BYTES = 64 * 2**30
-_NAME = re.compile(r"epoch-([0-9]{4,9})(?:-step-([0-9]{6,9}))?\.(?:json|weights\.h5)")
-_SUFFIX = ".weights.h5"
-
-# (epochs done, steps of the next one done): the order of checkpoints, and what their files are named by.
-Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -48,11 +44,11 @@ class Checkpoint:
     """One checkpoint on disk.
 
     Args:
-        epoch: epochs done.
-        step: steps of the next epoch done; 0 for the checkpoint at the end of an epoch.
-        weights: the file.
-        state: what the trainer wanted kept, plain JSON.
-        seed_generators: state of each seed generator of the model, in the order of its layers.
+        epoch: completed epochs.
+        step: completed steps of the next epoch; 0 at the end of an epoch.
+        weights: the weights file.
+        state: the caller's own state, plain JSON.
+        seed_generators: the state of each seed generator of the model, in the order of its layers.
     """
 
     epoch: int
@@ -66,20 +62,19 @@ class CheckpointStore:
     """The checkpoints of one run.
 
     Args:
-        directory: where they are; made when the first is saved.
+        directory: where they are; created when the first one is saved.
     """
 
     def __init__(self, directory: Path):
         self.directory = directory
 
     def save(self, epoch: int, model: keras.Model, state: Mapping[str, Any], *, step: int = 0) -> Checkpoint:
-        """Write the model (with its optimizer, if compiled) and the state as the checkpoint of an epoch, or of a step.
+        """Write the model (with its optimizer, if compiled) and the state as the checkpoint of an epoch or a step.
 
         Raises:
-            RunError: it cannot be written; the checkpoints before it stay.
+            RunError: it cannot be written; the earlier checkpoints stay.
         """
-        about = self._about((epoch, step))
-        weights = about.with_suffix(_SUFFIX)
+        about, weights = self._locate((epoch, step))
         checkpoint = Checkpoint(epoch, step, weights, dict(state), _seed_generator_states(model))
         stored = _serialize_weights(model)
         content = {
@@ -101,69 +96,71 @@ class CheckpointStore:
         return checkpoint
 
     def newest_first(self, warn: Callable[[str], None] = lambda text: None) -> Iterator[Checkpoint]:
-        """The checkpoints that are whole.
+        """The intact checkpoints.
 
         Args:
-            warn: told of each that is not, when it is its turn.
+            warn: called for each damaged one, when its turn comes.
 
         Raises:
             RunError: a newer tiedexp wrote one.
         """
-        for place in sorted(self._places(".json"), reverse=True):
-            checkpoint = self._read(place)
+        for position in sorted(self._list(ABOUT), reverse=True):
+            checkpoint = self._read(position)
             if checkpoint is None:
-                warn(f"the checkpoint {self._about(place)} is damaged and is not used")
+                warn(f"the checkpoint {self._locate(position)[0]} is damaged and is not used")
             else:
                 yield checkpoint
 
     def latest(self, warn: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
-        """The newest checkpoint that is whole; as `newest_first`."""
+        """The newest intact checkpoint; see `newest_first`."""
         return next(self.newest_first(warn), None)
 
     def of_epoch(self, epoch: int) -> Checkpoint:
-        """The checkpoint at the end of an epoch; RunError if it is not there whole."""
+        """The checkpoint at the end of an epoch; RunError if it is missing or damaged."""
         checkpoint = self.find(epoch)
         if checkpoint is None:
-            path = self._about((epoch, 0))
+            path, _ = self._locate((epoch, 0))
             text = f"{path} is missing, or it and its weights are not what was written"
-            raise RunError(f"{text}; training the run again, with --fresh, comes to the same")
+            raise RunError(f"{text}; training the run again with --fresh gives the same result")
         return checkpoint
 
     def find(self, epoch: int) -> Checkpoint | None:
-        """The checkpoint at the end of an epoch; None if it is not there whole."""
+        """The checkpoint at the end of an epoch; None if it is missing or damaged."""
         return self._read((epoch, 0))
 
     def copy(self, other: CheckpointStore, epochs: Collection[int]) -> None:
-        """Take the checkpoints of some epochs over from another run; RunError if one is not there whole."""
+        """Copy the checkpoints of some epochs from another run; RunError if one is missing or damaged."""
         self.directory.mkdir(parents=True, exist_ok=True)
         for epoch in epochs:
-            weights = other.of_epoch(epoch).weights
-            for path in (weights, other._about((epoch, 0))):
+            other.of_epoch(epoch)
+            for path in reversed(other._locate((epoch, 0))):  # the weights first
                 with replace_file(self.directory / path.name) as unfinished:
                     shutil.copyfile(path, unfinished)
 
-    def prune(self, keep: Collection[Place]) -> None:
+    def prune(self, keep: Collection[Position]) -> None:
         """Delete all other checkpoints, each JSON first, and what interrupted writes left behind."""
-        for suffix in (".json", _SUFFIX):
-            for place in self._places(suffix):
-                if place not in keep:
-                    self._about(place).with_suffix(suffix).unlink(missing_ok=True)
+        for suffix in (ABOUT, WEIGHTS):
+            for position in self._list(suffix):
+                if position not in keep:
+                    (self.directory / name_checkpoint(position, suffix)).unlink(missing_ok=True)
         remove_unfinished(self.directory)
 
-    def _about(self, place: Place) -> Path:
-        epoch, step = place
-        return self.directory / (f"epoch-{epoch:04d}" + (f"-step-{step:06d}" if step else "") + ".json")
+    def _locate(self, position: Position) -> tuple[Path, Path]:
+        """The paths of a checkpoint's JSON and weights."""
+        return (
+            self.directory / name_checkpoint(position, ABOUT),
+            self.directory / name_checkpoint(position, WEIGHTS),
+        )
 
-    def _places(self, suffix: str) -> list[Place]:
-        found = self.directory.glob(f"epoch-*{suffix}")
-        names = [_NAME.fullmatch(path.name) for path in found if not path.is_dir()]
-        return [(int(name[1]), int(name[2] or 0)) for name in names if name]
+    def _list(self, suffix: str) -> list[Position]:
+        found = self.directory.glob(f"*{suffix}")
+        names = (parse_checkpoint(path.name, suffix) for path in found if not path.is_dir())
+        return [position for position in names if position is not None]
 
-    def _read(self, place: Place) -> Checkpoint | None:
-        """None if it is torn, altered or absent."""
-        about = self._about(place)
-        weights = about.with_suffix(_SUFFIX)
-        max_bytes = min(_MAX_EPOCH_BYTES + place[1] * _MAX_STEP_BYTES, _MAX_ABOUT_BYTES)
+    def _read(self, position: Position) -> Checkpoint | None:
+        """The checkpoint; None if it is torn, altered or missing."""
+        about, weights = self._locate(position)
+        max_bytes = min(_MAX_EPOCH_BYTES + position[1] * _MAX_STEP_BYTES, _MAX_ABOUT_BYTES)
         if not _is_plain(about, max_bytes) or not _is_plain(weights, _MAX_WEIGHTS_BYTES):
             return None
         try:
@@ -172,16 +169,16 @@ class CheckpointStore:
                 raise RunError(f"{about} was written by a newer tiedexp: update tiedexp to use it")
             if content.pop("checksum") != _checksum(content) or content["sha256"] != _hash(weights):
                 return None
-            if (content["epoch"], content["step"]) != place:  # its files were renamed
+            if (content["epoch"], content["step"]) != position:  # its files were renamed
                 return None
             seeds = tuple(tuple(map(int, state)) for state in content["seed_generators"])
-            return Checkpoint(*place, weights, content["state"], seeds)
+            return Checkpoint(*position, weights, content["state"], seeds)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
 
 def check_finite(model: keras.Model) -> None:
-    """Refuse weights that are not worth keeping.
+    """Refuse useless weights.
 
     Raises:
         DivergenceError: a weight is NaN or infinite.
@@ -189,15 +186,19 @@ def check_finite(model: keras.Model) -> None:
     for variable in model.weights:
         values = keras.ops.convert_to_numpy(variable)
         if not np.isfinite(values).all():
-            raise DivergenceError(f"the weights of '{variable.path}' are no finite numbers any more")
+            raise DivergenceError(f"the weights of '{variable.path}' contain NaN or infinity")
 
 
 def restore(checkpoint: Checkpoint, model: keras.Model) -> None:
-    """Fill the model (and its optimizer, which must be built) and its seed generators from a checkpoint."""
+    """Load a checkpoint into a model, its optimizer (which must be built) and its seed generators.
+
+    Raises:
+        RunError: the checkpoint is of another model, or its arrays are not plain weights.
+    """
     load_weights(checkpoint, model)
     generators = list(_seed_generators(model))
     if len(generators) != len(checkpoint.seed_generators):
-        raise RunError(f"{checkpoint.weights} belongs to another model: it has other seed generators")
+        raise RunError(f"{checkpoint.weights} belongs to another model, which has other seed generators")
     for generator, state in zip(generators, checkpoint.seed_generators, strict=True):
         try:
             generator.state.assign(np.array(state, dtype=generator.state.dtype))
@@ -206,7 +207,7 @@ def restore(checkpoint: Checkpoint, model: keras.Model) -> None:
 
 
 def load_weights(checkpoint: Checkpoint, model: keras.Model) -> None:
-    """Fill the model's weights from a checkpoint; RunError if they are another model's, or no plain weights."""
+    """Load the weights of a checkpoint; RunError if they are of another model or not plain weights."""
     check_weights_file(checkpoint.weights, model.variables)
     try:
         model.load_weights(checkpoint.weights)
@@ -215,7 +216,7 @@ def load_weights(checkpoint: Checkpoint, model: keras.Model) -> None:
 
 
 def _serialize_weights(model: keras.Model) -> memoryview:
-    """What `model.save_weights` writes, in memory: HDF5 writing to a disk that is full ends the process."""
+    """What `model.save_weights` writes, in memory: if HDF5 writes to a full disk, the process aborts."""
     buffer = io.BytesIO()
     store = saving_lib.H5IOStore(buffer, mode="w")
     saving_lib._save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
@@ -224,7 +225,7 @@ def _serialize_weights(model: keras.Model) -> memoryview:
 
 
 def _is_plain(path: Path, max_bytes: int) -> bool:
-    """Whether it is a file, not a link, which would lead out of the run, or a pipe, and not far too large."""
+    """Whether it is a regular file (a link could lead out of the run) and not far too large."""
     try:
         found = path.lstat()
     except OSError:
@@ -233,7 +234,7 @@ def _is_plain(path: Path, max_bytes: int) -> bool:
 
 
 def _parse(text: str) -> Any:
-    """What JSON says; ValueError if it has more values, each of which takes memory, than a checkpoint has."""
+    """The parsed JSON; ValueError if it has more values, which all take memory, than any checkpoint."""
     if sum(map(text.count, "[{,")) > _MAX_VALUES:
         raise ValueError("too many values")
     return json.loads(text)

@@ -1,4 +1,4 @@
-"""The machine a run trains on: threads, determinism, and one device or several."""
+"""The machine that a run trains on: threads, determinism, and one device or several."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from tiedexp.host import count_cores
 
 
 def set_up_process(*, threads: int | None, deterministic: bool, preferred_threads: int | None = None) -> int:
-    """Fix the number of threads within an operation, and ask for deterministic operations.
+    """Set the number of threads within an operation, and make operations deterministic.
 
-    Call it before TensorFlow has run anything: the thread count cannot be changed later. On a GPU memory is taken as
-    it is needed.
+    Call it before TensorFlow runs anything, because the number of threads cannot be changed later. GPU memory is
+    allocated as it is needed.
 
     Args:
-        threads: the number of threads, which sums may depend on in their last bits; None leaves it open.
+        threads: the number of threads, on which the last bits of sums may depend; None leaves it open.
         deterministic: whether operations must give the same bits every time.
-        preferred_threads: the number where `threads` leaves it open; None for all cores. If TensorFlow already runs in
-            this process with another number, that one stays.
+        preferred_threads: the number to use if `threads` is None; None for all cores. If TensorFlow already runs in
+            this process with another number, it keeps that one.
 
     Returns:
         the number of threads.
 
     Raises:
-        RunError: TensorFlow already runs with another number than `threads`.
+        RunError: TensorFlow already runs with a number of threads other than `threads`.
     """
     count = threads or preferred_threads or count_cores()
     # 0 is TensorFlow's own choice: all cores.
@@ -39,14 +39,14 @@ def set_up_process(*, threads: int | None, deterministic: bool, preferred_thread
         except RuntimeError:
             running = current or count_cores()
             if threads not in (None, running):
-                text = f"TensorFlow already runs in this process, with another number of threads than {threads}"
+                text = f"TensorFlow already runs in this process with {running} threads instead of {threads}"
                 raise RunError(text) from None
             count = running
     for gpu in tf.config.list_physical_devices("GPU"):
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:
-            break  # in use by this process already, with whatever was chosen then
+            break  # already in use by this process, with the earlier setting
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     return count
@@ -54,10 +54,10 @@ def set_up_process(*, threads: int | None, deterministic: bool, preferred_thread
 
 @contextmanager
 def device_failures() -> Iterator[None]:
-    """Turn what TensorFlow raises while it computes into one message.
+    """Turn errors of TensorFlow's operations into one message.
 
     Raises:
-        RunError: no memory, no deterministic implementation, or whatever else a device could not do.
+        RunError: the device ran out of memory, has no deterministic implementation, or failed in another way.
     """
     try:
         yield
@@ -67,12 +67,12 @@ def device_failures() -> Iterator[None]:
     except tf.errors.OpError as error:
         reason = (error.message or type(error).__name__).strip().splitlines()[0]
         if "determinis" in reason.lower():
-            reason += "; training.deterministic=false does without"
-        raise RunError(f"TensorFlow cannot go on: {reason}") from error
+            reason += "; training.deterministic=false disables this"
+        raise RunError(f"TensorFlow cannot continue: {reason}") from error
 
 
 def uses_gpus() -> bool:
-    """Whether training is on GPUs: on those there are, or else on the CPU."""
+    """Whether training uses GPUs, which it does if there are any."""
     return bool(tf.config.list_physical_devices("GPU"))
 
 
@@ -80,10 +80,10 @@ def build_strategy(devices: int | str) -> tf.distribute.Strategy:
     """The default strategy for one device, MirroredStrategy for more.
 
     Args:
-        devices: how many GPUs, or "all". Without a GPU, the (logical) CPU devices count instead.
+        devices: the number of GPUs, or "all". On a machine without a GPU, the number of (logical) CPU devices.
 
     Raises:
-        RunError: fewer devices than asked for.
+        RunError: there are fewer devices than this.
     """
     kind = "GPU" if uses_gpus() else "CPU"
     names = [device.name for device in tf.config.list_logical_devices(kind)]
@@ -98,13 +98,13 @@ def build_strategy(devices: int | str) -> tf.distribute.Strategy:
         raise RunError(f"`training.devices` is {count}, but {found}")
     if count == 1:
         return tf.distribute.get_strategy()
-    # Reduction through the host where there is no NCCL.
+    # Reduce through the host, because there is no NCCL for CPUs.
     reduction = tf.distribute.ReductionToOneDevice() if kind == "CPU" else None
     return tf.distribute.MirroredStrategy(names[:count], cross_device_ops=reduction)
 
 
 def describe_devices(strategy: tf.distribute.Strategy) -> str:
-    """Names for a person, for example `2 x NVIDIA H100` or `CPU`."""
+    """The devices, for a person: e.g. `2 x NVIDIA H100` or `CPU`."""
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         count = strategy.num_replicas_in_sync

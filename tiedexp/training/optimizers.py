@@ -1,13 +1,14 @@
-"""Optimizers and learning-rate schedules, from Keras, by name."""
+"""Keras optimizers and learning-rate schedules."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
-# Weight decay is for kernels: on scales and offsets it is known to do harm (Goyal et al. 2017, arXiv 1706.02677).
+# Weight decay is meant for kernels; on scales and offsets it does harm (Goyal et al. 2017, arXiv 1706.02677).
 UNDECAYED = ["gamma", "beta", "bias"]
 
 
@@ -58,7 +59,7 @@ def build_schedule(
         learning_rate: the highest rate.
         steps_per_epoch: steps of an epoch.
         epochs: length of the training, for the cosine.
-        warmup_epochs: epochs of linear rise from zero; the cosine begins after them, the others count from the start.
+        warmup_epochs: epochs of linear rise from zero; the cosine starts after them, the others count from step 0.
         final: cosine: the last rate as a share of the highest.
         drop_epochs: step: after each of these epochs the rate is multiplied by `factor`.
         factor: step, exponential: exponential multiplies by it every epoch, smoothly.
@@ -86,7 +87,7 @@ def build_schedule(
 
 
 def build_optimizer(
-    name: str,
+    optimizer_class: type[keras.optimizers.Optimizer],
     schedule: Any,
     *,
     weight_decay: float = 0.0,
@@ -96,20 +97,16 @@ def build_optimizer(
     """An optimizer of Keras.
 
     Args:
-        name: sgd, adam, adamw or lion.
+        optimizer_class: its class, e.g. `keras.optimizers.SGD`.
         schedule: the learning rate, a number or a schedule.
         weight_decay: decoupled; not applied to the variables of `UNDECAYED`.
         precision: "mixed_float16" adds dynamic loss scaling.
-        options: momentum, nesterov, beta_1, beta_2, epsilon, as the optimizer has them.
+        options: further arguments of the class, e.g. momentum=0.9.
     """
-    classes = {
-        "sgd": keras.optimizers.SGD,
-        "adam": keras.optimizers.Adam,
-        "adamw": keras.optimizers.AdamW,
-        "lion": keras.optimizers.Lion,
-    }
-    decay = weight_decay if weight_decay or name == "adamw" else None  # AdamW wants a number, the others save the work
-    optimizer = classes[name](schedule, weight_decay=decay, **options)
+    # None saves work, but a class whose own default is a number, such as AdamW, refuses it.
+    default = inspect.signature(optimizer_class).parameters["weight_decay"].default
+    decay = weight_decay or (None if default is None else 0.0)
+    optimizer = optimizer_class(schedule, weight_decay=decay, **options)
     if weight_decay:
         optimizer.exclude_from_weight_decay(var_names=UNDECAYED)
     return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer

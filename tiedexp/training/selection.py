@@ -1,4 +1,4 @@
-"""Which epoch is the best, and when to stop: state that a checkpoint keeps, as plain JSON."""
+"""Which epoch is the best and when to stop: state that checkpoints store as plain JSON."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class BestEpoch:
-    """The best epoch so far by validation accuracy, then by loss; without validation always the last.
+    """The best epoch so far by validation accuracy, then by loss; without validation, always the last.
 
     Args:
-        epoch: its number, from 1; 0 before the first.
-        accuracy: validation accuracy, None without validation.
-        loss: validation loss, None without validation.
+        epoch: its number, from 1; 0 before the first epoch.
+        accuracy: its validation accuracy; None without validation.
+        loss: its validation loss; None without validation.
     """
 
     epoch: int = 0
@@ -21,7 +21,7 @@ class BestEpoch:
     loss: float | None = None
 
     def update(self, epoch: int, accuracy: float | None, loss: float | None) -> BestEpoch:
-        """The best of this and one more epoch; the earlier one where they are equal."""
+        """The better of this epoch and a new one; the earlier one if they are equal."""
         candidate = BestEpoch(epoch, accuracy, loss)
         if self.accuracy is None or self.loss is None or accuracy is None or loss is None:
             return candidate
@@ -34,14 +34,14 @@ class BestEpoch:
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """Stops a training whose metric has not improved by more than `min_delta` for `patience` epochs.
+    """Stops training when the metric has not improved by more than `min_delta` for `patience` epochs.
 
     Args:
-        metric: accuracy or loss, of validation.
-        patience: epochs.
-        min_delta: what counts as an improvement is larger.
-        best: the value to beat, None before the first epoch.
-        waited: epochs since it was set.
+        metric: "accuracy" or "loss", of validation.
+        patience: how many epochs to wait for an improvement.
+        min_delta: only a larger difference is an improvement.
+        best: the value to beat; None before the first epoch.
+        waited: epochs since the last improvement.
     """
 
     metric: str
@@ -51,7 +51,7 @@ class EarlyStopping:
     waited: int = 0
 
     def update(self, accuracy: float, loss: float) -> Self:
-        """One epoch more."""
+        """The state after one more epoch."""
         value = accuracy if self.metric == "accuracy" else -loss
         if self.best is None or value > self.best + self.min_delta:
             return replace(self, best=value, waited=0)
@@ -59,7 +59,7 @@ class EarlyStopping:
 
     @property
     def stops(self) -> bool:
-        """Whether patience is at its end."""
+        """Whether training should stop."""
         return self.waited >= self.patience
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The training loop: many steps in one call of a compiled function, on one device or on several.
 
-Batches are a pure function of the step number, made inside that function, so nothing waits for Python or for a queue,
-and a run that goes on at step n sees what it would have seen. Keras' own `fit` cannot be told the step to begin at.
+Batches are a pure function of the step number and are made inside the compiled function. So nothing waits for Python
+or a queue, and a run that is resumed at step n sees the batches that it would have seen. Keras's own `fit` cannot start
+at a given step.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import tensorflow as tf
 from tiedexp.errors import DivergenceError
 from tiedexp.training.devices import device_failures
 
-CALL_SECONDS = 0.25  # between two looks at progress, signals and the loss
+CALL_SECONDS = 0.25  # between two checks of progress, signals and the loss
 MAX_STEPS_PER_CALL = 1000
 
 # (step of the whole training, replica, replicas) -> (images, one-hot labels) of that replica.
@@ -29,14 +30,14 @@ BatchFunction = Callable[[Any, Any, int], tuple[Any, Any]]
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch of training was.
+    """The results of one epoch of training.
 
     Args:
         loss: mean over its steps, with augmentation and dropout, before regularization.
-        accuracy: share of its images whose likeliest class was that of the (likelier, if mixed) label.
-        images_per_second: over all devices, the compilation of the first call left out.
-        seconds: wall time, compilation included.
-        gradient_norms: (steps, trainable variables), if they were asked for.
+        accuracy: share of its images whose predicted class is that of the label, or of its larger part after mixup.
+        images_per_second: over all devices, without the first call, which compiles.
+        seconds: wall time, including compilation.
+        gradient_norms: (steps, trainable variables); None if they are not recorded.
     """
 
     loss: float
@@ -48,16 +49,16 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class EpochSums:
-    """What the steps of an epoch that are done add up to: what an epoch needs to go on from its middle.
+    """Sums over the completed steps of an epoch, from which the epoch can be resumed.
 
     Args:
-        steps: how many they are.
+        steps: the number of completed steps.
         loss: sum of their losses.
-        hits: sum of their right answers.
-        seconds: wall time of all.
-        timed_steps: steps that were not in a call that compiled.
-        timed_seconds: wall time of those.
-        gradient_norms: (steps, trainable variables), if they were asked for.
+        hits: number of correct predictions.
+        seconds: wall time of all steps.
+        timed_steps: number of steps outside the first call, which compiles.
+        timed_seconds: wall time of those steps.
+        gradient_norms: (steps, trainable variables); None if they are not recorded.
     """
 
     steps: int = 0
@@ -69,7 +70,7 @@ class EpochSums:
     gradient_norms: npt.NDArray[np.float32] | None = None
 
     def result(self, batch_size: int) -> EpochResult:
-        """The means over steps of so many images."""
+        """The means over steps of `batch_size` images each."""
         steps, seconds = (self.timed_steps, self.timed_seconds) if self.timed_steps else (self.steps, self.seconds)
         return EpochResult(
             loss=self.loss / self.steps,
@@ -82,7 +83,7 @@ class EpochSums:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where an epoch stands: steps done, and the means and speed so far."""
+    """How far an epoch is: completed steps, and the means and speed so far."""
 
     step: int
     loss: float
@@ -94,16 +95,16 @@ class Trainer:
     """Trains a model whose outputs are logits, with softmax cross-entropy.
 
     Args:
-        model: built under `strategy.scope()`.
-        optimizer: built (in both senses) under `strategy.scope()`.
-        batches: the batch of a step, callable inside `tf.function`.
-        batch_size: images a step, over all replicas.
+        model: the model, created under `strategy.scope()`.
+        optimizer: the optimizer, created and built under `strategy.scope()`.
+        batches: gives the batch of a step; callable inside `tf.function`.
+        batch_size: images per step, over all replicas.
         strategy: a `tf.distribute.Strategy`; the default one for a single device.
-        label_smoothing: as in `keras.losses.CategoricalCrossentropy`.
-        gradient_clipping: largest L2 norm of the gradient of all variables together.
-        jit: compile forward and backward pass with XLA.
-        steps_per_execution: steps in one call; None chooses what takes about a quarter of a second.
-        record_gradient_norms: keep the L2 norm of every variable's gradient at every step.
+        label_smoothing: see `keras.losses.CategoricalCrossentropy`.
+        gradient_clipping: the largest L2 norm of the gradient of all variables together; None for no limit.
+        jit: whether to compile the forward and backward pass with XLA.
+        steps_per_execution: steps per call; None for as many as take about a quarter of a second.
+        record_gradient_norms: whether to record the L2 norm of every variable's gradient at every step.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class Trainer:
         self._gradient_clipping = gradient_clipping
         self._steps_per_execution = steps_per_execution
         self._record_gradient_norms = record_gradient_norms
-        # Without autograph, which takes a third of the time until the first step, and has nothing to rewrite here.
+        # Autograph would take a third of the time until the first step, and there is nothing for it to rewrite.
         self._differentiate = tf.function(self._compute_gradients, jit_compile=jit, autograph=False)
         self._run_steps = tf.function(self._build_loop(), jit_compile=False, autograph=False)
         self._compiled = False
@@ -137,13 +138,13 @@ class Trainer:
 
     @property
     def num_replicas(self) -> int:
-        """Devices that train together."""
+        """The number of devices that train together."""
         return int(self._strategy.num_replicas_in_sync)
 
     def run_epoch(
         self, first_step: int, num_steps: int, on_progress: Callable[[Progress], None] = lambda progress: None
     ) -> EpochResult:
-        """Train `num_steps` steps from `first_step` on, counted over the whole training; errors as `run_steps`."""
+        """Train `num_steps` steps from `first_step`, counted over the whole training; see `run_steps`."""
         return self.run_steps(first_step, EpochSums(), num_steps, on_progress).result(self.batch_size)
 
     def run_steps(
@@ -158,16 +159,16 @@ class Trainer:
 
         Args:
             first_step: the epoch's first step, counted over the whole training.
-            sums: what is done of the epoch.
-            until: how many of its steps are to be done in the end.
-            on_progress: told after each call.
-            should_stop: asked before each call.
+            sums: the sums over the steps completed so far.
+            until: how many of the epoch's steps to complete in total.
+            on_progress: called after each call of the compiled function.
+            should_stop: called before each call; training ends if it returns True.
 
         Returns:
-            what is then done of the epoch: `until` steps, or fewer if it was to stop.
+            the sums over all completed steps: `until`, or fewer if it stopped.
 
         Raises:
-            DivergenceError: the loss is not a finite number; the weights are then useless.
+            DivergenceError: the loss is NaN or infinite; the weights are then useless.
             RunError: the device ran out of memory, or lacks an operation.
         """
         norms = [] if sums.gradient_norms is None else [sums.gradient_norms]
@@ -179,7 +180,7 @@ class Trainer:
                     tf.constant(first_step + sums.steps, tf.int64), tf.constant(count, tf.int64)
                 )
             loss_sum = sums.loss
-            # Summed one by one, so that the result does not depend on how many steps a call has.
+            # Added one by one, so that the result does not depend on the number of steps per call.
             for at, loss in enumerate(losses.numpy().tolist()):
                 if not math.isfinite(loss):
                     raise DivergenceError(f"the loss became {loss} at step {first_step + sums.steps + at}")
@@ -238,20 +239,20 @@ class Trainer:
         loss, hits, gradients = self._differentiate(images, labels)
         norms = tf.zeros((0,))
         if self._record_gradient_norms or self._gradient_clipping:
-            if replicas > 1:  # norms must be of the whole gradient
+            if replicas > 1:  # norms are of the whole gradient
                 gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
             scale = self._loss_scale()
             if self._record_gradient_norms:
                 norms = tf.stack([tf.norm(tf.cast(gradient, tf.float32)) / scale for gradient in gradients])
             if self._gradient_clipping:
                 gradients, _ = tf.clip_by_global_norm(gradients, self._gradient_clipping * scale)
-            if replicas > 1:  # the optimizer sums up once more
+            if replicas > 1:  # the optimizer sums over replicas again
                 gradients = [gradient / replicas for gradient in gradients]
         self.optimizer.apply(gradients, self.model.trainable_variables)
         return loss, hits, norms
 
     def _compute_gradients(self, images: Any, labels: Any) -> tuple[Any, Any, list[Any]]:
-        """Loss (this replica's part of the mean over the whole batch), number of hits, gradients."""
+        """The loss (this replica's part of the mean over the whole batch), the number of hits, and the gradients."""
         with tf.GradientTape() as tape:
             logits = self.model(images, training=True)
             losses = keras.losses.categorical_crossentropy(

@@ -1,9 +1,9 @@
-"""What a file of weights may hold, looked at before anything in it is loaded.
+"""Checks of a weights file before anything in it is loaded.
 
-HDF5 can do more than hold arrays: link to other files, keep a dataset's values in them, compress, declare arrays of
-any size in a few bytes. Keras writes none of that into the weights of a model, so all of it is refused. And the HDF5
-library itself does not survive every file: one byte can make it take all memory. So a process of its own looks first,
-with little memory and time.
+HDF5 files can hold more than arrays: links to other files, datasets whose values are in other files, compressed data,
+and declarations of huge arrays in a few bytes. Keras writes none of that into a weights file, so all of it is refused.
+And the HDF5 library itself crashes on some damaged files, or allocates all memory. So a separate process with little
+memory and time looks at the file first.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import Any
 from tiedexp.errors import RunError
 from tiedexp.files.atomic import replace_file
 
-MAX_VALUES = 2**18  # of an array that is read
-# What Keras calls the kernel of a model's first tied convolution, and that of its first untied one.
+MAX_VALUES = 2**18  # of an array that `read_array` reads
+# The names that Keras gives to the kernels of a model's first tied convolution and its first untied one.
 FIRST_TIED, FIRST_UNTIED = "layers/tied_conv2d/vars/0", "layers/conv2d/vars/0"
 _MAX_DEPTH = 16  # layers/NAME/.../vars/0
 _MAX_MEMORY = 512 * 2**20
@@ -33,45 +33,47 @@ _MAX_SECONDS = 60
 
 
 def check_weights_file(path: Path, variables: Iterable[Any]) -> None:
-    """Refuse a file that is not plain arrays of the shapes of a model's variables; takes a fraction of a second.
+    """Refuse a file that holds anything but plain arrays in the shapes of a model's variables.
+
+    It takes a fraction of a second.
 
     Args:
         path: the HDF5 file.
-        variables: of the model. The state of an optimizer, which may be there too, has their shapes or is scalars.
+        variables: the variables of the model. The file may also hold the state of an optimizer, which has the same
+            shapes or is scalar.
 
     Raises:
-        RunError: not HDF5; a link, or values kept in another file; an array that is compressed, or of a shape that no
-            variable has, or with more values than the file has bytes; far more arrays than the model has; damage on
-            which the HDF5 library fails.
+        RunError: the file is not HDF5 or is damaged; it has links, values in another file, compressed arrays, arrays of
+            a shape that no variable has, arrays larger than the file, or far more arrays than the model.
     """
     _look(path, {"shapes": [tuple(variable.shape) for variable in variables]})
 
 
 def read_array(path: Path, names: Sequence[str]) -> list[Any]:
-    """Read one array of a file of weights, as lists within each other.
+    """Read one array of a weights file, as nested lists.
 
     Args:
         path: the HDF5 file.
-        names: what the array may be called, as `layers/conv2d/vars/0`; the first that is there is read.
+        names: possible names of the array, e.g. `layers/conv2d/vars/0`; the first one in the file is read.
 
     Raises:
-        RunError: as `check_weights_file`; none of the arrays is there, or it has more than `MAX_VALUES` values.
+        RunError: see `check_weights_file`; or none of the arrays exists, or it has more than `MAX_VALUES` values.
     """
     values: list[Any] = json.loads(_look(path, {"read": list(names)}))
     return values
 
 
 def write_array(path: Path, name: str, values: Any) -> None:
-    """Make or replace a file of weights with one array in it, which `read_array` reads.
+    """Create or replace a weights file that holds one array, for `read_array`.
 
     Args:
-        path: the HDF5 file; its directory exists.
-        name: what the array is called.
+        path: the HDF5 file, in an existing directory.
+        name: the name of the array.
         values: the array.
     """
     import h5py
 
-    stored = io.BytesIO()  # not the file: HDF5 writing to a disk that is full ends the process
+    stored = io.BytesIO()  # in memory: if HDF5 writes to a full disk, the process aborts
     with h5py.File(stored, "w") as file:
         file[name] = values
     with replace_file(path) as unfinished:
@@ -79,14 +81,14 @@ def write_array(path: Path, name: str, values: Any) -> None:
 
 
 def _look(path: Path, task: Mapping[str, Any]) -> str:
-    """What the process that opens the file prints; RunError with what it says if it refuses."""
+    """The output of the process that opens the file; RunError with its message if it refuses the file."""
     if not path.exists() or not stat.S_ISREG(path.lstat().st_mode):
         raise RunError(f"{path} is not loaded: it is not a regular file")
     package_parent = str(Path(__file__).parents[2])
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH")])),
-        "OPENBLAS_NUM_THREADS": "1",  # whose memory for each thread counts
+        "OPENBLAS_NUM_THREADS": "1",  # each thread takes memory
     }
     answer = subprocess.run(
         [sys.executable, "-P", "-m", "tiedexp.training.weights_file", str(path)],
@@ -97,20 +99,20 @@ def _look(path: Path, task: Mapping[str, Any]) -> str:
         check=False,
     )
     if answer.returncode != 0:
-        reason = answer.stdout.strip() or "it is damaged in a way that the HDF5 library does not survive"
+        reason = answer.stdout.strip() or "it is so damaged that the HDF5 library crashes"
         raise RunError(f"{path} is not loaded: {reason}")
     return answer.stdout
 
 
 class _RefusedError(Exception):
-    """Why the file is not loaded."""
+    """The file is not loaded; says why."""
 
 
 def _main() -> None:
-    """In a process of its own: the file is named in the arguments, the task comes in; 0, or why it is refused."""
+    """The separate process: the file is the argument, the task comes on stdin. Exits with 1 if the file is refused."""
     task = json.load(sys.stdin)
     for limit, value in ((resource.RLIMIT_DATA, _MAX_MEMORY), (resource.RLIMIT_CPU, _MAX_SECONDS)):
-        with suppress(ValueError, OSError):  # a system that has no such limit, or a lower one
+        with suppress(ValueError, OSError):  # the system has no such limit, or a lower one
             resource.setrlimit(limit, (value, value))
     try:
         print(_do_task(Path(sys.argv[1]), task))
@@ -120,7 +122,7 @@ def _main() -> None:
 
 
 def _do_task(path: Path, task: Mapping[str, Any]) -> str:
-    """Check the file, or give an array of it as JSON."""
+    """Check the file, or return one of its arrays as JSON."""
     import h5py
 
     try:
@@ -128,13 +130,13 @@ def _do_task(path: Path, task: Mapping[str, Any]) -> str:
             if "read" in task:
                 return _read_first(file, task["read"], path.stat().st_size)
             _check_all(file, [tuple(shape) for shape in task["shapes"]], path.stat().st_size)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, NotImplementedError) as error:  # as h5py has it
-        raise _RefusedError(" ".join(f"it is not an HDF5 file that can be read: {error}".split())) from error
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, NotImplementedError) as error:  # what h5py raises
+        raise _RefusedError(" ".join(f"it is not a readable HDF5 file: {error}".split())) from error
     return ""
 
 
 def _check_all(file: Any, shapes: list[tuple[int, ...]], file_size: int) -> None:
-    """Refuse what is no plain array of one of these shapes. No array is read."""
+    """Refuse anything but plain arrays of these shapes, without reading them."""
     import h5py
 
     for number, entry in enumerate(_walk(file, depth=1)):
@@ -155,16 +157,16 @@ def _read_first(file: Any, names: Sequence[str], file_size: int) -> str:
                 break
         else:
             if not isinstance(entry, h5py.Dataset):
-                raise _RefusedError(f"{name} is no array")
+                raise _RefusedError(f"{name} is not an array")
             if math.prod(entry.shape) > MAX_VALUES:
-                raise _RefusedError(f"{name} has shape {entry.shape}, which is more than is shown")
+                raise _RefusedError(f"{name} has shape {entry.shape}, which is too large to show")
             _check_dataset(entry, {entry.shape}, file_size)
             return json.dumps(entry[()].tolist())
     raise _RefusedError(f"it has no {' or '.join(names)}")
 
 
 def _walk(group: Any, depth: int) -> Iterator[Any]:
-    """All groups and datasets below a group; no link is followed."""
+    """All groups and datasets below a group, without following links."""
     import h5py
 
     if depth > _MAX_DEPTH:
@@ -177,7 +179,7 @@ def _walk(group: Any, depth: int) -> Iterator[Any]:
 
 
 def _follow(group: Any, name: str) -> Any:
-    """What is in a group under a name, if it is there itself and not a link."""
+    """The entry of a group, if it is not a link."""
     import h5py
 
     link = group.get(name, getclass=True, getlink=True)
@@ -194,17 +196,17 @@ def _check_dataset(dataset: Any, shapes: set[tuple[int, ...]], file_size: int) -
         if wrong:
             raise _RefusedError(f"{dataset.name} {reason}")
 
-    refuse_if(bool(dataset.external) or dataset.is_virtual, "keeps its values in another file")
+    refuse_if(bool(dataset.external) or dataset.is_virtual, "has its values in another file")
     refuse_if(dataset.shape not in shapes, f"has shape {dataset.shape}, which no weight of the model has")
     refuse_if(dataset.dtype.kind not in "fiub" or dataset.dtype.itemsize > 8, f"holds {dataset.dtype}, not numbers")
     properties = dataset.id.get_create_plist()
     is_plain = properties.get_layout() in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT) and not properties.get_nfilters()
     refuse_if(
-        not is_plain or len(dataset.attrs) > 0, "is compressed, in pieces or annotated; Keras writes weights plainly"
+        not is_plain or len(dataset.attrs) > 0, "is compressed, chunked or has attributes, which Keras never writes"
     )
     size = math.prod(dataset.shape) * dataset.dtype.itemsize
     is_there = size <= file_size and dataset.id.get_storage_size() == size
-    refuse_if(not is_there, f"should have {size} bytes, but they are not in the file")
+    refuse_if(not is_there, f"should have {size} bytes, but the file does not hold them")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A sweep's file: the variants it means, their names, and what is wrong with it."""
+"""A sweep's file: its variants, their names, and its errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from tiedexp.errors import SpecError
 from tiedexp.spec.loading import load_spec
-from tiedexp.sweep.loading import load_sweep
+from tiedexp.sweep.variants import load_sweep
 
 GRID = "grid:\n  model.tying.pattern: [point, rings]\n"
 
@@ -35,11 +35,11 @@ def test_grid_and_list(write_sweep):
 
 
 @pytest.mark.parametrize("text", ["name: a\ndataset: {name: digits}\n", "extends: b.yaml\nseed: 3\n"])
-def test_the_spec_of_one_experiment_is_no_sweep(tmp_path, text):
+def test_the_spec_of_one_experiment_is_not_a_sweep(tmp_path, text):
     path = tmp_path / "my spec.yaml"
     path.write_text(text)
     assert problems_of(path) == [
-        f"1:1: this is the spec of one experiment, not a sweep; `tiedexp train '{path}'` runs it"
+        f"1:1: this is the spec of one experiment, not a sweep; run it with `tiedexp train '{path}'`"
     ]
 
 
@@ -119,27 +119,28 @@ PROBLEMS = [
     ("key of all variants", ("model.tying.pattern: [", "model.tying.patern: ["),
      "8:3: model.tying.patern: unknown key; did you mean 'pattern'?"),
     ("reserved", ("model.tying.pattern: [point, rings]", "seed: [1, 2]"),
-     "8:3: seed: cannot be varied; the seeds are those of `seeds`"),
-    ("no name", ("{name: untied}", "{model.depth: 3}"), "10:5: list: a variant needs a `name`, which is text"),
+     "8:3: seed: cannot be varied; use `seeds` to set the seeds"),
+    ("no name", ("{name: untied}", "{model.depth: 3}"), "10:5: list: each variant needs a `name`, which must be text"),
     ("baseline", ("baseline: untied", "baseline: untide"),
-     "12:11: baseline: no variant is named 'untide'; there are point, rings, untied"),
+     "12:11: baseline: no variant has the name 'untide'; the variants are point, rings, untied"),
     ("two of a name", ("- {name: untied}", "- {name: untied}\n  - {name: untied, model.depth: 3}"),
-     "11:12: list: two variants are named untied"),
+     "11:12: list: two variants have the name untied"),
     ("twins", ("- {name: untied}", "- {name: untied}\n  - {name: again}"),
-     "1:1: the variants untied and again are the same experiment; leave one out"),
-    ("seeds twice", ("seeds: 2", "seeds: [1, 1]"), "11:8: seeds: a seed is given twice"),
+     "1:1: the variants untied and again are the same experiment; remove one"),
+    ("seeds twice", ("seeds: 2", "seeds: [1, 1]"), "11:8: seeds: a seed is listed twice"),
     ("no seeds", ("seeds: 2", "seeds: 0"),
      "11:8: seeds: must be a whole number from 1 to 1000, or a list of one or more items, each a whole number from 0 "
      "to 2147483647. Received: 0"),
     ("lists of other lengths", ("seeds: 2", "zip: {model.depth: [1, 2], model.width: [4]}"),
      "11:1: zip: the lists must have the same length; model.depth has 2, model.width has 1"),
     ("both in grid and zip", ("seeds: 2", "zip: {model.tying.pattern: [block]}"),
-     "11:7: zip: model.tying.pattern is in `grid` too"),
-    ("exclude nothing", ("seeds: 2", "exclude: [{model.depth: 9}]"), "11:11: exclude: no variant has {model.depth: 9}"),
+     "11:7: zip: model.tying.pattern is also in `grid`"),
+    ("exclude nothing", ("seeds: 2", "exclude: [{model.depth: 9}]"),
+     "11:11: exclude: no variant matches {model.depth: 9}"),
     ("match alone", ("baseline: untied", "match: macs"),
-     "1:1: `match` needs a `baseline`: the variant whose budget the others get"),
+     "1:1: `match` needs a `baseline`, the variant whose budget the others get"),
     ("matched width", ("- {name: untied}", "- {name: untied}\n  - {name: wide, model.width: 9}\nmatch: macs"),
-     "12:8: match: adjusts model.width, which wide sets too"),
+     "12:8: match: adjusts model.width, which wide also sets"),
 ]  # fmt: skip
 
 
@@ -148,7 +149,7 @@ def test_what_is_wrong_and_where(write_sweep, change, expected):
     assert problems_of(write_sweep(change)) == [expected]
 
 
-def test_a_base_that_is_not_there(tmp_path):
+def test_a_missing_base(tmp_path):
     (tmp_path / "sweep.yaml").write_text("name: s\nbase: other.yaml\n")
     assert problems_of(tmp_path / "sweep.yaml") == [f"2:7: base: there is no file {tmp_path / 'other.yaml'}"]
 
@@ -168,7 +169,7 @@ def test_what_is_wrong_with_the_base_in_some_variants_names_one(write_sweep):
     )
     variant = "model.tying.pattern='point', model.depth=2"
     assert problems_of(path) == [
-        f"5:80: model.tying.layers.0: the model has convs 1 to 2. Received: 3 (in the variant {variant} and 2 more)"
+        f"5:80: model.tying.layers.0: the model has convolutions 1 to 2. Received: 3 (in variant {variant} and 2 more)"
     ]
 
 

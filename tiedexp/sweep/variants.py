@@ -1,4 +1,4 @@
-"""A sweep's file to its variants, every one of them validated before anything runs."""
+"""Reads the file of a sweep and makes its variants, all validated before anything runs."""
 
 from __future__ import annotations
 
@@ -15,29 +15,36 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from tiedexp.errors import SpecError
-from tiedexp.spec.document import Node, Place, Problem, as_error, assign, read_document, show
+from tiedexp.experiment.preparation import name_pattern
+from tiedexp.keys import look_up
+from tiedexp.labels import PATTERN, Setting, make_label
+from tiedexp.spec.document import Location, Node, Problem, as_error, assign, read_document, show
 from tiedexp.spec.explaining import Explainer
-from tiedexp.spec.loading import check_tree, in_order, load_tree, override_place, with_absolute_path, with_overrides
+from tiedexp.spec.loading import check_tree, in_order, load_tree, override_location, with_absolute_path, with_overrides
 from tiedexp.spec.schema import ExperimentSpec
-from tiedexp.sweep.naming import label_variant, make_name
 from tiedexp.sweep.sweep_spec import SweepSpec
 
 MAX_VARIANTS = 10_000
+MAX_NAME = 60
 
-Settings = Mapping[str, Node]  # values with their places, by dotted keys of the spec
+Settings = Mapping[str, Node]  # values with their locations, by dotted key of the spec
 
 _EXPLAINER = Explainer(SweepSpec)
-_RESERVED = {"name": "variants are named by `list`", "seed": "the seeds are those of `seeds`", "extends": "use `base`"}
+_RESERVED = {
+    "name": "use `list` to name variants",
+    "seed": "use `seeds` to set the seeds",
+    "extends": "use `base` instead",
+}
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One experiment of a sweep, whatever its seed.
+    """One experiment of a sweep, apart from its seed.
 
     Args:
-        name: that of its spec.
-        label: what differs, for people.
-        settings: the same as dotted keys and plain values.
+        name: the name of its spec.
+        label: how it differs from the other variants, for display.
+        settings: what it changes, as plain values by dotted key.
         spec: the experiment.
     """
 
@@ -49,16 +56,16 @@ class Variant:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep's file asks for.
+    """The content of a sweep's file.
 
     Args:
-        name: of the sweep.
-        text: of its file, with the overrides as comments on top.
-        seeds: every variant is run with each.
+        name: the sweep's name.
+        text: the text of the file, with the overrides as comments at the top.
+        seeds: the seeds that every variant is run with.
         baseline: the name of a variant, or None.
-        match: what `model.width` is adjusted to, or None.
+        match: the cost that is made equal by adjusting `model.width`, or None.
         axes: the keys that the variants change.
-        variants: in the order of the file.
+        variants: the variants, in the order of the file.
     """
 
     name: str
@@ -75,11 +82,11 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
 
     Args:
         path: the file.
-        overrides: `key=value`; those whose first key is one of the sweep's (`seeds`, `baseline`, ...) change the sweep,
-            the others the base experiment.
+        overrides: `key=value`; keys that start with one of the sweep (`seeds`, `baseline`, ...) change the sweep,
+            the others change the base experiment.
 
     Raises:
-        SpecError: all that is wrong with the sweep and with each of its variants, a line a problem.
+        SpecError: the sweep or some of its variants are wrong; one line per problem.
     """
     root, problems = read_document(path, needed="`name` and `base`")
     _refuse_experiment(_mapping(root), path)
@@ -94,10 +101,10 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     named = list(_list_settings(root, problems))
     variants, found = _build_variants(base, named, path)
     problems += found
-    if not problems:  # else some variants are not what they were meant to be
+    if not problems:  # otherwise some variants are not as intended
         problems += [*_find_twins(variants, path), *_check_baseline(spec, variants, root)]
     if problems:
-        sources = [str(path), *(override_place(override).source for override in overrides)]
+        sources = [str(path), *(override_location(override).source for override in overrides)]
         raise as_error(in_order(problems, sources))
     changes = "".join(f"# {override}\n" for override in overrides)
     return Sweep(
@@ -112,11 +119,11 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
 
 
 def _refuse_experiment(entries: Settings, path: Path) -> None:
-    """SpecError if a file is the spec of one experiment: every key of it would be an error otherwise."""
+    """Raise a SpecError for the spec of one experiment, in which every key would otherwise be an error."""
     if entries.keys().isdisjoint(("dataset", "extends")) or not entries.keys().isdisjoint(("base", "grid", "zip")):
         return
-    text = f"this is the spec of one experiment, not a sweep; `tiedexp train {shlex.quote(str(path))}` runs it"
-    raise as_error([Problem(Place(str(path), 1, 1), text)])
+    text = f"this is the spec of one experiment, not a sweep; run it with `tiedexp train {shlex.quote(str(path))}`"
+    raise as_error([Problem(Location(str(path), 1, 1), text)])
 
 
 def _load_base(root: Node, path: Path, problems: list[Problem]) -> Node:
@@ -127,12 +134,12 @@ def _load_base(root: Node, path: Path, problems: list[Problem]) -> Node:
         return with_absolute_path(node, path.parent)
     base = path.parent / str(node.value)
     if not base.is_file():
-        raise as_error([*problems, Problem(node.place, f"base: there is no file {base}")])
+        raise as_error([*problems, Problem(node.location, f"base: there is no file {base}")])
     return load_tree(base, problems)
 
 
 def _list_settings(root: Node, problems: list[Problem]) -> Iterator[tuple[Node | None, Settings]]:
-    """The name, if one is given, and the settings of each variant that is not excluded."""
+    """The name, if it has one, and the settings of each variant that is not excluded."""
     rules = _items(root.find(("exclude",)))
     unused = dict(enumerate(rules))
     for name, settings in [*_combine(root, problems), *_list_named(root, problems)] or [(None, {})]:
@@ -142,35 +149,39 @@ def _list_settings(root: Node, problems: list[Problem]) -> Iterator[tuple[Node |
             unused.pop(at, None)
         if not hits:
             yield name, settings
-    problems += [Problem(rule.place, f"exclude: no variant has {show(rule.plain())}") for rule in unused.values()]
+    problems += [
+        Problem(rule.location, f"exclude: no variant matches {show(rule.plain())}") for rule in unused.values()
+    ]
 
 
 def _combine(root: Node, problems: list[Problem]) -> Iterator[tuple[None, Settings]]:
-    """Every combination of the grid with a row of the zipped lists."""
+    """All combinations of the values in `grid` and the rows of `zip`."""
     grid, zipped = _mapping(root.find(("grid",))), _mapping(root.find(("zip",)))
     for key, node in (*grid.items(), *zipped.items()):
         _check_key(key, node, problems)
     problems += [
-        Problem(node.key or node.place, f"zip: {key} is in `grid` too") for key, node in zipped.items() if key in grid
+        Problem(node.key or node.location, f"zip: {key} is also in `grid`")
+        for key, node in zipped.items()
+        if key in grid
     ]
     if not grid and not zipped:
         return
     columns = [[replace(item, key=node.key) for item in _items(node)] for node in zipped.values()]
     rows = [dict(zip(zipped, row, strict=True)) for row in zip(*columns, strict=True)] or [{}]
     if math.prod(len(_items(node)) for node in grid.values()) * len(rows) > MAX_VARIANTS:
-        raise SpecError(f"{root.place}: there are more than {MAX_VARIANTS:,} variants")
+        raise SpecError(f"{root.location}: there are more than {MAX_VARIANTS:,} variants")
     for values in product(*([replace(item, key=node.key) for item in _items(node)] for node in grid.values())):
         for row in rows:
             yield None, dict(zip(grid, values, strict=True)) | row
 
 
 def _list_named(root: Node, problems: list[Problem]) -> Iterator[tuple[Node, Settings]]:
-    """The variants that are written out."""
+    """The variants in `list`."""
     for item in _items(root.find(("list",))):
         settings = dict(_mapping(item))
-        name = settings.pop("name", Node(None, item.place))
+        name = settings.pop("name", Node(None, item.location))
         if not isinstance(name.value, str) or not name.value:
-            problems.append(Problem(name.place, "list: a variant needs a `name`, which is text"))
+            problems.append(Problem(name.location, "list: each variant needs a `name`, which must be text"))
         for key, node in settings.items():
             _check_key(key, node, problems)
         yield name, settings
@@ -179,9 +190,9 @@ def _list_named(root: Node, problems: list[Problem]) -> Iterator[tuple[Node, Set
 def _check_key(key: str, node: Node, problems: list[Problem]) -> None:
     first = key.partition(".")[0]
     if not all(key.split(".")):
-        problems.append(Problem(node.key or node.place, f"{key}: keys are dotted, as training.batch_size"))
+        problems.append(Problem(node.key or node.location, f"{key}: must be a dotted key, e.g. training.batch_size"))
     elif first in _RESERVED:
-        problems.append(Problem(node.key or node.place, f"{key}: cannot be varied; {_RESERVED[first]}"))
+        problems.append(Problem(node.key or node.location, f"{key}: cannot be varied; {_RESERVED[first]}"))
 
 
 def _mapping(node: Node | None) -> Mapping[str, Node]:
@@ -195,7 +206,7 @@ def _items(node: Node | None) -> list[Node]:
 def _build_variants(
     base: Node, named: Sequence[tuple[Node | None, Settings]], path: Path
 ) -> tuple[list[Variant], list[Problem]]:
-    """The variants, and what is wrong with those that are no experiments; what is wrong with all is said once."""
+    """The variants, and the problems of those that are invalid; a problem that they share is reported once."""
     keys = dict.fromkeys(key for _, settings in named for key in settings)
     differing = {key for key in keys if len(_values_of(key, named)) > 1}
     variants: list[Variant] = []
@@ -203,10 +214,10 @@ def _build_variants(
     taken: Counter[str] = Counter()
     for given, settings in named:
         tree, problems = _apply(base, settings)
-        place = given.place if given is not None else Place(str(path))
-        # The name is the file's or made from the spec, which needs one to be checked.
+        location = given.location if given is not None else Location(str(path))
+        # A variant without a name gets one from its spec, but the spec needs some name to be validated.
         wanted = str(given.value) if given is not None else "variant"
-        spec, more = check_tree(assign(tree, ["name"], Node(wanted, place)))
+        spec, more = check_tree(assign(tree, ["name"], Node(wanted, location)))
         problems += more
         shown = (
             wanted if given is not None else ", ".join(f"{key}={show(node.plain())}" for key, node in settings.items())
@@ -216,41 +227,58 @@ def _build_variants(
         if spec is None:
             continue
         plain = {key: node.plain() for key, node in settings.items()}
-        label = wanted if given is not None else label_variant(spec, [key for key in settings if key in differing])
-        name = label if given is not None else make_name(label)
+        label = wanted if given is not None else _make_label(spec, [key for key in settings if key in differing])
+        name = label if given is not None else _make_name(label)
         taken[name] += 1
         if taken[name] > 1 and given is not None:
-            found[Problem(place, f"list: two variants are named {name}")] = []
+            found[Problem(location, f"list: two variants have the name {name}")] = []
         if taken[name] > 1:
             name, label = f"{name}-{taken[name]}", f"{label} ({taken[name]})"
         variants.append(Variant(name, label, plain, spec.model_copy(update={"name": name, "seed": 0})))
-    in_base = set(_places(base))
+    in_base = set(_locations(base))
     described = [
-        _in_variant(problem, names) if problem.place in in_base and len(names) < len(named) else problem
+        _in_variant(problem, names) if problem.location in in_base and len(names) < len(named) else problem
         for problem, names in found.items()
     ]
     return variants, described
 
 
-def _places(node: Node) -> Iterator[Place]:
-    """The places of all keys and values of a tree."""
-    yield from (node.place, *([node.key] if node.key else []))
+def _make_label(spec: ExperimentSpec, keys: Sequence[str]) -> str:
+    """The values of these keys in a few words, e.g. `block d4 batch_size=64`."""
+
+    def find(key: str) -> Setting:
+        if key in ("model.tying", PATTERN):
+            return name_pattern(spec.model)
+        return show(look_up(content, key)).strip("'")
+
+    content = spec.model_dump(mode="json")
+    return make_label({PATTERN if key == "model.tying" else key: find(key) for key in keys}) or "base"
+
+
+def _make_name(label: str) -> str:
+    """A label with only the characters that the name of a run can have."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", label)[:MAX_NAME].strip("-._") or "variant"
+
+
+def _locations(node: Node) -> Iterator[Location]:
+    """The locations of all keys and values of a tree."""
+    yield from (node.location, *([node.key] if node.key else []))
     for below in node.value.values() if isinstance(node.value, Mapping) else _items(node):
-        yield from _places(below)
+        yield from _locations(below)
 
 
 def _in_variant(problem: Problem, names: Sequence[str]) -> Problem:
-    """What is wrong with the base, but only together with what some variants change."""
-    return replace(problem, text=f"{problem.text} (in the variant {_some(names, 1)})")
+    """A problem of the base that only appears together with the settings of some variants."""
+    return replace(problem, text=f"{problem.text} (in variant {_some(names, 1)})")
 
 
 def _apply(base: Node, settings: Settings) -> tuple[Node, list[Problem]]:
     tree, problems = base, []
     for key, node in settings.items():
         try:
-            tree = assign(tree, key.split("."), replace(node, key=node.key or node.place))
+            tree = assign(tree, key.split("."), replace(node, key=node.key or node.location))
         except SpecError as error:
-            problems += [Problem(node.place, text.removeprefix(f"{node.place}: ")) for text in error.problems]
+            problems += [Problem(node.location, text.removeprefix(f"{node.location}: ")) for text in error.problems]
     return tree, problems
 
 
@@ -263,20 +291,23 @@ def _find_twins(variants: Sequence[Variant], path: Path) -> Iterator[Problem]:
     for variant in variants:
         other = first.setdefault(variant.spec.digest, variant.name)
         if other != variant.name:
-            text = f"the variants {other} and {variant.name} are the same experiment; leave one out"
-            yield Problem(Place(str(path), 1, 1), text)
+            text = f"the variants {other} and {variant.name} are the same experiment; remove one"
+            yield Problem(Location(str(path), 1, 1), text)
 
 
 def _check_baseline(spec: SweepSpec, variants: Sequence[Variant], root: Node) -> Iterator[Problem]:
     node = root.find(("baseline",))
     names = [variant.name for variant in variants]
     if node is not None and variants and spec.baseline is not None and spec.baseline not in names:
-        yield Problem(node.place, f"baseline: no variant is named {show(spec.baseline)}; there are {_some(names, 20)}")
+        yield Problem(
+            node.location,
+            f"baseline: no variant has the name {show(spec.baseline)}; the variants are {_some(names, 20)}",
+        )
     if spec.match is not None and (node := root.find(("match",))) is not None:
         changed = [variant.name for variant in variants if "model.width" in variant.settings]
         if changed:
-            text = f"match: adjusts model.width, which {_some(changed)} {'sets' if len(changed) == 1 else 'set'} too"
-            yield Problem(node.place, text)
+            text = f"match: adjusts model.width, which {_some(changed)} also {'sets' if len(changed) == 1 else 'set'}"
+            yield Problem(node.location, text)
 
 
 def _some(names: Sequence[str], count: int = 3) -> str:
