@@ -82,7 +82,7 @@ def test_a_hundred_problems_are_told_and_that_there_are_more(tmp_path):
     with pytest.raises(SpecError) as caught:
         load_spec(path)
     assert caught.value.problems[0].startswith(f"{path}:3:1: k0: unknown key")
-    assert caught.value.problems[100] == "and more problems; these are the first 100"
+    assert caught.value.problems[100] == "there are more problems; these are the first 100"
 
 
 def test_a_grid_of_no_end():
@@ -165,7 +165,9 @@ def test_headers_of_arrays(tmp_path, header, read):
         labels = io.BytesIO()
         np.save(labels, np.array([0]))
         archive.writestr("y_train.npy", labels.getvalue())
-    with pytest.raises(DatasetError, match=r"images.npz is not an .npz archive .*: the header of x_train is damaged"):
+    with pytest.raises(
+        DatasetError, match=r"images.npz is not a readable .npz archive .*: the header of x_train is damaged"
+    ):
         read(tmp_path / "images.npz")
 
 
