@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import types
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from tiedexp import errors
 from tiedexp.patterns.grid import Pattern
 from tiedexp.patterns.presets import PRESETS
 from tiedexp.spec.schema import ExperimentSpec
@@ -256,6 +258,18 @@ def _corner(room: _Room, right: float, down: float) -> tuple[float, float]:
     return room[0] * (WIDTH + GAP_X) + right, room[1] * (HEIGHT + GAP_Y) + down
 
 
+def list_errors() -> str:
+    """A table of tiedexp's errors: children are indented below their parents."""
+    return "\n".join(["| Error | Exit code | Meaning |", "|---|---|---|", *_list_errors(errors.TiedexpError, 0)])
+
+
+def _list_errors(kind: type[errors.TiedexpError], depth: int) -> Iterator[str]:
+    meaning = inspect.cleandoc(kind.__doc__ or "").partition("\n")[0]
+    yield f"| {'&nbsp;' * 4 * depth}`{kind.__name__}` | {kind.exit_code} | {meaning} |"
+    for child in kind.__subclasses__():
+        yield from _list_errors(child, depth + 1)
+
+
 def read_security() -> str:
     """The project's SECURITY.md."""
     return (Path(__file__).parent.parent / "SECURITY.md").read_text(encoding="utf-8")
@@ -264,6 +278,7 @@ def read_security() -> str:
 GENERATED = {
     "<!-- security -->": read_security,
     "<!-- rooms -->": draw_rooms,
+    "<!-- errors -->": list_errors,
     "<!-- presets -->": draw_presets,
     "<!-- spec-reference -->": list_spec_keys,
     "<!-- sweep-reference -->": list_sweep_keys,
