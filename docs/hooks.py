@@ -99,11 +99,13 @@ def _list_tables(model: type[BaseModel], prefix: str, heading: str) -> Iterator[
 
 
 def _table(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    yield from ('<div class="keys" markdown="1">', "")
     yield from ("| Key | Values | Default | Meaning |", "|---|---|---|---|")
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
         cells = [f"`{key}`", _show_values(field), _show_default(field), field.description or ""]
         yield "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+    yield from ("", "</div>")
 
 
 def _find_models(annotation: Any) -> list[type[BaseModel]]:
