@@ -69,7 +69,7 @@ def test_an_optimizer_needs_its_class_and_its_place_in_the_table(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=400,
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         check=False,
