@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import types
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from tiedexp import errors
 from tiedexp.patterns.grid import Pattern
 from tiedexp.patterns.presets import PRESETS
 from tiedexp.spec.schema import ExperimentSpec
@@ -21,6 +23,7 @@ from tiedexp.sweep.sweep_spec import SweepSpec
 # Okabe & Ito's colours, which colour-blind people can tell apart, in three shades: enough for most patterns.
 HUES = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#999999", "#b38600")
 CELL = 20
+_Room = tuple[float, int, str]
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -41,8 +44,13 @@ def _draw_card(name: str) -> str:
     options = f" ({', '.join(sorted(preset.options))})" if preset.options else ""
     return (
         f'<div class="preset">{draw_pattern(pattern)}<p><strong><code>{name}</code></strong>{escape(options)}: '
-        f"{pattern.num_groups} of 25</p><p>{escape(preset.meaning)}</p></div>"
+        f"{pattern.num_groups} of 25</p><p>{_mark_code(preset.meaning)}</p></div>"
     )
+
+
+def _mark_code(text: str) -> str:
+    """Text as HTML, with words in backticks as code: markdown is not read inside the cards."""
+    return re.sub(r"`(.+?)`", r"<code>\1</code>", escape(text))
 
 
 def draw_pattern(pattern: Pattern) -> str:
@@ -91,11 +99,13 @@ def _list_tables(model: type[BaseModel], prefix: str, heading: str) -> Iterator[
 
 
 def _table(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    yield from ('<div class="keys" markdown="1">', "")
     yield from ("| Key | Values | Default | Meaning |", "|---|---|---|---|")
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
         cells = [f"`{key}`", _show_values(field), _show_default(field), field.description or ""]
         yield "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+    yield from ("", "</div>")
 
 
 def _find_models(annotation: Any) -> list[type[BaseModel]]:
@@ -126,9 +136,10 @@ def _show_type(annotation: Any, metadata: Any = ()) -> str:
         return ", ".join(f"`{value}`" for value in get_args(annotation))
     if origin in (Union, types.UnionType):
         kinds = [_show_type(inner, metadata) for inner in get_args(annotation) if inner is not type(None)]
-        return " or ".join(dict.fromkeys(kinds))
+        return (", or " if any("," in kind for kind in kinds) else " or ").join(dict.fromkeys(kinds))
     if origin in (tuple, list):
-        return f"list of {_show_type(get_args(annotation)[0])}"
+        item = _show_type(get_args(annotation)[0])
+        return "list of " + re.sub(r"^(whole number|number|mapping)\b", r"\1s", item)
     if origin is dict:
         return "mapping"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -140,19 +151,15 @@ def _show_type(annotation: Any, metadata: Any = ()) -> str:
 def _show_range(metadata: Any) -> str:
     """The bounds in a field's metadata: `, 1 to 64`."""
     bounds = {
-        name: getattr(rule, name)
+        name: f"{getattr(rule, name):g}" if isinstance(getattr(rule, name), float) else getattr(rule, name)
         for rule in _flatten(metadata)
         for name in ("ge", "gt", "le", "lt")
         if getattr(rule, name, None) is not None
     }
-    low = bounds.get("ge", bounds.get("gt"))
-    high = bounds.get("le", bounds.get("lt"))
-    above, below = "above " if "gt" in bounds else "", "below " if "lt" in bounds else ""
-    if low is not None and high is not None:
-        return f", {above}{low} to {below}{high}"
-    if low is not None:
-        return f", {above}{low}" if above else f", {low} or more"
-    return "" if high is None else f", {below or 'at most '}{high}"
+    if "ge" in bounds and "le" in bounds:
+        return f", {bounds['ge']} to {bounds['le']}"
+    words = {"ge": "{} or more", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
+    return "".join(f", {words[name].format(bounds[name])}" for name in words if name in bounds)
 
 
 def _flatten(metadata: Any) -> Iterator[Any]:
@@ -166,48 +173,60 @@ def _flatten(metadata: Any) -> Iterator[Any]:
 def _show_default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    if field.default is PydanticUndefined or field.default is None:
+    if field.default is PydanticUndefined or field.default in (None, ()):
         return ""
     value = field.default
     shown = str(value).lower() if isinstance(value, bool) else re.sub(r"\.0$", "", str(value))
     return f"`{shown}`"
 
 
-# The picture of the architecture: where each package stands (column, row), what it is, and who uses whom.
+# The picture of the architecture: where each package stands (column, row), and what it is.
 ROOMS = {
     "patterns": (0, 0, "Pattern, presets"),
     "convolution": (0, 1, "planning, methods, C++"),
     "layers": (0, 2, "TiedConv2D"),
     "models": (0, 3, "families, costs"),
-    "spec": (1, 3, "YAML, schema"),
-    "data": (2, 3, "sources, batches"),
-    "training": (3, 3, "steps, checkpoints"),
-    "runs": (4, 3, "a run on disk"),
-    "experiment": (2, 4, "one run"),
-    "sweep": (2, 5, "many runs"),
-    "bench": (1, 5, "times"),
-    "compare": (3, 5, "tables, pages"),
-    "board": (4, 5, "TensorBoard"),
-    "cli": (2, 6, "one file per command"),
+    "data": (1, 3, "sources, batches"),
+    "spec": (0, 4, "YAML, schema"),
+    "training": (1, 4, "steps, checkpoints"),
+    "runs": (2, 4, "a run on disk"),
+    "experiment": (0.5, 5, "one run"),
+    "bench": (0, 6, "times"),
+    "sweep": (1, 6, "many runs"),
+    "board": (2, 6, "TensorBoard"),
+    "compare": (3, 6, "tables, pages"),
+    "cli": (1.5, 7, "one file per command"),
 }
-USES = """
-    convolution patterns, layers convolution, models layers, spec patterns, experiment models, experiment spec,
-    experiment data, experiment training, experiment runs, sweep experiment, bench experiment, compare runs, board runs,
-    cli sweep, cli bench, cli compare, cli board
-"""
-WIDTH, HEIGHT, GAP_X, GAP_Y = 138, 44, 18, 34
+WIDTH, HEIGHT, GAP_X, GAP_Y = 150, 44, 24, 38
+
+
+def find_arrows() -> list[tuple[str, str]]:
+    """(used, user) for each import of a package in another, without those that follow from the rest."""
+    package = Path(__file__).parent.parent / "tiedexp"
+    uses = {
+        user: {
+            used
+            for path in (package / user).rglob("*.py")
+            for used in re.findall(r"\bfrom tiedexp\.(\w+)", path.read_text(encoding="utf-8"))
+            if used in ROOMS and used != user
+        }
+        for user in ROOMS
+    }
+
+    def reaches(user: str, used: str) -> bool:
+        return used in uses[user] or any(reaches(between, used) for between in uses[user])
+
+    return [
+        (used, user)
+        for user in uses
+        for used in ROOMS
+        if used in uses[user] and not any(reaches(between, used) for between in uses[user] - {used})
+    ]
 
 
 def draw_rooms() -> str:
     """The packages and who uses whom, as SVG."""
-    parts = []
-    for pair in USES.split(","):
-        user, used = ROOMS[pair.split()[0]], ROOMS[pair.split()[1]]
-        spread = 20 * (used[0] - user[0])  # so that the tips of several lines do not meet
-        passes_by = user[1] - used[1] > 1 and user[0] > used[0]  # other rooms below
-        start = (WIDTH, HEIGHT / 2) if passes_by else (WIDTH / 2 - spread / 2, HEIGHT)
-        ends = (*_corner(used, *start), *_corner(user, WIDTH / 2 + spread, -4))
-        parts.append('<line x1="{}" y1="{}" x2="{}" y2="{}" marker-end="url(#tip)"/>'.format(*ends))
+    parts = [_draw_arrow(ROOMS[used], ROOMS[user]) for used, user in find_arrows()]
     for name, room in ROOMS.items():
         x, y = _corner(room, 0, 0)
         parts.append(
@@ -220,14 +239,37 @@ def draw_rooms() -> str:
     tip = '<marker id="tip" markerWidth="7" markerHeight="6" refX="5" refY="3" orient="auto"><path d="M0,0 7,3 0,6z"/>'
     label = "The packages of tiedexp, from patterns at the top to the command line"
     return (
-        f'<svg class="rooms" viewBox="-1 -1 {width} {height}" role="img" aria-label="{label}">'
-        f"<defs>{tip}</marker></defs>{''.join(parts)}</svg>"
+        f'<div class="rooms"><svg viewBox="-1 -1 {width} {height}" role="img" aria-label="{label}">'
+        f"<defs>{tip}</marker></defs>{''.join(parts)}</svg></div>"
     )
 
 
-def _corner(room: tuple[int, int, str], right: float, down: float) -> tuple[float, float]:
+def _draw_arrow(used: _Room, user: _Room) -> str:
+    if user[1] - used[1] > 2:  # past other rooms: to the right, then down
+        points = [_corner(used, WIDTH, HEIGHT / 2), (_corner(user, WIDTH / 2, 0)[0], _corner(used, 0, HEIGHT / 2)[1])]
+        points.append(_corner(user, WIDTH / 2, -4))
+    else:
+        spread = 22 * (used[0] - user[0])  # so that the tips of several arrows do not meet
+        points = [_corner(used, WIDTH / 2 - spread / 2, HEIGHT), _corner(user, WIDTH / 2 + spread, -4)]
+    line = " ".join(f"{x:g},{y:g}" for x, y in points)
+    return f'<polyline points="{line}" marker-end="url(#tip)"/>'
+
+
+def _corner(room: _Room, right: float, down: float) -> tuple[float, float]:
     """A point of a room, so far to the right of and below its upper left corner."""
     return room[0] * (WIDTH + GAP_X) + right, room[1] * (HEIGHT + GAP_Y) + down
+
+
+def list_errors() -> str:
+    """A table of tiedexp's errors: children are indented below their parents."""
+    return "\n".join(["| Error | Exit code | Meaning |", "|---|---|---|", *_list_errors(errors.TiedexpError, 0)])
+
+
+def _list_errors(kind: type[errors.TiedexpError], depth: int) -> Iterator[str]:
+    meaning = inspect.cleandoc(kind.__doc__ or "").partition("\n")[0]
+    yield f"| {'&nbsp;' * 4 * depth}`{kind.__name__}` | {kind.exit_code} | {meaning} |"
+    for child in kind.__subclasses__():
+        yield from _list_errors(child, depth + 1)
 
 
 def read_security() -> str:
@@ -238,6 +280,7 @@ def read_security() -> str:
 GENERATED = {
     "<!-- security -->": read_security,
     "<!-- rooms -->": draw_rooms,
+    "<!-- errors -->": list_errors,
     "<!-- presets -->": draw_presets,
     "<!-- spec-reference -->": list_spec_keys,
     "<!-- sweep-reference -->": list_sweep_keys,

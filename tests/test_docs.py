@@ -11,10 +11,27 @@ from pathlib import Path
 
 import pytest
 import yaml
-from documents import DOCUMENTS, PAGES, ROOT, check_command, find_blocks, find_commands, list_commands
+from documents import (
+    DOCUMENTS,
+    PAGES,
+    ROOT,
+    check_command,
+    find_blocks,
+    find_commands,
+    list_commands,
+    list_options,
+)
 from pydantic import BaseModel
 
+from tiedexp import errors
+from tiedexp.cli import init
+from tiedexp.data import kind as dataset_kind
+from tiedexp.data import sources
+from tiedexp.models import families
+from tiedexp.patterns import presets
+from tiedexp.patterns.grid import Pattern
 from tiedexp.patterns.presets import PRESETS
+from tiedexp.spec import optimizers
 from tiedexp.spec.loading import load_spec
 from tiedexp.spec.schema import ExperimentSpec
 from tiedexp.sweep.variants import load_sweep
@@ -39,6 +56,13 @@ def test_python_in_a_document_runs(document, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("document", "line"), [(name, line) for name in DOCUMENTS for line in find_commands(name)])
 def test_commands_and_their_options_exist(document, line):
     check_command(line)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_options_that_a_text_names_exist(document):
+    of_programs = {"--writes", "--kills", "--inputs", "--data-dir"}
+    text = DOCUMENTS[document].read_text(encoding="utf-8")
+    assert set(re.findall(r"`[^`\n]*?(--[a-z-]+)", text)) <= list_options() | of_programs
 
 
 def test_every_command_is_in_the_documentation():
@@ -82,6 +106,36 @@ def test_the_first_commands_work_as_written(tmp_path):
     assert (tmp_path / "experiment.yaml").is_file()
 
 
+def test_the_first_mistake_gives_the_message_as_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    init.init()
+    spec = tmp_path / "experiment.yaml"
+    spec.write_text(spec.read_text().replace("  epochs:", "  epoch:"))
+    with pytest.raises(errors.SpecError) as caught:
+        load_spec(Path("experiment.yaml"))
+    for page in ("index.md", "specs.md"):
+        assert f"\nerror: {caught.value}\n" in (PAGES / page).read_text(encoding="utf-8")
+
+
+def test_what_contributing_adds_is_code():
+    """Each example is run where it belongs: in the names of its module."""
+    family, optimizer, dataset, preset = find_blocks("CONTRIBUTING.md", "py")
+    scope = {**vars(families), "count_vgg_convs": len, "plan_vgg": len}
+    assert eval(f"{{{family}}}", scope)["vgg"].options == ()
+    exec(optimizer, scope := dict(vars(optimizers)))
+    assert scope["AdamaxSpec"](name="adamax").options() == {"weight_decay": 0.0, "beta_2": 0.999}
+    exec(dataset, scope := {**vars(sources), **vars(dataset_kind)})
+    assert scope["KINDS"].keys() == sources.KINDS.keys() | {"stripes"}
+    exec(preset, scope := dict(vars(presets)))
+    assert Pattern(*scope["stripes"](3, 2, every=2)) == Pattern.parse("AA/AA/BB")
+
+
+def test_contributing_names_every_program_that_measures():
+    text = DOCUMENTS["CONTRIBUTING.md"].read_text(encoding="utf-8")
+    programs = [*(ROOT / "experiments").glob("benchmarks/*.py"), *(ROOT / "experiments").glob("faults/*.py")]
+    assert [path.name for path in programs if path.name not in text] == ["turns.py"]  # which the others import
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(document):
     path = DOCUMENTS[document]
@@ -122,16 +176,29 @@ def test_the_page_of_patterns_has_every_preset():
     cards = load_hooks().draw_presets()
     for name, preset in PRESETS.items():
         assert f"<code>{name}</code>" in cards, name
-        assert preset.meaning.split("'")[0].split("<")[0] in cards
+        assert preset.meaning in re.sub(r"</?code>", "`", cards)
     assert cards.count("<svg") == len(PRESETS)
 
 
 def test_the_picture_of_the_architecture_has_every_package():
     packages = {path.parent.name for path in (ROOT / "tiedexp").glob("*/__init__.py")}
     left_out = {"files", "drawing"}  # used everywhere
-    assert load_hooks().ROOMS.keys() == packages - left_out
+    hooks = load_hooks()
+    assert hooks.ROOMS.keys() == packages - left_out
+    arrows = hooks.find_arrows()
+    assert ("patterns", "convolution") in arrows
+    assert ("patterns", "layers") not in arrows  # follows from the others
+    assert [arrow for arrow in arrows if hooks.ROOMS[arrow[0]][1] >= hooks.ROOMS[arrow[1]][1]] == []  # all downwards
     table = (PAGES / "architecture.md").read_text(encoding="utf-8")
     assert [name for name in packages if f"| `{name}` |" not in table] == []
+
+
+def test_the_table_of_errors_has_every_error():
+    table = load_hooks().list_errors()
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert len(kinds) > 5
+    for kind in kinds:
+        assert f"`{kind.__name__}` | {kind.exit_code} |" in table
 
 
 def test_nothing_is_left_to_fill_in():

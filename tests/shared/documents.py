@@ -26,8 +26,19 @@ def find_blocks(document: str, language: str) -> list[str]:
 
 def find_commands(document: str) -> list[str]:
     """The lines of a document's shell blocks that call tiedexp, without comments."""
-    lines = [line.partition("  #")[0].strip() for block in find_blocks(document, "sh") for line in block.splitlines()]
+    blocks = [re.sub(r"\\\n *", "", block) for block in find_blocks(document, "sh")]
+    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line.startswith("tiedexp ")]
+
+
+def list_options() -> set[str]:
+    """The options of all commands."""
+    commands, options = [typer.main.get_command(app)], {"--help"}
+    while commands:
+        command = commands.pop()
+        commands += getattr(command, "commands", {}).values()
+        options |= {name for parameter in command.params for name in parameter.opts}
+    return options
 
 
 def check_command(line: str) -> None:
