@@ -20,6 +20,7 @@ from pydantic import (
     PositiveInt,
     Strict,
     StrictBool,
+    StringConstraints,
     ValidationError,
     model_validator,
 )
@@ -34,6 +35,7 @@ Count = Annotated[PositiveInt, Strict(), Field(lt=2**63)]
 Epoch = Annotated[PositiveInt, Strict(), Field(lt=2**31)]
 Threads = Annotated[int, Field(ge=1, le=4096)]
 Cost = Annotated[int, Field(ge=0, lt=2**63)]
+TAG = r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}"
 Images = Annotated[NonNegativeInt, Strict(), Field(lt=2**63)]
 
 
@@ -249,6 +251,19 @@ class Result(_Record):
     stopped_early: StrictBool
     seconds: Number
     epoch_seconds: Number | None = None
+
+
+class Failure(_Record):
+    """failure.json: the message of the error that ended the last attempt, and when."""
+
+    error: str
+    time: str
+
+
+class Tags(_Record):
+    """tags.json: the tags that a person gave the run."""
+
+    tags: tuple[Annotated[str, StringConstraints(pattern=f"^{TAG}$")], ...]
 
 
 Record = TypeVar("Record", bound=BaseModel)

@@ -22,7 +22,8 @@ from pathlib import Path
 from tiedexp.errors import RunError
 from tiedexp.files.atomic import write_text
 from tiedexp.files.bounded import read_text
-from tiedexp.runs.directory import SEAL, RunDirectory
+from tiedexp.runs.contents import SEAL
+from tiedexp.runs.directory import RunDirectory
 
 KEY_BYTES = 32
 _MAX_SEAL = 256  # bytes; a seal has 64
