@@ -51,7 +51,7 @@ def test_links(tmp_path):
 
 def test_no_directory(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"file is no directory of runs$"):
+    with pytest.raises(RunError, match=r"file is not a directory of runs$"):
         list(find_runs(tmp_path / "file"))
     with pytest.raises(RunError, match="does not exist"):
         list(find_runs(tmp_path / "absent"))

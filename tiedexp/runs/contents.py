@@ -11,12 +11,12 @@ from tiedexp.files.atomic import UNFINISHED, delete_file
 from tiedexp.files.bounded import check_tree
 
 SEAL = ".seal"  # see tiedexp.runs.seal
-# In the order in which a run is cleared: if the process is killed meanwhile, the run can still be resumed or start over.
+# In the order of clearing: if the process is killed meanwhile, the run can still be resumed or started over.
 OWN = (
     "result.json", "checkpoints", "initial_kernel.h5", "metrics.jsonl", "failure.json", "tensorboard", "spec.yaml",
     "manifest.json",
 )  # fmt: skip
-KEPT = ("tags.json", "log.txt", SEAL)  # what a run that starts over keeps
+KEPT = ("tags.json", "log.txt", SEAL)  # kept when a run starts over
 # Of the directories among them: theirs, the innermost first, and the patterns of the files in each.
 _BELOW = {
     "checkpoints": ((".",), (*checkpoint_names.PATTERNS, f"{UNFINISHED}*")),

@@ -87,7 +87,7 @@ class RunDirectory:
         The names of its files are not enough: other programs have a manifest.json, too. Either the directory is where
         tiedexp puts runs, or one of the files is as tiedexp writes it, even if the others are damaged.
         """
-        if not any((self.path / name).is_file() for name in _MARKS):
+        if not any(os.path.isfile(self.path / name) for name in _MARKS):  # noqa: PTH113 (pathlib's may raise)
             return False
         signs: tuple[Callable[[], Any], ...] = (
             self.read_first_epoch,
