@@ -1,4 +1,4 @@
-"""Run directories: where they are, who may be in one, what is never read."""
+"""Run directories: where they are, what their files hold, and what is never read or deleted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(tmp_path):
     return directory
 
 
-def test_the_place_of_a_run(tmp_path):
+def test_the_location_of_a_run(tmp_path):
     run = RunDirectory.locate(tmp_path, name="mnist", digest="abc", seed=7)
     assert run.path == tmp_path / "mnist-abc" / "seed-7"
     assert not run.path.exists()
@@ -41,8 +41,8 @@ def test_the_root_is_the_option_then_the_environment_then_runs(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("name", [".lock", "log.txt", "metrics.jsonl"])
-def test_a_file_that_has_another_name_is_not_written(run, tmp_path, name):
-    """An archive may hold a hard link to any file of its own, and of the directory that it is unpacked in."""
+def test_a_file_with_a_second_name_is_not_written(run, tmp_path, name):
+    """An archive can hold a hard link to any file in itself or in the directory that it is unpacked in."""
     (tmp_path / "thesis").write_text("three years")
     (run.path / name).unlink(missing_ok=True)
     (run.path / name).hardlink_to(tmp_path / "thesis")
@@ -58,7 +58,7 @@ def test_a_file_that_has_another_name_is_not_written(run, tmp_path, name):
     assert run.state == "unfinished"
 
 
-def test_deleting_leaves_what_others_wrote(run, tmp_path):
+def test_deleting_keeps_what_others_wrote(run, tmp_path):
     theirs = {"checkpoints/mine.h5", "checkpoints/epoch-0001.json/mine", "tensorboard/plugins/x", "result.json/mine"}
     weights = ("epoch-0001.weights.h5", "epoch-0001-step-000003.json", ".unfinished-1-epoch-0001.json")
     logs = ("events.out.tfevents.1", "train/events.out.tfevents.1.host")
@@ -89,8 +89,8 @@ def test_deleting_leaves_what_others_wrote(run, tmp_path):
         ("result.json", {**RESULT, "test": {**RESULT["test"], "accuracy": math.inf}}),
     ],
 )
-def test_numbers_that_are_none(run, name, content):
-    """What is read back is the file's content itself, so no text is taken for a number."""
+def test_values_of_the_wrong_type_are_refused(run, name, content):
+    """The content of a file is used as it is, so a text is not read as a number."""
     (run.path / name).write_text(json.dumps(content) + "\n")
     with pytest.raises(RunError, match=f"{name}.* is not as tiedexp writes it: .* is wrong"):
         run.read_metrics() if name == "metrics.jsonl" else run.read_result()
@@ -107,7 +107,7 @@ def test_open_says_what_is_wrong_and_what_was_meant(run, tmp_path):
         RunDirectory.open(tmp_path / "empty")
 
 
-def test_json_comes_back(run):
+def test_json_is_read_as_it_was_written(run):
     run.write_json("result.json", {"test": {"accuracy": 0.5}, "classes": ["é"]})
     assert run.read_json("result.json") == {"test": {"accuracy": 0.5}, "classes": ["é"]}
     assert run.finished
@@ -120,18 +120,18 @@ def test_json_comes_back(run):
     ("content", "message"),
     [
         ("{", "result.json is not JSON"),
-        ("[1]", "does not hold a JSON object"),
+        ("[1]", "is not a JSON object"),
         ("[" * 100_000, "result.json is not JSON"),
         (" " * (MAX_JSON_BYTES + 1), "larger than 16 MiB"),
     ],
 )
-def test_json_that_is_none(run, content, message):
+def test_files_that_are_not_json(run, content, message):
     (run.path / "result.json").write_text(content)
     with pytest.raises(RunError, match=message):
         run.read_json("result.json")
 
 
-def test_metrics_are_lines_and_a_torn_last_one_is_left_out(run):
+def test_metrics_are_lines_and_an_incomplete_last_one_is_left_out(run):
     assert run.read_metrics() == []
     lines = [make_line(epoch) for epoch in (1, 2)]
     for line in lines:
@@ -198,7 +198,7 @@ def test_a_link_to_the_whole_run_is_fine(run, tmp_path):
     assert RunDirectory.open(tmp_path / "link").read_json("manifest.json") == MANIFEST
 
 
-def test_clearing_deletes_what_is_ours_and_follows_no_link(run, tmp_path):
+def test_clearing_deletes_our_files_and_follows_no_link(run, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "file").write_text("")
     (run.path / "checkpoints").symlink_to(tmp_path / "elsewhere")
@@ -237,22 +237,22 @@ def test_a_pipe_is_not_waited_for(run):
         run.read_json("result.json")
 
 
-def test_metrics_of_no_end_are_not_read(run):
+def test_a_huge_file_of_metrics_is_not_read(run):
     with (run.path / "metrics.jsonl").open("wb") as file:
-        file.truncate(2**40)  # takes no room
+        file.truncate(2**40)  # a sparse file, which takes no space
     with pytest.raises(RunError, match=r"metrics.jsonl is larger than 64 MiB"):
         run.read_metrics()
 
 
-def test_json_that_is_not_text(run):
+def test_json_that_is_not_utf_8(run):
     (run.path / "result.json").write_bytes(b'{"a": "\xff"}')
     with pytest.raises(RunError, match=r"result.json cannot be read: 'utf-8' codec"):
         run.read_json("result.json")
 
 
-def test_a_directory_of_nothing_but_a_log_is_removed(tmp_path):
+def test_a_directory_with_only_a_log_is_removed(tmp_path):
     run = RunDirectory(tmp_path / "a-0123456789" / "seed-0")
-    run.remove_empty()  # it is not there
+    run.remove_empty()  # it does not exist
     os.close(run.open_log())
     with run.lock():
         run.remove_empty()

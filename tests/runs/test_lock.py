@@ -21,7 +21,7 @@ def run(tmp_path):
     return directory
 
 
-def test_a_second_process_is_kept_out_and_told_who_is_in(run):
+def test_a_second_process_is_kept_out_and_learns_who_is_in(run):
     code = (
         "import sys; from pathlib import Path; from tiedexp.runs.directory import RunDirectory\n"
         "with RunDirectory(Path(sys.argv[1])).lock(): pass"
@@ -35,14 +35,14 @@ def test_a_second_process_is_kept_out_and_told_who_is_in(run):
     assert free.returncode == 0, free.stderr
 
 
-def test_the_lock_ends_with_the_block_even_if_it_fails(run):
+def test_the_lock_ends_with_the_block_even_if_that_fails(run):
     with pytest.raises(KeyError), run.lock():
         raise KeyError
     with run.lock():
         pass
 
 
-def test_a_process_that_was_killed_in_a_run_is_known_to_the_next_one_only(run):
+def test_only_the_next_process_learns_that_one_was_killed(run):
     code = (
         "import os, sys; from pathlib import Path; from tiedexp.runs.directory import RunDirectory\n"
         "with RunDirectory(Path(sys.argv[1])).lock(): os.kill(os.getpid(), 9)"
@@ -57,7 +57,7 @@ def test_a_process_that_was_killed_in_a_run_is_known_to_the_next_one_only(run):
 
 
 @pytest.mark.parametrize("text", ["", "pid 1 on \x1b[2J since 2026", "pid 1", "\udcff\0" * 300])
-def test_what_others_write_into_the_lock_is_not_told(run, text):
+def test_what_others_write_into_the_lock_is_ignored(run, text):
     (run.path / ".lock").write_bytes(text.encode(errors="surrogateescape"))
     with run.lock() as left:
         assert left is None
@@ -85,7 +85,7 @@ def test_a_lock_that_is_a_pipe(run):
     assert not run.is_locked()
 
 
-def test_a_lock_that_gets_another_name_before_it_is_held(run, tmp_path, monkeypatch):
+def test_a_lock_that_gets_a_second_name_before_it_is_held(run, tmp_path, monkeypatch):
     (run.path / ".lock").write_text("three years")
     flock = tiedexp.runs.lock._lock_exclusively
 
@@ -100,7 +100,7 @@ def test_a_lock_that_gets_another_name_before_it_is_held(run, tmp_path, monkeypa
 
 
 def test_a_run_that_is_deleted_before_the_lock_is_held(run, monkeypatch):
-    """Who waited for it makes it again, and holds the file that is there, not the one that is gone."""
+    """The process that waited makes the directory again, and locks the new file, not the deleted one."""
     flock, waited = tiedexp.runs.lock._lock_exclusively, []
 
     def wait(descriptor):

@@ -139,7 +139,7 @@ class RunDirectory:
         return self.inside("spec.yaml")
 
     def inside(self, name: str) -> Path:
-        """The path of a name in this run; RunError if it leads out of the run, or nowhere."""
+        """The path of a name in this run; RunError if a link leads out of the run, or nowhere."""
         return find_inside(self.path, name, "the run directory")
 
     def check_entries(self) -> None:
@@ -283,12 +283,12 @@ class RunDirectory:
         """The content of a JSON file.
 
         Raises:
-            RunError: absent, too large, or not a JSON object.
+            RunError: it does not exist, is too large, or is not a JSON object.
         """
         path = self.inside(name)
         content = read_json(path, MAX_JSON_BYTES)
         if not isinstance(content, dict):
-            raise RunError(f"{path} does not hold a JSON object")
+            raise RunError(f"{path} is not a JSON object")
         return content
 
     def read_manifest(self) -> Manifest:
@@ -302,7 +302,7 @@ class RunDirectory:
         return check_record(Manifest, content, self.path / "manifest.json")
 
     def check_format(self) -> None:
-        """RunError if a newer tiedexp wrote this run; no manifest yet is fine."""
+        """RunError if a newer tiedexp wrote this run; a run that has not started passes."""
         if self.started:
             self._refuse_newer(self.read_json("manifest.json"))
 
@@ -333,8 +333,8 @@ class RunDirectory:
         """
         path = self.inside("metrics.jsonl")
         line, end, _ = read_start(path, MAX_LINE_BYTES).partition("\n") if path.is_file() else ("", "", "")
-        place = f"{path}, line 1,"
-        return check_record(EpochLine, parse_json(line, place), place) if end else None
+        source = f"{path}, line 1,"
+        return check_record(EpochLine, parse_json(line, source), source) if end else None
 
     def read_metrics(self) -> list[EpochLine]:
         """The epochs of metrics.jsonl, in order; a last line that was cut off is left out.
@@ -374,5 +374,5 @@ def _find_runs_below(path: Path) -> list[Path]:
     try:
         found = sorted(file.parent for depth in ("*", "*/*") for file in path.glob(f"{depth}/manifest.json"))
         return [directory for directory in found if RunDirectory(directory).is_run]
-    except OSError:  # an entry that cannot be looked at
+    except OSError:  # an entry cannot be read
         return []
