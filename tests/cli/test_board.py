@@ -28,10 +28,10 @@ SHOWN_PLUGINS = {
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["absent"], "absent is no directory of runs: it does not exist"),
-        (["file"], "file is no directory of runs"),
+        (["absent"], "absent is not a directory of runs: it does not exist"),
+        (["file"], "file is not a directory of runs"),
         (["empty"], "empty holds no run with a TensorBoard log"),
-        ([], "runs is no directory of runs: it does not exist"),
+        ([], "runs is not a directory of runs: it does not exist"),
         (["--runs", "empty"], "empty holds no run"),
     ],
 )
