@@ -189,7 +189,7 @@ def convolve(
 
 
 def convolve_depthwise(images: Array, kernel: Array, bias: Array | float = 0.0, **options: object) -> Array:
-    """A depthwise convolution; the kernel is (rows, cols, channels, multiplier), outputs are in channel order."""
+    """A depthwise convolution: kernel (rows, cols, channels, multiplier), outputs in the order of input channels."""
     channels = kernel.shape[2]
     parts = [
         convolve(images[..., channel : channel + 1], kernel[:, :, channel : channel + 1], **options)  # type: ignore[arg-type]
