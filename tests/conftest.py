@@ -19,38 +19,38 @@ Array = np.ndarray
 Pair = tuple[int, int]
 ROOT = Path(__file__).resolve().parent.parent
 
-# Tests must not see, or write into, the runs and data of whoever runs them.
+# Tests must not read or write the runs and data of the person who runs them.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 for variable in ("TIEDEXP_RUNS", "TFDS_DATA_DIR"):
     os.environ.pop(variable, None)
-# Choices by the estimate alone, so that they are the same on every machine; the tests of measuring ask for it.
+# Methods are chosen by the estimate alone, so that they are the same on every machine; tests of measuring turn it on.
 os.environ["TIEDEXP_MEASURE"] = "0"
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _compiled() -> None:
-    """The convolution is compiled before any test, once on a machine, and no test waits for it or hears of it."""
+    """Compile the convolution before the first test, so that no test waits for it or prints that it is compiled."""
     build_library()
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real MNIST and CIFAR-10 beside the checkout; the tests that need them are skipped where they are not."""
+    """The directory of the real MNIST and CIFAR-10 beside the checkout; without it, tests that need it are skipped."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip("needs the real data in ../shared/data, which is not there")
+        pytest.skip("needs the real data in ../shared/data, which does not exist")
     return folder
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The key that tells a user's own runs is not that of whoever runs the tests."""
+    """Give the tests their own key of seals, apart from that of the person who runs them."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(autouse=True)
 def _no_determinism_left_behind() -> Iterator[None]:
-    """A whole run asks TensorFlow for deterministic operations; tests after it in this process must not get them."""
+    """Undo that a run asks TensorFlow for deterministic operations, for the tests after it in this process."""
     yield
     if "tensorflow" in sys.modules:
         from tensorflow.python.framework import config
@@ -61,7 +61,7 @@ def _no_determinism_left_behind() -> Iterator[None]:
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a finished run as training does, without training: `make_run("block", seed=1, test=0.9)`."""
+    """Write a finished run as training does, but without training: `make_run("block", seed=1, test=0.9)`."""
 
     def make(
         pattern: str = "block",
@@ -83,11 +83,11 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         if pattern != "none":
             spec["model"]["tying"] = {"pattern": pattern, "layers": "all"}
         for key, value in changes.items():  # model__depth=4
-            place = spec
+            section = spec
             *steps, last = key.split("__")
             for step in steps:
-                place = place.setdefault(step, {})
-            place[last] = value
+                section = section.setdefault(step, {})
+            section[last] = value
         confusion = ((45, 5), (10 - seed, 40 + seed))
         path = root / f"{spec['name']}-{'-'.join(map(str, changes.values())) or 'abc'}" / f"seed-{seed}"
         write_run(
@@ -117,13 +117,13 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_logged_run() -> Callable[[Path], Path]:
-    """Writes a run as far as `board` is concerned, at a path."""
+    """Write what `board` needs of a run, at a path."""
     from tiedexp.runs.directory import RunDirectory
     from tiedexp.runs.tensorboard import TensorBoardLog
 
     def make(path: Path) -> Path:
         path.mkdir(parents=True)
-        RunDirectory(path).write_failure("it is only for show")
+        RunDirectory(path).write_failure("a run that never trained")
         with TensorBoardLog(path / "tensorboard") as log:
             log.layout()
             log.hparams({"pattern": "block"})
@@ -135,7 +135,7 @@ def make_logged_run() -> Callable[[Path], Path]:
 
 @pytest.fixture
 def logged_runs(tmp_path: Path, make_logged_run: Callable[[Path], Path]) -> Path:
-    """Three such runs of two experiments."""
+    """The directory of three such runs of two experiments."""
     for name in ("tiny-1a2b/seed-0", "tiny-1a2b/seed-1", "other-3c4d/seed-0"):
         make_logged_run(tmp_path / "runs" / name)
     (tmp_path / "runs" / "notes").mkdir()
@@ -155,7 +155,7 @@ def convolve(
     dilation: Pair = (1, 1),
     groups: int = 1,
 ) -> Array:
-    """The sum of products, pixel by pixel, as a textbook has it, in float64.
+    """A convolution in float64 by its definition: a sum of products for each pixel.
 
     Args:
         images: (batch, rows, cols, channels).
@@ -189,7 +189,7 @@ def convolve(
 
 
 def convolve_depthwise(images: Array, kernel: Array, bias: Array | float = 0.0, **options: object) -> Array:
-    """Each channel by its own kernels, (rows, cols, channels, multiplier); output channels channel by channel."""
+    """A depthwise convolution; the kernel is (rows, cols, channels, multiplier), outputs are in channel order."""
     channels = kernel.shape[2]
     parts = [
         convolve(images[..., channel : channel + 1], kernel[:, :, channel : channel + 1], **options)  # type: ignore[arg-type]
@@ -199,7 +199,7 @@ def convolve_depthwise(images: Array, kernel: Array, bias: Array | float = 0.0, 
 
 
 def build_random_pattern(seed: int) -> Pattern:
-    """A grid of up to 5x5 with signs and fixed zeros."""
+    """A random grid of up to 5x5 cells with signs and fixed zeros."""
     rng = np.random.default_rng(seed)
     index = rng.integers(-1, rng.integers(1, 7), size=rng.integers(1, 6, size=2))
     index.flat[rng.integers(index.size)] = 0

@@ -12,7 +12,7 @@ import pytest
 from tiedexp.backend import find_backend, require_tensorflow
 from tiedexp.errors import BackendError
 
-SENTENCE = "tiedexp needs Keras's TensorFlow backend, but {source} selects '{backend}': "
+SENTENCE = "tiedexp needs the TensorFlow backend of Keras, but {source} selects '{backend}': "
 
 
 @pytest.fixture
@@ -60,7 +60,9 @@ def test_the_file_in_the_home_directory_counts_and_the_environment_precedes_it(n
 def test_what_keras_has_decided_precedes_all(no_keras, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     monkeypatch.setitem(sys.modules, "keras", SimpleNamespace(config=SimpleNamespace(backend=lambda: "jax")))
-    with pytest.raises(BackendError, match=r"Keras that is loaded selects 'jax': .*=tensorflow before Python starts$"):
+    with pytest.raises(
+        BackendError, match=r"Keras that is already loaded selects 'jax': .*=tensorflow before Python starts$"
+    ):
         require_tensorflow()
 
 
@@ -94,4 +96,4 @@ except tiedexp.TiedexpError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.stdout.startswith("tiedexp needs Keras's TensorFlow backend"), done.stderr
+    assert done.stdout.startswith("tiedexp needs the TensorFlow backend of Keras"), done.stderr

@@ -1,4 +1,4 @@
-"""What this process may use: cores and memory, also in containers and jobs of a cluster."""
+"""The cores and memory that this process may use, also in containers and in jobs of a cluster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tiedexp import host
 from tiedexp.host import count_cores, find_available_memory, find_memory
 
 GIB = 2**30
-NO_LIMIT = "9223372036854771712"  # as version 1 writes it
+NO_LIMIT = "9223372036854771712"  # what version 1 writes if there is no limit
 
 
 @pytest.fixture
@@ -49,12 +49,12 @@ V1 = ["12:pids:/job/7", "5:memory:/job/7", "4:cpu,cpuacct:/job/7", "1:name=syste
         (["0::/"], {"cpu.max": "10000 100000"}, 1, 256 * GIB),
         (["0::/"], {"cpu.max": "9000000 100000", "memory.max": 999 * GIB}, 64, 256 * GIB),
         (["0::/"], {"cpu.max": "nothing", "memory.max": ""}, 64, 256 * GIB),
-        # The smallest on the path up counts; a sibling's does not.
+        # The smallest limit of the group and its parents counts; that of a sibling does not.
         (["0::/a/b c"], {"a/b c/cpu.max": "max 100000", "a/cpu.max": "300000 100000"}, 3, 256 * GIB),
         (["0::/a/b"], {"a/b/memory.max": 5 * GIB, "a/memory.max": 4 * GIB, "memory.max": "max"}, 64, 4 * GIB),
         (["0::/a/b"], {"a/b/memory.max": 4 * GIB, "a/memory.max": 5 * GIB}, 64, 4 * GIB),
         (["0::/a/b"], {"a/c/memory.max": GIB, "a/c/cpu.max": "100000 100000"}, 64, 256 * GIB),
-        # Containers: the path is the host's, or goes out of what is seen.
+        # Containers: the path is that on the host, or leads out of what the container sees.
         (["0::/docker/1234"], {"cpu.max": "400000 100000", "memory.max": 2 * GIB}, 4, 2 * GIB),
         (["0::/../../job"], {"job/memory.max": 2 * GIB}, 64, 2 * GIB),
         (
@@ -71,7 +71,7 @@ V1 = ["12:pids:/job/7", "5:memory:/job/7", "4:cpu,cpuacct:/job/7", "1:name=syste
             5,
             6 * GIB,
         ),
-        # The controllers under a name of their own, and the container's limits at the top.
+        # The controller is mounted under its own name, and the container's limits are at the root.
         (
             V1,
             {
@@ -92,7 +92,7 @@ def test_limits_of_control_groups(groups, files, cores, memory, system):
     assert isinstance(find_memory(), int)
 
 
-def test_cores_that_the_process_is_bound_to(system, monkeypatch):
+def test_the_cores_that_the_process_is_bound_to(system, monkeypatch):
     system(["0::/"], {"cpu.max": "800000 100000"})
     assert count_cores() == 8
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5})

@@ -1,4 +1,4 @@
-"""Every figure against its definition, worked out by hand."""
+"""Every figure is compared with its definition, computed by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROBABILITIES = np.array(
     ]
 )
 LABELS = np.array([0, 1, 2, 1, 0])
-LOGITS = np.log(PROBABILITIES) + np.array([[3.0], [-2.0], [0.0], [100.0], [1.0]])  # shifts change nothing
+LOGITS = np.log(PROBABILITIES) + np.array([[3.0], [-2.0], [0.0], [100.0], [1.0]])  # shifts do not change probabilities
 
 
 def evaluate(logits=LOGITS, labels=LABELS, names=("a", "b", "c")):
@@ -48,18 +48,18 @@ def test_the_wilson_interval_by_its_formula():
 
 
 def test_the_calibration_error_by_hand():
-    """Fifteenths: 0.70 -> bin 10, 0.80 -> 12, 0.90 -> 13, 0.60 -> 9 (wrong), 0.40 -> 6: all alone."""
+    """The bins are fifteenths: 0.70 is in bin 10, 0.80 in 12, 0.90 in 13, 0.60 (wrong) in 9, 0.40 in 6; all alone."""
     gaps = (1 - 0.7) + (1 - 0.8) + (1 - 0.9) + 0.6 + (1 - 0.4)
     assert evaluate().calibration_error == pytest.approx(gaps / 5)
 
 
-def test_images_of_one_bin_share_its_gap():
+def test_images_in_one_bin_share_its_gap():
     probabilities = np.array([[0.81, 0.19], [0.85, 0.15]])  # both in the bin from 12/15 to 13/15, one right
     result = evaluate(np.log(probabilities), np.array([0, 1]), ("a", "b"))
     assert result.calibration_error == pytest.approx(abs(0.5 - 0.83))
 
 
-def test_certainty_falls_in_the_last_bin():
+def test_certainty_falls_into_the_last_bin():
     assert evaluate(np.array([[1000.0, 0.0]]), np.array([0]), ("a", "b")).calibration_error == 0.0
 
 
@@ -87,7 +87,7 @@ def test_top_5_needs_more_than_five_classes():
     assert result.accuracy == pytest.approx(1 / 7)
 
 
-def test_the_predictor_runs_the_model_as_in_use_over_batches_of_any_size():
+def test_the_predictor_runs_the_model_for_inference_on_batches_of_any_size():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5), keras.layers.Dense(2)])
     x = np.random.default_rng(0).normal(size=(10, 3)).astype("float32")
     y = np.arange(10)
@@ -99,19 +99,19 @@ def test_the_predictor_runs_the_model_as_in_use_over_batches_of_any_size():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_outputs_that_are_no_numbers_are_refused(bad):
+def test_outputs_with_nan_or_infinity_are_refused(bad):
     logits = LOGITS.copy()
     logits[3, 1] = bad
     for compute in (lambda: compute_loss_and_accuracy(logits, LABELS), lambda: evaluate(logits)):
-        with pytest.raises(RunError, match="the model's outputs are not finite numbers for 1 of 5 images"):
+        with pytest.raises(RunError, match="the model's outputs contain NaN or infinity for 1 of 5 images"):
             compute()
 
 
-def test_the_order_in_which_batch_sizes_come_changes_no_bit():
+def test_the_order_of_batch_sizes_does_not_change_a_bit():
     convs = plan_resnet((8, 8, 1), width=8, widen=1, kernel_size=3, patterns=[None] * 7)
     model = build_resnet((8, 8, 1), 10, convs)
     generator = np.random.default_rng(0)
-    for variable in model.variables:  # batch normalisation as it is after training, not 0 and 1
+    for variable in model.variables:  # batch normalisation as after training, not 0 and 1
         variable.assign(variable + generator.uniform(0.0, 0.3, size=variable.shape))
     batches = [
         (generator.normal(size=(size, 8, 8, 1)).astype("float32"), np.arange(size) % 10) for size in (144, 359, 30)

@@ -1,7 +1,8 @@
 """tiedexp: experiments with convolution kernels whose cells share weights by a pattern.
 
-Importing this package loads neither TensorFlow nor Keras: the public names are looked up when first used (PEP 562).
-Where Keras is loaded, before or after this package, it knows the layers and loads models that have them.
+Importing this package loads neither TensorFlow nor Keras: public names are imported when they are first used
+(PEP 562). Keras can load models with our layers, whether it is imported before or after this package. `cli` is the
+command line; `experiment.run` shows what happens in a training run.
 """
 
 from __future__ import annotations

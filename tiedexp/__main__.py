@@ -1,4 +1,4 @@
-"""The command `tiedexp`, also as `python -m tiedexp`. From the first moment on, a signal ends it with exit code 130."""
+"""The command `tiedexp`, also `python -m tiedexp`. From the start, a signal ends it with exit code 130."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ def main() -> None:
     """Run the command line."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    import tiedexp.cli  # which takes a while
+    import tiedexp.cli  # takes a while
 
     tiedexp.cli.main()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     os.write(2, b"interrupted\n")
-    os._exit(130)  # an exception might be lost in an import that catches all
+    os._exit(130)  # an import that catches all exceptions could swallow one
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The backend that Keras computes with, which must be TensorFlow, and its quiet import."""
+"""The backend of Keras, which must be TensorFlow, and how TensorFlow is imported quietly."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ NEEDED = "tensorflow"
 
 
 def require_tensorflow() -> None:
-    """Refuse to go on where Keras computes, or would compute, with another backend.
+    """Check that Keras uses TensorFlow, or will use it once it is imported.
 
     Raises:
-        BackendError: it does.
+        BackendError: Keras uses another backend.
     """
     backend, source = find_backend()
     if backend == NEEDED:
         return
     again = " before Python starts" if "keras" in sys.modules else ""
     raise BackendError(
-        f"tiedexp needs Keras's TensorFlow backend, but {source} selects '{backend}': "
+        f"tiedexp needs the TensorFlow backend of Keras, but {source} selects '{backend}': "
         f"set the environment variable KERAS_BACKEND={NEEDED}{again}"
     )
 
@@ -35,34 +35,34 @@ def require_tensorflow() -> None:
 def find_backend() -> tuple[str, str]:
     """The name of the backend, and what selects it.
 
-    Keras decides when it is imported, from the environment or its configuration file. Before that the answer comes
-    from the same places, since importing Keras with a backend that is not installed fails.
+    Keras chooses its backend when it is imported, from the environment or its configuration file. Before that, this
+    function reads the same sources, because importing Keras fails if the backend is not installed.
     """
     keras = sys.modules.get("keras")
     if keras is not None and hasattr(keras, "config"):
-        return keras.config.backend(), "the Keras that is loaded"
+        return keras.config.backend(), "the Keras that is already loaded"
     if os.environ.get("KERAS_BACKEND"):
         return os.environ["KERAS_BACKEND"], "the environment variable KERAS_BACKEND"
     path = _config_file()
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["backend"]), str(path)
     except (OSError, ValueError, KeyError, TypeError):
-        return NEEDED, "Keras's default"
+        return NEEDED, "the default of Keras"
 
 
 @contextmanager
 def quiet_tensorflow() -> Iterator[None]:
-    """Import TensorFlow here, without the notices that its C++ code prints before it reads any log level.
+    """Import TensorFlow without the notices that its C++ code prints before it reads the log level.
 
-    If the import fails, what it printed is printed after all. Warnings that TensorFlow and TFDS log about themselves
-    are dropped, errors are not.
+    If the import fails, the notices are printed after all. Warnings that TensorFlow and TFDS log are dropped, but
+    their errors are not.
 
     Raises:
-        BackendError: Keras has another backend.
+        BackendError: Keras uses another backend.
         RunError: TensorFlow cannot be imported.
     """
     require_tensorflow()
-    if os.path.expanduser("~") == "~":  # noqa: PTH111 - without a home, Keras makes a folder of this name
+    if os.path.expanduser("~") == "~":  # noqa: PTH111 - without a home directory, Keras would create a folder named ~
         os.environ.setdefault("KERAS_HOME", os.devnull)
     for name in ("absl", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -77,7 +77,9 @@ def quiet_tensorflow() -> Iterator[None]:
                 printed.seek(0)
                 os.write(stderr, printed.read())
                 reason = str(error).strip().splitlines()[0]
-                raise RunError(f"TensorFlow cannot be imported: {reason}; `tiedexp doctor` checks the rest") from error
+                raise RunError(
+                    f"TensorFlow cannot be imported: {reason}; `tiedexp doctor` checks the installation"
+                ) from error
             finally:
                 os.dup2(stderr, 2)
                 os.close(stderr)
@@ -85,7 +87,7 @@ def quiet_tensorflow() -> Iterator[None]:
 
 
 def _config_file() -> Path:
-    """Where Keras keeps its configuration."""
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - `Path.home` fails where there is no home directory
+    """The configuration file of Keras."""
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - `Path.home` fails without a home directory
     folder = home / ".keras" if os.access(home, os.W_OK) else Path("/tmp/.keras")
     return Path(os.environ.get("KERAS_HOME", folder)) / "keras.json"

@@ -1,14 +1,14 @@
-"""What can go wrong, as one tree.
+"""The errors that tiedexp raises, as one tree.
 
 TiedexpError                   exit code 1
-├── PatternError               exit code 2   a grid or preset that is no pattern (a ValueError too)
-├── SpecError                  exit code 2   a spec, or a command's input, that cannot be meant
-├── BackendError               exit code 2   Keras has another backend than TensorFlow (an ImportError too)
-├── DatasetError               exit code 1   data that is missing, unprepared or damaged
+├── PatternError               exit code 2   a grid or preset that is not a pattern (also a ValueError)
+├── SpecError                  exit code 2   an invalid spec or command (also a ValueError)
+├── BackendError               exit code 2   Keras has a backend other than TensorFlow (also an ImportError)
+├── DatasetError               exit code 1   a dataset that is missing, not prepared or damaged
 └── RunError                   exit code 1   a run that failed, or a run directory that cannot be used
-    ├── DivergenceError        exit code 1   a model whose loss, weights or outputs are no numbers any more
-    ├── RunLockedError         exit code 1   a run that another process is in
-    └── RunInterruptedError    exit code 130 a run stopped by a signal, its last checkpoint kept
+    ├── DivergenceError        exit code 1   a model whose loss, weights or outputs are NaN or infinite
+    ├── RunLockedError         exit code 1   a run that another process is using
+    └── RunInterruptedError    exit code 130 a run that a signal stopped; its last checkpoint is kept
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from collections.abc import Sequence
 
 
 class TiedexpError(Exception):
-    """Base of every error that tiedexp raises on purpose; its text is meant for the user, whole."""
+    """The base of all errors that tiedexp raises on purpose. The user sees the whole message."""
 
     exit_code = 1
 
 
 class PatternError(TiedexpError, ValueError):
-    """A grid, preset or option that does not make a tying pattern."""
+    """A grid, preset or option that does not define a pattern."""
 
     exit_code = 2
 
 
 class SpecError(TiedexpError, ValueError):
-    """A spec that cannot be run: the text has one line a problem, each with its place in the file.
+    """A spec that cannot be run. The message has one line per problem, with its location in the file.
 
     Args:
-        problems: one message for each problem, in the order of the file.
+        problems: one message per problem, in the order of the file.
     """
 
     exit_code = 2
@@ -43,7 +43,7 @@ class SpecError(TiedexpError, ValueError):
 
 
 class BackendError(TiedexpError, ImportError):
-    """Keras computes with another backend than TensorFlow."""
+    """Keras uses a backend other than TensorFlow."""
 
     exit_code = 2
 
@@ -53,23 +53,23 @@ class DatasetError(TiedexpError):
 
 
 class RunError(TiedexpError):
-    """A run that failed, or a run directory that is absent, locked or damaged."""
+    """A run that failed, or a run directory that is missing, locked or damaged."""
 
 
 class DivergenceError(RunError):
-    """A model whose loss, weights or outputs became NaN or infinite; the same training would come to the same."""
+    """A model whose loss, weights or outputs became NaN or infinite; repeating the training would not help."""
 
 
 class RunLockedError(RunError):
-    """A run that another process is in, and only one may be."""
+    """A run that another process is using; only one process at a time can use a run."""
 
 
 class RunInterruptedError(RunError):
-    """A run that was asked to stop and did, with its last checkpoint kept."""
+    """A run that was interrupted; its last checkpoint is kept."""
 
     exit_code = 130
 
 
 def explain_os_error(error: OSError) -> str:
-    """What the system refused, and of which file: `No space left on device: runs/a/metrics.jsonl`."""
+    """The message of the system and its file, e.g. `No space left on device: runs/a/metrics.jsonl`."""
     return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"

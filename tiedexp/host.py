@@ -1,4 +1,7 @@
-"""The processor this runs on, and how much of it and of the memory this process may use."""
+"""The processor, and how many of its cores and how much memory this process may use.
+
+psutil does not replace this: it knows nothing of control groups, so in a container it reports the whole machine.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ _MEMORY = Path("/proc/meminfo")
 
 
 def find_processor() -> str:
-    """The processor's name, as far as the system tells."""
+    """The processor's name; the architecture if the system does not tell the name."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -27,22 +30,22 @@ def find_processor() -> str:
 
 
 def count_cores() -> int:
-    """Cores this process may use: those it is bound to, or fewer where a control group has a quota of CPU time."""
+    """Cores that this process may use: those it is bound to, or fewer if a control group has a quota of CPU time."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, _find_quota() or cores)
 
 
 def find_memory() -> int | None:
-    """Bytes of memory that this process may use: the machine's, its control groups' or its own limit; None if unknown.
+    """Bytes of memory that this process may use; None if unknown.
 
-    psutil would tell the machine's memory alone.
+    It is the smallest of the machine's memory, the limits of its control groups, and its own limit (RLIMIT_AS).
     """
     limits = [resource.getrlimit(resource.RLIMIT_AS)[0], _find_shared_memory() or 0]
     return min((limit for limit in limits if limit > 0), default=None)  # -1 is no limit
 
 
 def find_available_memory() -> int | None:
-    """Bytes that all processes together may still use without swapping; None if unknown."""
+    """Bytes that all processes together can still use without swapping; None if unknown."""
     memory = _find_shared_memory()
     with suppress(OSError, StopIteration):
         lines = _MEMORY.read_text(encoding="ascii").splitlines()
@@ -52,7 +55,7 @@ def find_available_memory() -> int | None:
 
 
 def _find_shared_memory() -> int | None:
-    """Bytes of memory in this machine, or fewer where a control group has a limit."""
+    """Bytes of memory in this machine, or fewer if a control group has a limit."""
     limits = list(_read_limits("memory", _read_memory))
     with suppress(ValueError, OSError):
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -61,12 +64,12 @@ def _find_shared_memory() -> int | None:
 
 @cache
 def _find_quota() -> int | None:
-    """Cores that this process' control groups may keep busy, rounded up; None without a quota."""
+    """Cores that this process's control groups may keep busy, rounded up; None without a quota."""
     return min((math.ceil(quota) for quota in _read_limits("cpu", _read_quota)), default=None)
 
 
 def _read_limits(controller: str, read: Callable[[Path], float]) -> Iterator[float]:
-    """The limits of the control groups that this process is in, as in a container or a cluster's job."""
+    """The limits of the control groups that this process is in, e.g. in a container or a job of a cluster."""
     for group in _list_groups(controller):
         with suppress(OSError, ValueError):  # there is no such file, or it says "max"
             limit = read(group)
@@ -75,10 +78,10 @@ def _read_limits(controller: str, read: Callable[[Path], float]) -> Iterator[flo
 
 
 def _list_groups(controller: str) -> Iterator[Path]:
-    """The folders of this process' control groups and of those around them, of versions 1 and 2.
+    """The folders of this process's control groups and their parents, in versions 1 and 2.
 
-    A container may show its own group at the top, below which the path that the host knows leads nowhere. So groups
-    that are not there are listed, too.
+    A container may see its own group as the root, where the group's path on the host does not exist. So some of these
+    folders may not exist.
     """
     with suppress(OSError, ValueError):
         for line in _OWN_CGROUPS.read_text(encoding="utf-8").splitlines():

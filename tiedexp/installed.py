@@ -6,10 +6,10 @@ from importlib import metadata
 
 
 def find_version_of(name: str) -> str:
-    """The version of a package, or of another one that takes its place, as tensorflow-cpu does for tensorflow.
+    """The version of a package, or of another package that provides it, e.g. tensorflow-cpu for tensorflow.
 
     Raises:
-        PackageNotFoundError: neither is installed.
+        PackageNotFoundError: no such package is installed.
     """
     try:
         return metadata.version(name)

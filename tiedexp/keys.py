@@ -1,4 +1,4 @@
-"""Dotted keys: `training.optimizer.name` is a value of mappings within each other; items of a list go by number."""
+"""Dotted keys of nested mappings and lists, e.g. `training.optimizer.name`; items of a list are numbered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def join_key(steps: Iterable[str | int]) -> str:
 
 
 def look_up(content: Any, key: str) -> Any:
-    """The value at a dotted key of plain mappings and lists; None where there is none."""
+    """The value at a dotted key of nested mappings and lists; None if there is none."""
     for step in key.split("."):
         if isinstance(content, list) and step.isdecimal() and int(step) < len(content):
             content = content[int(step)]
@@ -22,12 +22,12 @@ def look_up(content: Any, key: str) -> Any:
 
 
 def flatten(content: Mapping[str, Any], max_depth: int, whole: Container[str] = ()) -> Iterator[tuple[str, Any]]:
-    """Every value of mappings within each other, by its dotted key.
+    """Every value of nested mappings, with its dotted key.
 
     Args:
         content: the outermost mapping.
-        max_depth: mappings at this depth or deeper are values too, so that nobody's file exhausts the stack.
-        whole: keys whose mappings are values too.
+        max_depth: mappings at this depth or deeper are returned as values, so that no file can exhaust the stack.
+        whole: dotted keys whose mappings are returned as values.
     """
     for key, value in content.items():
         if isinstance(value, Mapping) and max_depth > 1 and key not in whole:

@@ -1,4 +1,4 @@
-"""How well a model does on a split: logits in, everything a person wants to know out."""
+"""How good a model is on a split: from its logits to all the figures that are reported."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ CALIBRATION_BINS = 15
 
 
 class Predictor:
-    """Runs a model over batches of any size, by one graph whatever the sizes.
+    """Runs a model over batches, with one graph for batches of any size.
 
-    A graph for a known size may round in another way, so if each size had a graph of its own, the logits would depend
-    on which sizes this process saw before.
+    A graph for a fixed size may round differently. If each size had its own graph, the logits would depend on the sizes
+    that this process has seen before.
 
     Args:
-        model: images to logits; its input shape must be known apart from the batch.
+        model: images to logits; its input shape must be known except for the batch.
     """
 
     def __init__(self, model: Any):
@@ -38,31 +38,38 @@ class Predictor:
         )
 
     def __call__(self, batches: Iterable[tuple[Any, Any]]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Batches of (images, labels) to logits, float64 (images, classes), and labels, int64 (images,)."""
+        """Compute the logits of batches.
+
+        Args:
+            batches: pairs of images, (batch, rows, cols, channels), and labels, (batch,).
+
+        Returns:
+            The logits, float64 (images, classes), and the labels, int64 (images,), of all batches.
+        """
         results = [(self._predict(images).numpy(), np.asarray(labels)) for images, labels in batches]
         logits, labels = (np.concatenate(parts) for parts in zip(*results, strict=True))
         return logits.astype(np.float64), labels.astype(np.int64)
 
 
 def compute_loss_and_accuracy(logits: npt.NDArray[Any], labels: npt.NDArray[Any]) -> tuple[float, float]:
-    """Mean cross-entropy, and share of right answers, from the logits (images, classes) and labels (images,).
+    """The mean cross-entropy and the accuracy, from logits (images, classes) and labels (images,).
 
     Raises:
-        DivergenceError: logits that are no finite numbers.
+        DivergenceError: the logits contain NaN or infinity.
     """
     bad = np.count_nonzero(~np.isfinite(logits).all(axis=1))
     if bad:
-        raise DivergenceError(f"the model's outputs are not finite numbers for {bad:,} of {len(logits):,} images")
+        raise DivergenceError(f"the model's outputs contain NaN or infinity for {bad:,} of {len(logits):,} images")
     log_probabilities = scipy.special.log_softmax(logits, axis=1)
     loss = -log_probabilities[np.arange(len(labels)), labels].mean()
     return float(loss), float((logits.argmax(axis=1) == labels).mean())
 
 
 def compute_evaluation(logits: npt.NDArray[Any], labels: npt.NDArray[Any], class_names: Sequence[str]) -> Evaluation:
-    """All results from the logits (images, classes) and true labels (images,).
+    """All results, from logits (images, classes) and labels (images,).
 
     Raises:
-        DivergenceError: logits that are no finite numbers.
+        DivergenceError: the logits contain NaN or infinity.
     """
     loss, accuracy = compute_loss_and_accuracy(logits, labels)
     log_probabilities = scipy.special.log_softmax(logits, axis=1)
@@ -94,7 +101,7 @@ def compute_evaluation(logits: npt.NDArray[Any], labels: npt.NDArray[Any], class
 
 
 def _calibration_error(confidence: npt.NDArray[Any], hits: npt.NDArray[Any]) -> float:
-    """Mean over the images of |accuracy - confidence| of their bin."""
+    """The mean over all images of |accuracy - confidence| in their bin of confidence."""
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     gaps = np.bincount(bins, weights=hits - confidence, minlength=CALIBRATION_BINS)
     return float(np.abs(gaps).sum() / len(hits))

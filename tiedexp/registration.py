@@ -1,8 +1,8 @@
-"""Makes Keras know the layers of tiedexp, so that it loads models which have them.
+"""Registers the layers of tiedexp with Keras, so that Keras can load models that contain them.
 
-Keras looks up a class by the name that it was registered under, and imports no module of others to find it. So
-`import tiedexp` registers the layers: at once if Keras is loaded already, otherwise as soon as it is, because importing
-Keras takes seconds that most commands do not need.
+Keras finds a class by its registered name and does not import other packages to look for it. So `import tiedexp`
+registers the layers: immediately if Keras is already loaded, otherwise right after Keras is imported, because that
+import takes seconds and most commands do not need it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tiedexp.backend import NEEDED, find_backend
 
 
 def register_with_keras() -> None:
-    """Register the layers now if Keras is loaded, otherwise right after its import."""
+    """Register the layers now if Keras is loaded, otherwise right after it is imported."""
     if "keras" in sys.modules:
         _register()
     elif not any(isinstance(finder, _KerasFinder) for finder in sys.meta_path):
@@ -28,17 +28,17 @@ def register_with_keras() -> None:
 
 
 def _register() -> None:
-    """Import the layers; where that is not possible, whoever uses one is told why."""
+    """Import the layers. If that fails, using a layer raises an error that says why."""
     if find_backend()[0] == NEEDED:
         with suppress(ImportError):
             import_module("tiedexp.layers")
 
 
 class _KerasFinder:
-    """Finds Keras as the finders after it do, and registers the layers once it has been imported; then it is gone."""
+    """An import hook that finds Keras with the other finders, registers the layers after the import, and is removed."""
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> Any:
-        """The module specification of Keras, whose loader registers the layers at the end; None for all else."""
+        """The module specification of Keras, with a loader that also registers the layers; None for other modules."""
         if name != "keras":
             return None
         finders = [finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec")]
@@ -49,17 +49,17 @@ class _KerasFinder:
         return spec
 
     def _watch(self, spec: ModuleSpec) -> None:
-        """Let a copy of the loader, which others may share, register the layers after it has executed the module."""
+        """Replace the loader, which others can share, by a copy that registers the layers after the import."""
         loader: Any = copy(spec.loader)
         execute = loader.exec_module
 
         def execute_and_register(module: ModuleType) -> None:
             del loader.exec_module
             execute(module)
-            with suppress(ValueError):  # another thread has imported it
+            with suppress(ValueError):  # another thread has already removed it
                 sys.meta_path.remove(self)
             _register()
 
-        with suppress(AttributeError):  # a loader that cannot be changed: then Keras is imported as ever
+        with suppress(AttributeError):  # a loader that cannot be changed: Keras is imported as usual
             loader.exec_module = execute_and_register
             spec.loader = loader

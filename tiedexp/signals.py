@@ -15,15 +15,15 @@ SHOW_CURSOR = b"\x1b[?25h"  # the progress bar hides it
 
 
 class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM where nothing is to be finished first.
+    """Ctrl-C or SIGTERM while there is nothing to finish first.
 
-    It is no `KeyboardInterrupt`, which Typer and click turn into endings of their own.
+    This is not a `KeyboardInterrupt`, because Typer and click handle those themselves.
     """
 
 
 @contextmanager
 def interrupt_on_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM raise `Interrupted` in the block."""
+    """Raise `Interrupted` in the block on Ctrl-C and SIGTERM."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise Interrupted
@@ -38,13 +38,13 @@ def interrupt_on_signals() -> Iterator[None]:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C, or SIGTERM as cluster schedulers send it: the first asks the block to stop, the second ends the process.
+    """Handle Ctrl-C and SIGTERM, which cluster schedulers send: the first asks the block to stop, the second exits.
 
-    Until the block first asks whether it is to stop, nothing is worth waiting for, so the first ends the process, too:
-    while TensorFlow loads, say.
+    Until the block first checks whether to stop, e.g. while TensorFlow loads, there is nothing to finish, so the first
+    signal already ends the process.
 
     Yields:
-        whether it was asked to.
+        a function that returns whether the block was asked to stop.
     """
     asked = listening = False
 
@@ -57,11 +57,11 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
         listening = True
         return asked
 
-    # Python runs a signal's handler only once C++ code comes back, which while TensorFlow loads or compiles may take
-    # long. The number of each signal is written to this pipe at once, and a thread reads it.
+    # Python runs the handler of a signal only after C++ code returns, which can take long while TensorFlow loads or
+    # compiles. But it writes the number of each signal to this pipe immediately, and a thread reads it.
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    stderr = os.dup(2)  # which may be redirected while TensorFlow is imported
+    stderr = os.dup(2)  # because 2 is redirected while TensorFlow is imported
     watcher = threading.Thread(target=_watch_signals, args=(reader, stderr, lambda: listening), daemon=True)
     before = {number: signal.signal(number, ask) for number in SIGNALS}
     before_descriptor = signal.set_wakeup_fd(writer)
@@ -85,9 +85,9 @@ def _watch_signals(reader: int, stderr: int, is_listening: Callable[[], bool]) -
         if count and not is_listening():
             _end(stderr, b"interrupted\n")
         if count == 1 and os.isatty(stderr):
-            os.write(stderr, b"\nstopping after this step, with a checkpoint; once more ends at once\n")
+            os.write(stderr, b"\nstopping after this step, with a checkpoint; press Ctrl-C again to stop immediately\n")
         if count > 1:
-            _end(stderr, b"\nerror: interrupted at once; the same command goes on from the last checkpoint\n")
+            _end(stderr, b"\nerror: interrupted immediately; the same command resumes from the last checkpoint\n")
 
 
 def _end(stderr: int, message: bytes) -> NoReturn:

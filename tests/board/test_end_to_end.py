@@ -102,7 +102,7 @@ def board(sweep) -> Iterator[Board]:
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     try:
-        said = r"TensorBoard of the sweep patterns, 8 runs of 8 \(Ctrl-C ends it\): (http://\S+)\n"
+        said = r"TensorBoard shows the sweep patterns, 8 of 8 runs \(stop it with Ctrl-C\): (http://\S+)\n"
         board = Board(re.fullmatch(said, process.stdout.readline())[1])
         names = {".", *(f"{run}/{split}" for run in RUNS + MEANS for split in SPLITS)}
         names |= {*RUNS, *(f"{pattern} mean" for pattern in PATTERNS)}

@@ -34,9 +34,9 @@ def test_the_table_says_what_its_ratios_are(monkeypatch, capsys):
     assert lines[3].split()[-5:] == ["20.00", "2.00", "1.50", "to", "3.00"]
     text = " ".join(" ".join(lines[-4:]).split())
     assert text.startswith(
-        "ms: the median of 3 rounds, in which all take turns, on 2 threads. Speed-up: over Conv2D in"
+        "ms: the median of 3 rounds on 2 threads; in each round, the methods take turns. Speed-up: over Conv2D in"
     )
-    assert "this differs from the ratio of the medians" in text
+    assert "it can differ from the ratio of the median times" in text
     assert all(len(line) <= 80 for line in lines)
 
 
@@ -62,9 +62,9 @@ def test_model(tiedexp_cli, small_spec):
     [
         (["blok"], "blok"),
         (["hashed:groups=99"], "groups"),
-        (["block", "--shape", "1,2,3"], "--shape is BATCH,ROWS,COLS,CHANNELS,FILTERS, for example 64,16,16,64,64."),
-        (["block", "--shape", "1,0,3,4,5"], "--shape is"),
-        (["block", "--model", "x.yaml"], "--model times the model of a spec: it takes no PATTERN"),
+        (["block", "--shape", "1,2,3"], "--shape must be BATCH,ROWS,COLS,CHANNELS,FILTERS, e.g. 64,16,16,64,64."),
+        (["block", "--shape", "1,0,3,4,5"], "--shape must be"),
+        (["block", "--model", "x.yaml"], "--model times the model of a spec, so it cannot be combined with PATTERN"),
         (["--model", "missing.yaml"], "missing.yaml"),
         (["foo"], "unknown pattern 'foo'; the presets are full, block,"),
         (["blok:blocks=2"], "unknown pattern 'blok'; did you mean block?"),

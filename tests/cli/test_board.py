@@ -28,10 +28,10 @@ SHOWN_PLUGINS = {
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["absent"], "absent is no directory of runs: it does not exist"),
-        (["file"], "file is no directory of runs"),
+        (["absent"], "absent is not a directory of runs: it does not exist"),
+        (["file"], "file is not a directory of runs"),
         (["empty"], "empty holds no run with a TensorBoard log"),
-        ([], "runs is no directory of runs: it does not exist"),
+        ([], "runs is not a directory of runs: it does not exist"),
         (["--runs", "empty"], "empty holds no run"),
     ],
 )
@@ -49,7 +49,9 @@ def test_a_sweep_is_shown_by_itself(tiedexp_cli, logged_runs, keep_signals):
     (logged_runs / "sweep.json").write_text("{}")
     answer = tiedexp_cli("board", logged_runs / "tiny-1a2b", logged_runs)
     assert (answer.code, answer.out) == (2, "")
-    assert f"a sweep is shown alone; to show {logged_runs} beside others, name its runs: {logged_runs}/*" in answer.err
+    assert (
+        f"a sweep can only be shown alone; to show it beside other runs, name its runs: {logged_runs}/*" in answer.err
+    )
 
 
 def test_a_sweep_that_is_damaged_is_one_message(tiedexp_cli, logged_runs, keep_signals):
@@ -103,7 +105,9 @@ def test_it_serves_until_it_is_stopped_and_leaves_nothing(logged_runs, tmp_path,
     )
     try:
         line = process.stdout.readline()
-        url = re.fullmatch(rf"TensorBoard of {len(shown)} runs \(Ctrl-C ends it\): (http://localhost:\d+/)\n", line)[1]
+        url = re.fullmatch(
+            rf"TensorBoard shows {len(shown)} runs \(stop it with Ctrl-C\): (http://localhost:\d+/)\n", line
+        )[1]
 
         def read(path: str, content: object = None):
             data = None if content is None else json.dumps(content).encode()
@@ -129,7 +133,7 @@ def test_it_serves_until_it_is_stopped_and_leaves_nothing(logged_runs, tmp_path,
         process.kill()
         process.communicate()
     assert process.returncode == 0
-    assert (out, err) == ("\nTensorBoard has ended.\n", "")
+    assert (out, err) == ("\nTensorBoard has stopped.\n", "")
     assert not list(temporary.glob("tiedexp-board-*"))
     wait_for(lambda: not any(Path(f"/proc/{server}").exists() for server in servers))
 

@@ -36,8 +36,8 @@ def test_a_narrow_window_says_which_columns_it_lacks(tiedexp_cli, runs, monkeypa
     monkeypatch.setenv("COLUMNS", "70")
     answer = tiedexp_cli("compare", runs)
     assert answer.code == 0
-    (line,) = [line for line in answer.out.splitlines() if line.startswith("Not shown in a window this narrow: ")]
-    left = line.removeprefix("Not shown in a window this narrow: ").partition(".")[0].split(", ")
+    (line,) = [line for line in answer.out.splitlines() if line.startswith("Not shown in this narrow window: ")]
+    left = line.removeprefix("Not shown in this narrow window: ").partition(".")[0].split(", ")
     assert "Pareto" in left
     assert "Pareto: *" not in answer.out
     monkeypatch.setenv("COLUMNS", "200")
@@ -106,8 +106,8 @@ def test_what_is_left_out_is_named(tiedexp_cli, runs):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--md", "--csv"], 2, "give one of them"),
-        (["--where", "seed > 9"], 2, "it holds for none of the 9 runs"),
+        (["--md", "--csv"], 2, "use only one of them"),
+        (["--where", "seed > 9"], 2, "none of the 9 runs matches"),
         (["--where", "sed == 1"], 2, "did you mean seed?"),
         (["--metric", "test/acuracy"], 2, "--metric test/acuracy"),
         (["--baseline", "ring"], 2, "--baseline ring"),

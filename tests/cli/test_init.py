@@ -76,7 +76,7 @@ def test_the_name_of_any_file_gives_a_valid_name(name: str) -> None:
 
 def test_a_file_that_is_there_is_kept_unless_forced() -> None:
     Path("experiment.yaml").write_text("precious")
-    with pytest.raises(SpecError, match=r"experiment\.yaml is there already; .* --force"):
+    with pytest.raises(SpecError, match=r"experiment\.yaml already exists; .* --force"):
         run()
     assert Path("experiment.yaml").read_text() == "precious"
     assert not Path(SCHEMA_NAME).exists()
@@ -86,7 +86,7 @@ def test_a_file_that_is_there_is_kept_unless_forced() -> None:
 
 @pytest.mark.parametrize("dataset", ["", "a: b", "x\ny", "null", "{}", "../x"])
 def test_what_is_no_name_of_a_dataset_is_refused_and_nothing_written(dataset: str) -> None:
-    with pytest.raises(SpecError, match="a dataset's name is one such as"):
+    with pytest.raises(SpecError, match="--dataset must be the name of a dataset, "):
         run("--dataset", dataset)
     assert list(Path().iterdir()) == []
 

@@ -34,7 +34,7 @@ def test_show_draws_the_grid_and_says_what_it_saves(tiedexp_cli):
         ["B", ".", "-B"],
         ["C", ".", "-C"],
     ]
-    assert "3 free of 9 weights, 3.00 times fewer" in answer.out
+    assert "3 of 9 weights are free, 3.00 times fewer" in answer.out
     assert "symmetries    none" in answer.out
     assert "negated by    flip_h" in answer.out
 
@@ -65,7 +65,7 @@ def test_a_misspelt_option_is_not_a_grid(tiedexp_cli, option):
 def test_names_of_many_letters_stay_apart(tiedexp_cli):
     answer = tiedexp_cli("pattern", "show", "full", "--size", "8")
     assert answer.code == 0
-    assert "64 free of 64 weights" in answer.out
+    assert "64 of 64 weights are free" in answer.out
     assert " A1 " in answer.out
 
 
@@ -80,8 +80,8 @@ def test_a_picture(tiedexp_cli):
         (["show", "blok"], "block"),
         (["show", "foo"], "unknown pattern 'foo'; the presets are full, block,"),
         (["show", "AB/C"], "row 2"),
-        (["show", "block", "--size", "5x"], "a size is a number or ROWSxCOLS"),
-        (["show", "block", "blocks"], "an option of a preset is NAME=VALUE"),
+        (["show", "block", "--size", "5x"], "--size must be a number or ROWSxCOLS"),
+        (["show", "block", "blocks"], "an option of a preset must be NAME=VALUE"),
         (["show", "block", "rate=2"], "rate"),
         (["show", "rot90", "--size", "3x5"], "square"),
         (["show", "block", "--png", "no/such.png"], "cannot be written"),

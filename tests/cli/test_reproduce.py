@@ -45,7 +45,9 @@ def test_extend_says_whether_it_is_the_same(tiedexp_cli, trained):
     assert answer.code == 0, answer.err
     document = json.loads(answer.out)
     assert document["epochs"] == 3
-    assert answer.err == "this is the run that asks for 3 epochs at first: its schedule does not depend on them\n"
+    assert (
+        answer.err == "this is the same as training 3 epochs from scratch: its schedule does not depend on the epochs\n"
+    )
     answer = tiedexp_cli("extend", trained, "--epochs", 2)
     assert answer.code == 2
     assert "the run has 2 epochs; --epochs must be larger" in answer.err
@@ -56,6 +58,6 @@ def test_extend_says_that_a_cosine_is_another(tiedexp_cli, small_spec):
     answer = tiedexp_cli("extend", run, "--epochs", 3)
     assert answer.code == 0, answer.err
     assert (
-        "this is not the run that asks for 3 epochs at first: its cosine was one of 2 epochs up to there" in answer.err
+        "this differs from training 3 epochs from scratch: up to epoch 2 it followed a cosine of 2 epochs" in answer.err
     )
-    assert "going on after epoch 2" in answer.out
+    assert "resuming after epoch 2" in answer.out

@@ -160,7 +160,7 @@ class TestDelete:
     def test_what_is_meant_is_deleted(self, tiedexp_cli, runs):
         (runs / "rings-abc" / "seed-1" / "mine.txt").write_text("a note")
         answer = tiedexp_cli("runs", "delete", runs, "--name", "rings", "--yes")
-        stays = f"{runs / 'rings-abc' / 'seed-1'} stays: tiedexp did not write mine.txt"
+        stays = f"{runs / 'rings-abc' / 'seed-1'} is kept: tiedexp did not write mine.txt"
         assert (answer.code, answer.out) == (0, f"{stays}\n2 runs deleted\n")
         left = sorted(path.relative_to(runs).as_posix() for path in runs.rglob("*") if "rings" in str(path))
         assert left == ["rings-abc", "rings-abc/seed-1", "rings-abc/seed-1/mine.txt"]
@@ -176,13 +176,13 @@ class TestDelete:
     def test_not_everything_by_mistake(self, tiedexp_cli, runs):
         answer = tiedexp_cli("runs", "delete", "--runs", runs, "--yes")
         assert answer.code == 2
-        assert "say which" in answer.err
+        assert "select them with" in answer.err
 
     def test_a_run_in_use(self, tiedexp_cli, runs):
         with RunDirectory(runs / "rings-abc" / "seed-1").lock():
             answer = tiedexp_cli("runs", "delete", runs, "--yes")
         assert answer.code == 1
-        assert "in use by another process, so nothing is deleted" in answer.err
+        assert "nothing is deleted, because another process is using" in answer.err
         assert len(names(tiedexp_cli("runs", "list", runs, "--json"))) == 4
 
     def test_links_are_not_followed(self, tiedexp_cli, runs, tmp_path):
@@ -210,7 +210,7 @@ class TestDelete:
         answer = tiedexp_cli("runs", "delete", runs, *states, "-y")
         assert (answer.code, answer.out) == (0, "4 runs deleted\n")
         assert {path: path.read_text() for path in runs.rglob("*") if path.is_file()} == before
-        assert tiedexp_cli("runs", "delete", runs / "web app", "-y").out == "no run fits; nothing is deleted\n"
+        assert tiedexp_cli("runs", "delete", runs / "web app", "-y").out == "no run matches; nothing is deleted\n"
 
     def test_a_lock_that_is_a_strangers_file(self, tiedexp_cli, runs, tmp_path):
         (tmp_path / "thesis").write_text("three years")
@@ -229,7 +229,7 @@ class TestDelete:
             assert (answer.code, answer.out) == (1, "")
             assert "checkpoints has directories that are nested deeper than 8 levels" in answer.err
         answer = tiedexp_cli("runs", "delete", run, "-y")
-        assert (answer.code, answer.out) == (0, f"{run} stays: tiedexp did not write checkpoints\n1 run deleted\n")
+        assert (answer.code, answer.out) == (0, f"{run} is kept: tiedexp did not write checkpoints\n1 run deleted\n")
         os.system(f"rm -r {run}")
 
 

@@ -57,7 +57,7 @@ def test_a_sweep_from_plan_to_end(tiedexp_cli, sweep, tmp_path):
 
     answer = tiedexp_cli("sweep", sweep, "seeds=2", "--plan")
     assert answer.code == 0
-    assert "3 of 4 runs are finished; 1 are left: about" in answer.out
+    assert "3 of 4 runs finished, 1 left: about" in answer.out
 
     answer = tiedexp_cli("sweep", sweep, "--only", "point", "--fresh", "-q")
     assert answer.code == 0
@@ -85,14 +85,14 @@ def test_failures_are_told_and_the_rest_is_done(tiedexp_cli, sweep, tmp_path):
     assert answer.code == 1
     assert "failed  bad s0: epoch 1: the loss became" in answer.out
     assert "3 runs of two: 2 done, 1 failed" in answer.out
-    assert answer.err.startswith("error: 1 of 3 runs failed; the same command tries them anew\nbad-")
+    assert answer.err.startswith("error: 1 of 3 runs failed; the same command tries again\nbad-")
 
 
 def test_asked_to_stop(tiedexp_cli, sweep, monkeypatch):
     monkeypatch.setattr("tiedexp.signals.stop_on_signals", lambda: nullcontext(lambda: True))
     answer = tiedexp_cli("sweep", sweep)
     assert answer.code == 130
-    assert answer.err == "error: interrupted; the same command goes on with what is left\n"
+    assert answer.err == "error: interrupted; the same command continues with the remaining runs\n"
 
 
 def test_widths_that_a_budget_gives(tiedexp_cli, sweep):

@@ -55,16 +55,16 @@ def test_a_finished_run_is_shown_and_not_trained_again(tiedexp_cli, small_spec, 
     before = (run / "result.json").stat().st_mtime_ns
     answer = tiedexp_cli("train", small_spec)
     assert answer.code == 0
-    assert "this run is finished already; --fresh starts it over" in answer.out
+    assert "this run is already finished; --fresh starts it over" in answer.out
     assert f"test accuracy {result['test']['accuracy']:.4f}" in answer.out
     assert (run / "result.json").stat().st_mtime_ns == before
-    assert "finished already" not in tiedexp_cli("train", small_spec, "--fresh", "--quiet").out
+    assert "already finished" not in tiedexp_cli("train", small_spec, "--fresh", "--quiet").out
     assert (run / "result.json").stat().st_mtime_ns > before
 
 
 def test_the_resolved_spec_is_the_same_run(tiedexp_cli, trained):
     run, _ = trained
-    assert "finished already" in tiedexp_cli("train", run / "spec.yaml").out
+    assert "already finished" in tiedexp_cli("train", run / "spec.yaml").out
 
 
 def test_eval_repeats_the_test(tiedexp_cli, trained):
@@ -195,7 +195,7 @@ def test_a_finished_run_of_other_data_is_not_shown_as_if_it_were_of_this(tiedexp
     np.savez("mine.npz", x_train=images, y_train=digits.target[:300])
     small_spec.write_text(small_spec.read_text().replace("name: digits", "name: npz, path: mine.npz"))
     assert tiedexp_cli("train", small_spec, "-q").code == 0
-    assert "finished already" in tiedexp_cli("train", small_spec).out
+    assert "already finished" in tiedexp_cli("train", small_spec).out
     np.savez("mine.npz", x_train=255 - images, y_train=digits.target[:300])
     answer = tiedexp_cli("train", small_spec)
     assert (answer.code, answer.out) == (1, "")
@@ -333,7 +333,7 @@ def test_a_second_signal_ends_it_at_once(small_spec, tmp_path):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err.strip() == "error: interrupted at once; the same command goes on from the last checkpoint"
+    assert err.strip() == "error: interrupted immediately; the same command resumes from the last checkpoint"
 
 
 def test_two_processes_do_not_train_one_run(tiedexp_cli, small_spec, tmp_path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from tiedexp.compare.differing import DifferingValue, diff_runs
 from tiedexp.labels import PATTERN
 from tiedexp.runs.directory import RunDirectory
@@ -22,8 +20,9 @@ def test_runs_of_two_patterns(make_run):
 def test_two_of_the_same(make_run, tmp_path):
     """Times and process numbers are not differences."""
     left, right = make_run(), make_run(root=tmp_path / "again")
-    manifest = json.loads((right / "manifest.json").read_text())
-    (right / "manifest.json").write_text(json.dumps({**manifest, "pid": 7, "started": "now", "command": ["x"]}))
+    manifest = RunDirectory(right).read_manifest()
+    times = {"pid": 7, "started": "now", "command": ("x",)}
+    RunDirectory(right).write_manifest(manifest.model_copy(update=times))
     (right / "metrics.jsonl").write_text(
         (right / "metrics.jsonl").read_text().replace('"seconds": 1.0', '"seconds": 9')
     )

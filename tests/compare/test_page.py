@@ -34,9 +34,8 @@ NASTY = "<script>alert(1)</script>"
 def write_weights(run, pattern, shape=None, before=None):
     """Write the weights of the best epoch, and, if given, those before training, which older versions did not save."""
     tied = Pattern.preset(pattern, 5)
-    manifest = json.loads((run / "manifest.json").read_text())
-    manifest["patterns"] = {"conv_1": tied.digest}
-    (run / "manifest.json").write_text(json.dumps(manifest))
+    manifest = RunDirectory(run).read_manifest()
+    RunDirectory(run).write_manifest(manifest.model_copy(update={"patterns": {"conv_1": tied.digest}}))
     (run / "checkpoints").mkdir()
     with h5py.File(run / "checkpoints" / "epoch-0003.weights.h5", "w") as file:
         file["layers/tied_conv2d/vars/0"] = np.ones(shape or (tied.num_groups, 1, 4), dtype="f4")

@@ -92,7 +92,7 @@ def test_a_sweep(make_run, tmp_path):
     ("name", "changes", "message"),
     [
         ("manifest.json", {"unique_weights": -1}, "not as tiedexp writes it"),
-        ("manifest.json", {"macs_dense": 10**400}, "is not JSON: a whole number of 401 digits"),
+        ("manifest.json", {"macs_dense": 10**400}, "is not JSON: an integer of 401 digits"),
         ("manifest.json", {"macs_dense": 2**63}, "not as tiedexp writes it"),
         ("manifest.json", {"spec": {"name": 3, "seed": 0}}, "the spec has no name or seed"),
         ("manifest.json", {"spec": {"name": "a", "seed": True}}, "the spec has no name or seed"),

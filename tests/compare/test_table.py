@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tiedexp.compare.columns import choose_columns, list_columns, sort_rows
 from tiedexp.compare.comparison import describe_verdict
-from tiedexp.compare.formats import fit_table, to_csv, to_json, to_latex, to_markdown
+from tiedexp.compare.formats import fit_table, to_csv, to_latex, to_markdown, to_plain_comparison
 from tiedexp.compare.notes import list_notes
 from tiedexp.compare.reading import read_runs
 from tiedexp.compare.table import build_comparison
@@ -194,7 +194,7 @@ def test_every_format_has_every_row(compare):
     head, *lines = to_csv(comparison, None).splitlines()
     assert head.startswith("variant,model.tying.pattern,")
     assert len(lines) == 3
-    content = json.loads(to_json(comparison))
+    content = to_plain_comparison(comparison)
     assert content["rows"][0]["metric"] == pytest.approx(0.9255)
     assert len(content["rows"][0]["runs"]) == 4
     assert to_csv(comparison, choose_columns(comparison, ["p"])).splitlines()[0] == "variant,p,p_uncorrected"

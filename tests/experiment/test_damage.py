@@ -11,7 +11,7 @@ from run_checks import Recorder, assert_same_run, assert_same_series
 from tiedexp.errors import RunError, RunInterruptedError
 from tiedexp.experiment.preparation import locate_run
 from tiedexp.experiment.run import run_experiment
-from tiedexp.runs.directory import _OWN
+from tiedexp.runs.contents import OWN
 from tiedexp.spec.loading import load_spec
 from tiedexp.training.checkpoint import CheckpointStore, _checksum
 from tiedexp.training.selection import BestEpoch
@@ -122,14 +122,14 @@ def test_what_a_killed_process_left_is_cleaned_up(make_spec, tmp_path):
     assert not list(run.path.glob(".unfinished*"))
 
 
-@pytest.mark.parametrize("cleared", range(1, len(_OWN)))
+@pytest.mark.parametrize("cleared", range(1, len(OWN)))
 def test_a_run_that_was_killed_while_it_was_cleared(make_spec, tmp_path, monkeypatch, cleared):
     """It resumes or starts over; both give the same result."""
     spec = make_spec(training={"epochs": 2})
     straight = run_experiment(spec, root=tmp_path / "straight")
     shutil.copytree(tmp_path / "straight", tmp_path / "cut")
     with monkeypatch.context() as patch:
-        patch.setattr("tiedexp.runs.directory._OWN", _OWN[:cleared])
+        patch.setattr("tiedexp.runs.contents.OWN", OWN[:cleared])
         locate_run(spec, tmp_path / "cut").clear()
     resumed = run_experiment(spec, root=tmp_path / "cut")
     assert_same_run(resumed, straight)

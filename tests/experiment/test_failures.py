@@ -76,7 +76,7 @@ def test_a_test_without_finite_outputs_is_a_message(make_spec, tmp_path, monkeyp
         "tiedexp.metrics.Predictor.__call__",
         lambda self, batches: (np.full((4, 10), np.inf), np.zeros(4, dtype=int)),
     )
-    with pytest.raises(RunError, match="the test of epoch 1: the model's outputs are not finite numbers for 4 of 4"):
+    with pytest.raises(RunError, match="the test of epoch 1: the model's outputs contain NaN or infinity for 4 of 4"):
         run_experiment(spec, root=tmp_path)
     assert not run.finished
 

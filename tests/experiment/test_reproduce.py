@@ -34,14 +34,14 @@ def test_a_run_is_reproduced_to_the_bit_beside_it(run, tmp_path):
     assert (run.path / "result.json").read_bytes() == before
     again = reproduce_run(run)  # trains anew, although a run is there
     assert again.run.path == found.run.path
-    assert again.run.read_json("manifest.json")["started"] >= run.read_json("manifest.json")["started"]
+    assert again.run.read_manifest().started >= run.read_manifest().started
     assert again.differences == ()
 
 
 def test_it_has_as_many_threads_as_the_run(run, monkeypatch):
     """A run of a sweep has its share of the cores; with all of them, sums differ in their last bits."""
-    manifest = run.read_json("manifest.json")
-    run.write_json("manifest.json", {**manifest, "threads": manifest["threads"] + 3})
+    manifest = run.read_manifest()
+    run.write_manifest(manifest.model_copy(update={"threads": manifest.threads + 3}))
     asked = []
 
     def run_again(spec, **options):
@@ -50,7 +50,7 @@ def test_it_has_as_many_threads_as_the_run(run, monkeypatch):
 
     monkeypatch.setattr(tiedexp.experiment.reproduce, "run_experiment", run_again)
     reproduce_run(run)
-    assert asked == [manifest["threads"] + 3]
+    assert asked == [manifest.threads + 3]
 
 
 def test_each_metric_and_weight_that_differs_is_named(run, make_spec, tmp_path):
@@ -58,14 +58,12 @@ def test_each_metric_and_weight_that_differs_is_named(run, make_spec, tmp_path):
     lines = other.read_metrics()
     worse = lines[1].train.model_copy(update={"loss": lines[1].train.loss + 0.25})
     other.rewrite_metrics([lines[0], lines[1].model_copy(update={"train": worse})])
-    result = other.read_json("result.json")
-    result["test"]["accuracy"] = 0.125
-    other.write_json("result.json", result)
+    result = other.read_result()
+    other.write_result(result.model_copy(update={"test": result.test.model_copy(update={"accuracy": 0.125})}))
     change_weight(CheckpointStore(other.checkpoints).of_epoch(2).weights)
-    manifest = other.read_json("manifest.json")
-    manifest["threads"] += 2
-    manifest["data"]["fingerprint"] = "0"
-    other.write_json("manifest.json", manifest)
+    manifest = other.read_manifest()
+    data = manifest.data.model_copy(update={"fingerprint": "0"})
+    other.write_manifest(manifest.model_copy(update={"threads": manifest.threads + 2, "data": data}))
 
     found = compare_runs(run, other)
     named = {difference.name: difference for difference in found.differences}

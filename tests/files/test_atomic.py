@@ -1,4 +1,4 @@
-"""Files are whole or not there."""
+"""A file is written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path):
+def test_a_link_with_the_name_of_the_temporary_file_is_not_followed(tmp_path):
     (tmp_path / "outside").write_text("theirs")
     with replace_file(tmp_path / "file") as unfinished:
         unfinished.touch()

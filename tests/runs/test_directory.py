@@ -1,17 +1,14 @@
-"""Run directories: where they are, who may be in one, what is never read."""
+"""Run directories: where they are, what their files hold, and what is never read or deleted."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import subprocess
-import sys
 
 import pytest
 from samples import make_line, make_result
 
-import tiedexp.runs.directory
 from tiedexp.errors import RunError
 from tiedexp.runs.directory import MAX_JSON_BYTES, RunDirectory, find_runs_root
 from tiedexp.runs.manifest import MANIFEST_FORMAT
@@ -29,7 +26,7 @@ def run(tmp_path):
     return directory
 
 
-def test_the_place_of_a_run(tmp_path):
+def test_the_location_of_a_run(tmp_path):
     run = RunDirectory.locate(tmp_path, name="mnist", digest="abc", seed=7)
     assert run.path == tmp_path / "mnist-abc" / "seed-7"
     assert not run.path.exists()
@@ -43,66 +40,9 @@ def test_the_root_is_the_option_then_the_environment_then_runs(tmp_path, monkeyp
     assert find_runs_root(tmp_path) == tmp_path
 
 
-def test_a_second_process_is_kept_out_and_told_who_is_in(run):
-    code = (
-        "import sys; from pathlib import Path; from tiedexp.runs.directory import RunDirectory\n"
-        "with RunDirectory(Path(sys.argv[1])).lock(): pass"
-    )
-    command = [sys.executable, "-c", code, str(run.path)]
-    with run.lock():
-        held = subprocess.run(command, capture_output=True, text=True, check=False)
-    free = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert held.returncode != 0
-    assert f"{run.path} is in use by another process (pid {os.getpid()} on {os.uname().nodename} since 2" in held.stderr
-    assert free.returncode == 0, free.stderr
-
-
-def test_the_lock_ends_with_the_block_even_if_it_fails(run):
-    with pytest.raises(KeyError), run.lock():
-        raise KeyError
-    with run.lock():
-        pass
-
-
-def test_a_process_that_was_killed_in_a_run_is_known_to_the_next_one_only(run):
-    code = (
-        "import os, sys; from pathlib import Path; from tiedexp.runs.directory import RunDirectory\n"
-        "with RunDirectory(Path(sys.argv[1])).lock(): os.kill(os.getpid(), 9)"
-    )
-    killed = subprocess.Popen([sys.executable, "-c", code, str(run.path)])
-    assert killed.wait() == -9
-    with run.lock() as left:
-        assert left is not None
-        assert left.startswith(f"pid {killed.pid} on {os.uname().nodename} since 2")
-    with run.lock() as left:
-        assert left is None
-
-
-@pytest.mark.parametrize("text", ["", "pid 1 on \x1b[2J since 2026", "pid 1", "\udcff\0" * 300])
-def test_what_others_write_into_the_lock_is_not_told(run, text):
-    (run.path / ".lock").write_bytes(text.encode(errors="surrogateescape"))
-    with run.lock() as left:
-        assert left is None
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_directory_that_cannot_be_written(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(RunError, match="cannot be written: Permission denied"), RunDirectory(tmp_path / "run").lock():
-        pass
-
-
-def test_a_lock_that_is_a_pipe(run):
-    (run.path / ".lock").unlink()
-    os.mkfifo(run.path / ".lock")
-    with pytest.raises(RunError, match=r"\.lock is not a regular file"), run.lock():
-        pass
-    assert not run.is_locked()
-
-
 @pytest.mark.parametrize("name", [".lock", "log.txt", "metrics.jsonl"])
-def test_a_file_that_has_another_name_is_not_written(run, tmp_path, name):
-    """An archive may hold a hard link to any file of its own, and of the directory that it is unpacked in."""
+def test_a_file_with_a_second_name_is_not_written(run, tmp_path, name):
+    """An archive can hold a hard link to any file in itself or in the directory that it is unpacked in."""
     (tmp_path / "thesis").write_text("three years")
     (run.path / name).unlink(missing_ok=True)
     (run.path / name).hardlink_to(tmp_path / "thesis")
@@ -118,37 +58,7 @@ def test_a_file_that_has_another_name_is_not_written(run, tmp_path, name):
     assert run.state == "unfinished"
 
 
-def test_a_lock_that_gets_another_name_before_it_is_held(run, tmp_path, monkeypatch):
-    (run.path / ".lock").write_text("three years")
-    flock = tiedexp.runs.directory._lock_exclusively
-
-    def link(descriptor):
-        (tmp_path / "thesis").hardlink_to(run.path / ".lock")
-        flock(descriptor)
-
-    monkeypatch.setattr(tiedexp.runs.directory, "_lock_exclusively", link)
-    with pytest.raises(RunError, match="is a hard link"):
-        run.lock().__enter__()
-    assert (tmp_path / "thesis").read_text() == "three years"
-
-
-def test_a_run_that_is_deleted_before_the_lock_is_held(run, monkeypatch):
-    """Who waited for it makes it again, and holds the file that is there, not the one that is gone."""
-    flock, waited = tiedexp.runs.directory._lock_exclusively, []
-
-    def wait(descriptor):
-        if not waited:
-            waited.append(True)
-            run.delete()
-        flock(descriptor)
-
-    monkeypatch.setattr(tiedexp.runs.directory, "_lock_exclusively", wait)
-    with run.lock():
-        assert run.is_locked()
-        assert str(os.getpid()) in (run.path / ".lock").read_text()
-
-
-def test_deleting_leaves_what_others_wrote(run, tmp_path):
+def test_deleting_keeps_what_others_wrote(run, tmp_path):
     theirs = {"checkpoints/mine.h5", "checkpoints/epoch-0001.json/mine", "tensorboard/plugins/x", "result.json/mine"}
     weights = ("epoch-0001.weights.h5", "epoch-0001-step-000003.json", ".unfinished-1-epoch-0001.json")
     logs = ("events.out.tfevents.1", "train/events.out.tfevents.1.host")
@@ -179,18 +89,11 @@ def test_deleting_leaves_what_others_wrote(run, tmp_path):
         ("result.json", {**RESULT, "test": {**RESULT["test"], "accuracy": math.inf}}),
     ],
 )
-def test_numbers_that_are_none(run, name, content):
-    """What is read back is the file's content itself, so no text is taken for a number."""
+def test_values_of_the_wrong_type_are_refused(run, name, content):
+    """The content of a file is used as it is, so a text is not read as a number."""
     (run.path / name).write_text(json.dumps(content) + "\n")
     with pytest.raises(RunError, match=f"{name}.* is not as tiedexp writes it: .* is wrong"):
         run.read_metrics() if name == "metrics.jsonl" else run.read_result()
-
-
-def test_a_root_that_is_a_file(tmp_path):
-    (tmp_path / "runs").write_text("")
-    directory = RunDirectory.locate(tmp_path / "runs", name="a", digest="b", seed=0)
-    with pytest.raises(RunError, match="cannot be written"), directory.lock():
-        pass
 
 
 def test_open_says_what_is_wrong_and_what_was_meant(run, tmp_path):
@@ -204,7 +107,7 @@ def test_open_says_what_is_wrong_and_what_was_meant(run, tmp_path):
         RunDirectory.open(tmp_path / "empty")
 
 
-def test_json_comes_back(run):
+def test_json_is_read_as_it_was_written(run):
     run.write_json("result.json", {"test": {"accuracy": 0.5}, "classes": ["é"]})
     assert run.read_json("result.json") == {"test": {"accuracy": 0.5}, "classes": ["é"]}
     assert run.finished
@@ -217,18 +120,18 @@ def test_json_comes_back(run):
     ("content", "message"),
     [
         ("{", "result.json is not JSON"),
-        ("[1]", "does not hold a JSON object"),
+        ("[1]", "is not a JSON object"),
         ("[" * 100_000, "result.json is not JSON"),
         (" " * (MAX_JSON_BYTES + 1), "larger than 16 MiB"),
     ],
 )
-def test_json_that_is_none(run, content, message):
+def test_files_that_are_not_json(run, content, message):
     (run.path / "result.json").write_text(content)
     with pytest.raises(RunError, match=message):
         run.read_json("result.json")
 
 
-def test_metrics_are_lines_and_a_torn_last_one_is_left_out(run):
+def test_metrics_are_lines_and_an_incomplete_last_one_is_left_out(run):
     assert run.read_metrics() == []
     lines = [make_line(epoch) for epoch in (1, 2)]
     for line in lines:
@@ -265,6 +168,13 @@ def test_a_manifest_that_somebody_else_wrote(run):
         run.read_manifest()
 
 
+@pytest.mark.parametrize("content", [{"error": 3, "time": "now"}, {"error": "x"}])
+def test_a_failure_that_somebody_else_wrote(run, content):
+    run.write_json("failure.json", content)
+    with pytest.raises(RunError, match=r"failure.json is not as tiedexp writes it"):
+        run.read_failure()
+
+
 def test_a_result_that_somebody_else_wrote(run):
     run.write_json("result.json", {"test": {"accuracy": 0.5}})
     with pytest.raises(RunError, match=r"result.json is not as tiedexp writes it: test.images is missing"):
@@ -288,7 +198,7 @@ def test_a_link_to_the_whole_run_is_fine(run, tmp_path):
     assert RunDirectory.open(tmp_path / "link").read_json("manifest.json") == MANIFEST
 
 
-def test_clearing_deletes_what_is_ours_and_follows_no_link(run, tmp_path):
+def test_clearing_deletes_our_files_and_follows_no_link(run, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "file").write_text("")
     (run.path / "checkpoints").symlink_to(tmp_path / "elsewhere")
@@ -327,22 +237,22 @@ def test_a_pipe_is_not_waited_for(run):
         run.read_json("result.json")
 
 
-def test_metrics_of_no_end_are_not_read(run):
+def test_a_huge_file_of_metrics_is_not_read(run):
     with (run.path / "metrics.jsonl").open("wb") as file:
-        file.truncate(2**40)  # takes no room
+        file.truncate(2**40)  # a sparse file, which takes no space
     with pytest.raises(RunError, match=r"metrics.jsonl is larger than 64 MiB"):
         run.read_metrics()
 
 
-def test_json_that_is_not_text(run):
+def test_json_that_is_not_utf_8(run):
     (run.path / "result.json").write_bytes(b'{"a": "\xff"}')
     with pytest.raises(RunError, match=r"result.json cannot be read: 'utf-8' codec"):
         run.read_json("result.json")
 
 
-def test_a_directory_of_nothing_but_a_log_is_removed(tmp_path):
+def test_a_directory_with_only_a_log_is_removed(tmp_path):
     run = RunDirectory(tmp_path / "a-0123456789" / "seed-0")
-    run.remove_empty()  # it is not there
+    run.remove_empty()  # it does not exist
     os.close(run.open_log())
     with run.lock():
         run.remove_empty()

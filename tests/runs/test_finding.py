@@ -27,7 +27,7 @@ def test_runs_and_runs_of_sweeps(tmp_path):
     assert [run.path for run in find_runs(runs[0])] == [runs[0]]
 
 
-def test_runs_done_again_are_found_only_where_they_are_looked_for(tmp_path):
+def test_reproduced_runs_are_found_only_if_their_directory_is_named(tmp_path):
     run = make(tmp_path / "a-1" / "seed-0")
     again = make(tmp_path / REPRODUCED / "a-1" / "seed-0")
     assert [found.path for found in find_runs(tmp_path)] == [run]
@@ -35,7 +35,7 @@ def test_runs_done_again_are_found_only_where_they_are_looked_for(tmp_path):
         assert [found.path for found in find_runs(path)] == [again]
 
 
-def test_not_too_deep(tmp_path):
+def test_the_search_ends_at_a_depth(tmp_path):
     make(tmp_path / "1/2/3/4/5/6")
     assert list(find_runs(tmp_path)) == []
 
@@ -49,9 +49,9 @@ def test_links(tmp_path):
         list(find_runs(tmp_path / "runs"))
 
 
-def test_no_directory(tmp_path):
+def test_a_path_that_is_not_a_directory(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"file is no directory of runs$"):
+    with pytest.raises(RunError, match=r"file is not a directory of runs$"):
         list(find_runs(tmp_path / "file"))
     with pytest.raises(RunError, match="does not exist"):
         list(find_runs(tmp_path / "absent"))
@@ -64,7 +64,7 @@ MANIFEST, LINE, RESULT = make_manifest().as_json(), make_line().as_json(), make_
     "files",
     [
         {"manifest.json": json.dumps(MANIFEST)},
-        {"manifest.json": json.dumps({"format": 99, "versions": {"tiedexp": "9.0"}})},  # of a version to come
+        {"manifest.json": json.dumps({"format": 99, "versions": {"tiedexp": "9.0"}})},  # of a later version
         {"manifest.json": "{", "metrics.jsonl": json.dumps(LINE) + "\n"},
         {"manifest.json": "{", "result.json": json.dumps(RESULT)},
         {"failure.json": json.dumps(FAILURE)},
@@ -72,7 +72,7 @@ MANIFEST, LINE, RESULT = make_manifest().as_json(), make_line().as_json(), make_
     ],
 )
 def test_what_is_a_run(tmp_path, files):
-    """Wherever it is, and though other files in it are damaged."""
+    """At any path, and even if other files in it are damaged."""
     path = tmp_path / "moved"
     path.mkdir()
     for name, content in files.items():
@@ -90,10 +90,10 @@ def test_what_is_a_run(tmp_path, files):
         {"manifest.json": "{}", "result.json": '{"ok": true}', "metrics.jsonl": '{"loss": 1}\n'},
         {"failure.json": '{"error": "x"}'},
         {"spec.yaml": "name: a\n", ".lock": ""},
-        {"metrics.jsonl": json.dumps(LINE) + "\n"},  # of a run, but nothing says which
+        {"metrics.jsonl": json.dumps(LINE) + "\n"},  # nothing else of the run is there
     ],
 )
-def test_what_is_none(tmp_path, files):
+def test_what_is_not_a_run(tmp_path, files):
     path = make(tmp_path / "project", "unrelated.txt")
     inside = make(path / "runs" / "a-1" / "seed-0")
     for name, content in files.items():
@@ -101,7 +101,7 @@ def test_what_is_none(tmp_path, files):
     assert [run.path for run in find_runs(tmp_path)] == [inside]
 
 
-def test_a_run_of_which_nothing_can_be_read_is_one_where_tiedexp_puts_runs(tmp_path):
+def test_a_directory_where_tiedexp_puts_runs_is_a_run_even_if_nothing_can_be_read(tmp_path):
     run = make(tmp_path / "mnist-block-1a2b3c4d5e" / "seed-0", "manifest.json", {})
     make(tmp_path / "mnist-block-1a2b3c4d5e" / "notes", "manifest.json", {})
     assert [found.path for found in find_runs(tmp_path)] == [run]

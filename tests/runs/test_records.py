@@ -1,4 +1,4 @@
-"""What the JSON files of a run say."""
+"""The records in the JSON files of a run."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ SECONDS = [8.0, 1.0, 1.5, 9.0, 2.0]
 @pytest.mark.parametrize(
     ("first", "expected"),
     [
-        ([True, False, False, True, False], 1.5),  # a run that went on with epoch 4
-        ([True, True, True, True, True], None),  # each epoch in a process of its own
-        ([None, None, None, None, None], 3.375),  # of an older version: only the first is known to begin a process
-        ([None, None, None, True, False], 1.5),  # begun by an older version
+        ([True, False, False, True, False], 1.5),  # resumed after epoch 3
+        ([True, True, True, True, True], None),  # each epoch in its own process
+        ([None, None, None, None, None], 3.375),  # of an older version: only epoch 1 is known to start a process
+        ([None, None, None, True, False], 1.5),  # started by an older version
     ],
 )
-def test_epochs_that_begin_a_process_are_not_averaged(first, expected):
+def test_the_first_epoch_of_each_process_is_not_averaged(first, expected):
     lines = [
-        make_line(epoch, seconds=seconds, **({} if begins is None else {"first_of_process": begins}))
-        for epoch, (seconds, begins) in enumerate(zip(SECONDS, first, strict=True), 1)
+        make_line(epoch, seconds=seconds, **({} if is_first is None else {"first_of_process": is_first}))
+        for epoch, (seconds, is_first) in enumerate(zip(SECONDS, first, strict=True), 1)
     ]
     assert average_epoch_seconds(lines) == expected
 
 
-def test_a_run_of_one_epoch_has_no_time():
+def test_a_run_of_one_epoch_has_no_average():
     assert average_epoch_seconds([make_line(1)]) is None
     assert average_epoch_seconds([]) is None

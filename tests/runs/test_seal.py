@@ -1,4 +1,4 @@
-"""Seals: only this user, in this place, for this data."""
+"""A seal is valid only for this user, this path and this data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DATA = ("folder", Path("/my/images"), None)
 
 @pytest.fixture(autouse=True)
 def key(monkeypatch, tmp_path) -> Path:
-    """Where the key of this test is kept, which is made when it is first needed."""
+    """The path of this test's key, which is made when it is first needed."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path / "state" / "tiedexp" / "key"
 
@@ -30,7 +30,7 @@ def run(tmp_path) -> RunDirectory:
 
 def test_a_run_of_this_user(run, key, monkeypatch):
     assert not has_seal(run, *DATA)
-    assert not key.exists()  # looking makes nothing
+    assert not key.exists()  # a check does not make it
     write_seal(run, *DATA)
     assert has_seal(run, *DATA)
     assert key.stat().st_mode & 0o777 == 0o600
@@ -50,19 +50,19 @@ def test_a_run_of_this_user(run, key, monkeypatch):
         ("folder", None, None),
     ],
 )
-def test_a_seal_is_for_its_data_only(run, other):
+def test_a_seal_is_valid_only_for_its_data(run, other):
     write_seal(run, *DATA)
     assert not has_seal(run, *other)
 
 
-def test_a_seal_does_not_fit_a_copy(run):
+def test_a_seal_is_not_valid_for_a_copy(run):
     write_seal(run, *DATA)
     copy = run.path.with_name("b")
     shutil.copytree(run.path, copy)
     assert not has_seal(RunDirectory(copy), *DATA)
 
 
-def test_a_seal_of_another_user_counts_for_nothing(run, key):
+def test_a_seal_of_another_user_is_not_valid(run, key):
     write_seal(run, *DATA)
     key.unlink()
     assert not has_seal(run, *DATA)
@@ -71,7 +71,7 @@ def test_a_seal_of_another_user_counts_for_nothing(run, key):
     assert not has_seal(run, *DATA)
 
 
-def test_a_key_that_others_may_read_or_that_is_none_counts_for_nothing(run, key):
+def test_a_key_that_others_may_read_or_that_is_damaged_is_not_used(run, key):
     write_seal(run, *DATA)
     key.chmod(0o640)
     assert not has_seal(run, *DATA)
@@ -90,13 +90,13 @@ def test_a_key_that_others_may_read_or_that_is_none_counts_for_nothing(run, key)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"0" * 10_000])
-def test_a_seal_that_is_none(run, content):
+def test_a_damaged_seal_is_not_valid(run, content):
     write_seal(run, *DATA)
     (run.path / ".seal").write_bytes(content)
     assert not has_seal(run, *DATA)
 
 
-def test_a_pipe_in_place_of_the_seal_is_not_waited_for(run):
+def test_a_pipe_with_the_name_of_the_seal_is_not_waited_for(run):
     write_seal(run, *DATA)
     (run.path / ".seal").unlink()
     os.mkfifo(run.path / ".seal")
@@ -114,7 +114,7 @@ def test_without_a_home_there_are_no_seals(run, monkeypatch):
     assert list(run.path.iterdir()) == []
 
 
-def test_a_home_that_cannot_be_written(run, key):
+def test_a_home_that_is_not_writable(run, key):
     key.parent.parent.write_text("no directory")
     write_seal(run, *DATA)
     assert not has_seal(run, *DATA)
@@ -137,7 +137,7 @@ def _seal(path: Path) -> bool:
     return has_seal(run, *DATA)
 
 
-def test_whoever_makes_the_key_at_once_agrees_on_it(run):
+def test_processes_that_make_the_key_at_once_agree_on_it(run):
     paths = [run.path / str(number) for number in range(8)]
     for path in paths:
         path.mkdir()

@@ -1,4 +1,4 @@
-"""A sweep's record, and what of it is refused."""
+"""The record of a sweep, and what is refused in it."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def test_what_is_written_is_read(tmp_path):
     assert [run.path.parent.name for _, run in sweep.runs()] == ["full-0123456789", "block-0123456789"]
 
 
-def test_the_runs_of_an_earlier_plan_may_stay_planned(tmp_path):
+def test_the_runs_of_an_earlier_plan_can_stay_planned(tmp_path):
     sweep = SweepDirectory(tmp_path / "study")
-    sweep.write(RECORD, "", keep=True)  # there is no earlier one
+    sweep.write(RECORD, "", keep=True)  # there is no earlier plan
     assert sweep.read() == RECORD
     other_seed = PlannedRun(variant="full", seed=1, path="full-0123456789/seed-1")
     other_block = PlannedRun(variant="block", seed=0, path="block-9876543210/seed-0")
@@ -53,7 +53,7 @@ def test_the_runs_of_an_earlier_plan_may_stay_planned(tmp_path):
     sweep.write(RECORD, "new", keep=True)
     joined = sweep.read()
     assert joined.variants == (*RECORD.variants, rings)
-    assert joined.runs == (*RECORD.runs, other_seed, first_rings)  # `block` is another experiment now
+    assert joined.runs == (*RECORD.runs, other_seed, first_rings)  # `block` is a different experiment now
     assert joined.axes == ("model.tying.pattern", "seed_of_data")
     assert (sweep.path / "sweep.yaml").read_text() == "new"
     sweep.write(RECORD, "")
@@ -107,7 +107,7 @@ def test_strange_records(tmp_path):
     sweep = SweepDirectory(tmp_path)
     sweep.write(RECORD, "")
     change(tmp_path / "sweep.json", baseline="ring")
-    with pytest.raises(RunError, match="no variant is named ring"):
+    with pytest.raises(RunError, match="no variant has the name ring"):
         sweep.read()
     change(tmp_path / "sweep.json", format=2)
     with pytest.raises(RunError, match=r"newer tiedexp \(format 2"):

@@ -1,4 +1,4 @@
-"""Tags of a run."""
+"""The tags of a run."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ def test_strange_files(tmp_path, text):
 
 
 @pytest.mark.parametrize("tag", ["", "-x", "a b", "a/b", "x" * 41])
-def test_what_is_no_tag(tag):
+def test_texts_that_are_not_tags(tag):
     with pytest.raises(SpecError, match="a tag is up to 40 letters"):
         check_tag(tag)

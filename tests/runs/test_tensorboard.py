@@ -1,4 +1,4 @@
-"""What is written for TensorBoard, read back by TensorBoard: its server over HTTP, and its reader of event files."""
+"""What is written for TensorBoard is read back by TensorBoard: by its server, and by its reader of event files."""
 
 from __future__ import annotations
 
@@ -92,16 +92,16 @@ class Server:
 
 
 def wait_for(is_true: Callable[[], object]) -> None:
-    """TensorBoard reads in the background, and has no other sign that it is done."""
+    """Ask until it is true: TensorBoard reads in the background, and nothing else says when it is done."""
     deadline = time.monotonic() + 30
     while not is_true():
-        assert time.monotonic() < deadline, "TensorBoard does not come up with what was written"
+        assert time.monotonic() < deadline, "TensorBoard does not show what was written"
         time.sleep(0.05)
 
 
 @contextmanager
 def serve(directory: Path, runs: int) -> Iterator[Server]:
-    """A TensorBoard that has read so many whole runs."""
+    """A TensorBoard that has read all of `runs` runs."""
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", directory, "--port", "0", "--reload_interval", "1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
@@ -134,14 +134,14 @@ def test_all_splits_have_the_same_tags(server):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_scalars_come_back(server, split):
+def test_scalars_are_shown(server, split):
     points = server.json("plugin/scalars/scalars", run=f"tiny-1a2b/seed-1/{split}", tag="loss")
     assert [step for _, step, _ in points] == list(range(1, len(LOSSES[split]) + 1))
-    # TensorBoard spells what JSON has no number for.
+    # TensorBoard writes NaN and infinity as text, because JSON has no numbers for them.
     np.testing.assert_array_equal([float(value) for _, _, value in points], LOSSES[split])
 
 
-def test_an_image_comes_back_to_the_byte(server):
+def test_a_picture_is_shown_to_the_byte(server):
     run = "tiny-1a2b/seed-0/train"
     (image,) = server.json("plugin/images/images", run=run, tag="kernels/conv_1", sample=0)
     assert image["step"] == 1
@@ -181,17 +181,17 @@ def test_the_hparams_tab_lists_two_metrics_and_all_hyperparameters(server):
         "rate": "DATA_TYPE_FLOAT64",
         "jit": "DATA_TYPE_BOOL",
         "width": "DATA_TYPE_FLOAT64",
-        "area": "DATA_TYPE_STRING",  # an infinity, spelt out
+        "area": "DATA_TYPE_STRING",  # infinity, as text
     }
     assert [metric["name"]["tag"] for metric in experiment["metricInfos"]] == list(HPARAMS_METRICS)
 
 
-def test_the_columns_shown_at_first_are_those_named_first(server):
+def test_the_columns_shown_to_begin_with_are_the_first_five(server):
     experiment = server.post("plugin/hparams/experiment", {"include_metrics": True})
     assert {info["name"] for info in experiment["hparamInfos"][:5]} == set(list(HPARAMS)[:5])
 
 
-def test_the_hparams_tab_has_a_row_a_run(server):
+def test_the_hparams_tab_has_one_row_per_run(server):
     rows = server.sessions()
     assert [row["name"] for row in rows] == ["tiny-1a2b/seed-0", "tiny-1a2b/seed-1"]
     for seed, row in enumerate(rows):
@@ -203,13 +203,13 @@ def test_the_hparams_tab_has_a_row_a_run(server):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Iterator[tuple[Server, RunDirectory]]:
-    """TensorBoard on one run by itself that was really trained: two tied convs of three, two epochs."""
+    """TensorBoard on a single run that was really trained: two of three convs are tied, two epochs."""
     spec = ExperimentSpec.model_validate(
         {
             "name": "real",
             "dataset": {"name": "digits", "limit": 120, "validation": 0.25},
             "model": {"depth": 3, "width": 4, "kernel_size": 3, "tying": {"pattern": "point", "layers": [1, 3]}},
-            # So high a rate that the first epoch is the best one, and not the last.
+            # The rate is so high that the first epoch is the best one, not the last.
             "training": {
                 "epochs": 2,
                 "batch_size": 32,
@@ -227,7 +227,7 @@ def trained(tmp_path_factory) -> Iterator[tuple[Server, RunDirectory]]:
 
 
 def read_free_kernel(run: RunDirectory, epoch: int, shape: tuple[int, ...]) -> np.ndarray:
-    """From a checkpoint, the only weight of the model of that shape."""
+    """The only weight of the model with this shape, from a checkpoint."""
     found = []
 
     def collect(name: str, item: h5py.Group | h5py.Dataset) -> None:
@@ -310,7 +310,7 @@ def test_a_trained_run_has_its_spec_and_histograms(trained):
         assert {f"{series}/conv_1/free_kernel", f"{series}/conv_2/kernel"} <= tags
 
 
-def test_an_image_is_stored_with_its_size(tmp_path):
+def test_a_picture_is_stored_with_its_size(tmp_path):
     with TensorBoardLog(tmp_path) as log:
         log.image("test", "confusion", 1, png_of(7, 5))
     reader = EventAccumulator(str(tmp_path / "test"))
@@ -319,13 +319,13 @@ def test_an_image_is_stored_with_its_size(tmp_path):
     assert list(event.tensor_proto.string_val) == [b"7", b"5", png_of(7, 5)]
 
 
-# Going on with a run
+# Resuming a run
 
 ALL = dict.fromkeys(("scalars", "images", "histograms", "text"), 0)
 
 
 def read_steps(directory: Path, tag: str = "loss") -> list[int]:
-    """The steps of a scalar, as TensorBoard's own reader finds them."""
+    """The steps of a tag, as TensorBoard's own reader finds them."""
     reader = EventAccumulator(str(directory), tensor_size_guidance=ALL)
     reader.Reload()
     return [event.step for event in reader.Tensors(tag)]
@@ -351,7 +351,7 @@ def test_resuming_drops_what_will_be_written_again(tmp_path):
     assert read_steps(tmp_path / "train", "kernels") == [1, 2, 3, 4]
 
 
-def test_a_reader_that_was_open_all_the_time_sees_no_step_twice(tmp_path):
+def test_a_reader_that_stays_open_sees_no_step_twice(tmp_path):
     with TensorBoardLog(tmp_path) as log:
         write_epochs(log, range(1, 6))
     reader = EventAccumulator(str(tmp_path / "train"), tensor_size_guidance=ALL)
@@ -380,8 +380,8 @@ def test_starting_over_keeps_nothing(tmp_path):
     assert [path.name for path in tmp_path.rglob("*tfevents*") if path.parent.name != "train"] == []
 
 
-def test_the_test_split_is_written_anew_at_any_step(tmp_path):
-    """The best epoch, which is the one tested, may come before the last checkpoint."""
+def test_the_test_split_is_written_again_at_any_step(tmp_path):
+    """The best epoch, which is tested, can come before the last checkpoint."""
     for _ in range(2):
         with TensorBoardLog(tmp_path, resume_step=6) as log:
             log.scalars("test", 3, {"loss": 0.5})
@@ -432,8 +432,8 @@ def test_what_was_flushed_is_on_disk_while_the_log_is_open(tmp_path):
     log.close()
 
 
-def test_what_was_flushed_outlives_a_power_cut(tmp_path, monkeypatch):
-    """Synced are all bytes of each file, the names of the files and the names of their directories."""
+def test_what_was_flushed_survives_a_power_cut(tmp_path, monkeypatch):
+    """All bytes of each file, the names of the files and the names of their directories are synced."""
     synced, fsync = {}, os.fsync
 
     def note(descriptor):
@@ -456,7 +456,7 @@ def test_what_was_flushed_outlives_a_power_cut(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["file", "directory", "link"])
 @pytest.mark.parametrize("name", ["x", "", "000001", "1690000000.host.7.0", "9" * 200, "999999.é", "-00001.1"])
-def test_what_is_not_ours_is_left_alone(tmp_path, name, kind):
+def test_files_of_others_are_left_alone(tmp_path, name, kind):
     stray = tmp_path / "train" / f"events.out.tfevents.{name}"
     stray.parent.mkdir()
     (tmp_path / "other").write_text("theirs")
@@ -468,7 +468,7 @@ def test_what_is_not_ours_is_left_alone(tmp_path, name, kind):
         with TensorBoardLog(tmp_path, resume_step=resume_step) as log:
             write_epochs(log, range(resume_step or 1, 4))
     assert stray.is_dir() or stray.read_text() == "theirs"
-    stray.rmdir() if stray.is_dir() else stray.unlink()  # TensorBoard's reader may stumble over it
+    stray.rmdir() if stray.is_dir() else stray.unlink()  # TensorBoard's reader may fail on it
     assert read_steps(tmp_path / "train") == [1, 2, 3]
 
 
@@ -495,7 +495,7 @@ def status_of(directory: Path) -> int | None:
     return int(metadata.parse_session_end_info_plugin_data(content).status)
 
 
-def test_a_failed_run_is_marked_so_until_it_is_resumed(tmp_path):
+def test_a_failed_run_is_marked_as_failed_until_it_is_resumed(tmp_path):
     log = TensorBoardLog(tmp_path)
     log.hparams(HPARAMS)
     with pytest.raises(ZeroDivisionError), log:

@@ -1,6 +1,6 @@
-"""The records of a run as training writes them, for tests that need a run and not its training.
+"""The records of a run as training writes them, for tests that need a run but not its training.
 
-A test that wants something else of a record names only that: `make_manifest(threads=4)`.
+A test names only the fields that matter to it: `make_manifest(threads=4)`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tiedexp.runs.records import DataRecord, EpochLine, Evaluation, Manifest, Re
 
 
 def make_manifest(*, data: dict[str, Any] | None = None, **changes: Any) -> Manifest:
-    """A manifest; `data` has changes of its record of the data."""
+    """A manifest; `data` has the changed fields of its `data` record."""
     facts: dict[str, Any] = {
         "name": "digits",
         "fingerprint": "0",
@@ -53,7 +53,7 @@ def make_split(accuracy: float = 0.5, **changes: Any) -> SplitLine:
 def make_line(
     epoch: int = 1, *, train: float | SplitLine = 0.5, validation: float | SplitLine | None = None, **changes: Any
 ) -> EpochLine:
-    """A line of metrics.jsonl; a number is the accuracy of a split."""
+    """A line of metrics.jsonl; a split given as a number has that accuracy."""
     fields: dict[str, Any] = {
         "epoch": epoch,
         "step": epoch,
@@ -66,7 +66,7 @@ def make_line(
 
 
 def make_evaluation(accuracy: float = 0.5, **changes: Any) -> Evaluation:
-    """The results on a split."""
+    """The results on one split."""
     fields: dict[str, Any] = {
         "images": 100,
         "loss": 1 - accuracy,
@@ -80,7 +80,7 @@ def make_evaluation(accuracy: float = 0.5, **changes: Any) -> Evaluation:
 
 
 def make_result(test: float | Evaluation = 0.5, validation: Evaluation | None = None, **changes: Any) -> Result:
-    """A result; a number is the accuracy of the test."""
+    """A result; a test given as a number has that accuracy."""
     fields: dict[str, Any] = {
         "test": test if isinstance(test, Evaluation) else make_evaluation(test),
         "validation": validation,
@@ -95,7 +95,7 @@ def make_result(test: float | Evaluation = 0.5, validation: Evaluation | None = 
 def write_run(
     path: Path, manifest: Manifest | None = None, lines: Iterable[EpochLine] = (), result: Result | None = None
 ) -> RunDirectory:
-    """Write a run's files; it is finished if it has a result."""
+    """Write the files of a run, which is finished if `result` is given."""
     path.mkdir(parents=True, exist_ok=True)
     run = RunDirectory(path)
     run.write_manifest(manifest or make_manifest())

@@ -80,7 +80,7 @@ def _state_of(path: Path) -> tuple[int, int, int] | None:
 
 
 def _read_history(run: RunDirectory) -> RunHistory | None:
-    if not run.inside("manifest.json").is_file():
+    if not run.started:
         return None
     lines = run.read_metrics()
     series: dict[Split, Series] = {
@@ -93,13 +93,12 @@ def _read_history(run: RunDirectory) -> RunHistory | None:
         result = run.read_result()
         epochs = result.epochs
         series["test"] = {result.best_epoch: {"loss": result.test.loss, "accuracy": result.test.accuracy}}
-    failed = run.inside("failure.json").is_file()
     return RunHistory(
         manifest=run.read_manifest(),
         spec=read_text(run.spec, MAX_JSON_BYTES),
         series=series,
         epochs=epochs,
-        succeeded=True if run.finished else False if failed else None,
+        succeeded=True if run.finished else False if run.failed else None,
     )
 
 

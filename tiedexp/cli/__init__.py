@@ -1,4 +1,8 @@
-"""The command line: this module only wires the commands, one file each, and turns errors into messages."""
+"""The command line: one module per command, wiring only.
+
+This module collects the commands and turns errors into messages and exit codes. `options` holds the options that
+several commands share; `train` is a good command to read first.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +37,9 @@ from tiedexp.terminal import clean_output
 
 app = typer.Typer(
     name="tiedexp",
-    help="Experiments with convolution kernels whose cells share weights by a pattern.",
+    help="Run experiments with convolution kernels whose cells share weights according to a pattern.",
     no_args_is_help=True,
-    rich_markup_mode=None,  # help in plain text: rich takes longer to import than all else that help needs
+    rich_markup_mode=None,  # plain help: importing rich takes longer than everything else that help needs
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -65,15 +69,17 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(False, "--version", help="Print the version.", callback=_print_version, is_eager=True),
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
+    ),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error, too."),
 ) -> None:
     pass
 
 
 def main() -> None:
     """Run the command line; errors become one message on stderr and an exit code (see tiedexp.errors)."""
-    # Before TensorFlow is imported anywhere: neither its notices nor its warnings are meant for our users.
+    # Set before TensorFlow is imported anywhere; its notices and warnings are not meant for our users.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with clean_output():
         try:
@@ -86,13 +92,13 @@ def main() -> None:
 
 
 def _report(error: BaseException) -> int:
-    if isinstance(error, BrokenPipeError):  # the reader of our output, `head` say, has had enough
+    if isinstance(error, BrokenPipeError):  # the reader of our output, e.g. `head`, has stopped reading
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     if isinstance(error, TiedexpError):
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    if isinstance(error, OSError):  # a full disk, a directory that may not be written
+    if isinstance(error, OSError):  # e.g. a full disk or a directory that is not writable
         print(f"error: {explain_os_error(error)}", file=sys.stderr)
         return 1
     if isinstance(error, MemoryError):

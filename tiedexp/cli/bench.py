@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tiedexp.cli.options import DataDir, Json
+from tiedexp.cli.printing import format_count, print_json
 
 if TYPE_CHECKING:
     from tiedexp.bench.rows import Row
@@ -18,30 +19,30 @@ if TYPE_CHECKING:
 def bench(
     patterns: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATTERN", help="Presets such as block or hashed:groups=9, or grids (default: block)"),
+        typer.Argument(metavar="PATTERN", help="Presets, e.g. block or hashed:groups=9, or grids. [default: block]"),
     ] = None,
-    kernel_size: Annotated[int, typer.Option(help="Kernel size of presets.")] = 5,
+    kernel_size: Annotated[int, typer.Option(help="The kernel size of presets.")] = 5,
     shape: Annotated[
         list[str] | None,
-        typer.Option(help="BATCH,ROWS,COLS,CHANNELS,FILTERS; may be repeated (default: 64,16,16,64,64)"),
+        typer.Option(help="BATCH,ROWS,COLS,CHANNELS,FILTERS. May be repeated. [default: 64,16,16,64,64]"),
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="Time the training step of a spec's model instead.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed, in turns.")] = 15,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of an operation (default: all cores)")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw times against free weights into this PNG file.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Time a training step of this spec's model instead.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How many times each is measured; they take turns.")] = 15,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads per operation. [default: all cores]")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Plot time against free weights in this PNG file.")] = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Time a tied convolution against dense and handwritten ones.
+    """Time tied convolutions against dense and handwritten ones.
 
-    Each implementation of the layer is timed in turn with them, forward and in a training step.
+    Every implementation of the tied layer is timed too, in the forward pass and in a training step.
     """
     from tiedexp.backend import quiet_tensorflow
     from tiedexp.cli.pictures import check_picture
     from tiedexp.errors import SpecError
 
     if model is not None and (patterns or shape or plot):
-        raise SpecError("--model times the model of a spec: it takes no PATTERN, --shape or --plot")
+        raise SpecError("--model times the model of a spec, so it cannot be combined with PATTERN, --shape or --plot")
     named = dict(_parse_pattern(text, kernel_size) for text in patterns or ["block"])
     shapes = [_parse_shape(text) for text in shape or ["64,16,16,64,64"]]
     plan = None if model is None else _plan(model, data_dir)
@@ -60,9 +61,7 @@ def bench(
     if plot is not None:
         _draw(rows, plot)
     if json:
-        from json import dumps
-
-        print(dumps({"threads": used, "rounds": rounds, "rows": [row.as_dict() for row in rows]}, indent=2))
+        print_json({"threads": used, "rounds": rounds, "rows": [row.as_dict() for row in rows]})
     else:
         _show(rows, used, rounds)
 
@@ -75,7 +74,7 @@ def _plan(path: Path, data_dir: Path | None) -> Plan:
 
 
 def _parse_pattern(text: str, kernel_size: int) -> tuple[str, Pattern]:
-    """A name to show, and the pattern: a grid, a preset, or a preset with options after a colon."""
+    """The name to show and the pattern, from a grid, a preset, or a preset with options after a colon."""
     from tiedexp.cli.pattern import parse_options
     from tiedexp.patterns.grid import Pattern
     from tiedexp.patterns.presets import PRESETS
@@ -94,7 +93,7 @@ def _parse_shape(text: str) -> tuple[int, ...]:
 
     numbers = text.split(",")
     if len(numbers) != 5 or not all(number.strip().isdecimal() and int(number) for number in numbers):
-        raise SpecError(f"--shape is BATCH,ROWS,COLS,CHANNELS,FILTERS, for example 64,16,16,64,64. Received: '{text}'")
+        raise SpecError(f"--shape must be BATCH,ROWS,COLS,CHANNELS,FILTERS, e.g. 64,16,16,64,64. Received: '{text}'")
     return tuple(map(int, numbers))
 
 
@@ -118,9 +117,9 @@ def _show(rows: list[Row], threads: int, rounds: int) -> None:
             table.add_row(row.method, row.computed, f"{row.milliseconds:.2f}", f"{row.ratio:.2f}", spread)
         console.print(table, "")
     console.print(
-        f"ms: the median of {rounds} rounds, in which all take turns, on {threads} threads. Speed-up: over "
-        f"{rows[0].reference} in the same round; the median of the rounds and their quartiles. On a busy machine this "
-        "differs from the ratio of the medians, and is the one to trust."
+        f"ms: the median of {format_count(rounds, 'round')} on {format_count(threads, 'thread')}; in each round, the "
+        f"methods take turns. Speed-up: over {rows[0].reference} in the same round, as the median and quartiles of the "
+        "rounds. On a busy machine it can differ from the ratio of the median times; it is the one to trust."
     )
 
 

@@ -1,4 +1,4 @@
-"""`tiedexp board`: some runs, or all of them, in TensorBoard."""
+"""`tiedexp board`: shows runs in TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,69 +12,68 @@ from typing import Annotated
 
 import typer
 
+from tiedexp.cli.options import RunPaths, RunsRoot
+from tiedexp.cli.printing import format_count
+
 REFRESH_SECONDS = 5.0
 
 
 def board(
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[RUNS]...", help="Run directories, directories of runs, or one sweep. [default: all runs]"
-        ),
-    ] = None,
-    root: Annotated[
-        Path | None, typer.Option("--runs", help="The directory of all runs. [default: $TIEDEXP_RUNS or ./runs]")
-    ] = None,
+    paths: RunPaths = None,
+    root: RunsRoot = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="0 takes any free port. [default: 6006 or the next free one]")
+        int | None,
+        typer.Option(min=0, max=65535, help="The port; 0 takes any free one. [default: 6006 or the next free one]"),
     ] = None,
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 admits other machines.")] = "localhost",
-    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Also open the page in a browser.")] = False,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; 0.0.0.0 lets other machines connect.")
+    ] = "localhost",
+    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Show just these runs in TensorBoard, until Ctrl-C.
+    """Show runs in TensorBoard until Ctrl-C.
 
-    Runs that start later in a directory given here appear by themselves. Runs that `tiedexp reproduce` made are shown
-    only if their directory (`reproduced`) is named.
+    Only the given runs are shown; a sweep is shown alone. Runs that start later in a given directory appear by
+    themselves. Runs made by `tiedexp reproduce` are shown only if their directory (`reproduced`) is named.
 
-    The runs of a sweep are named by what differs and their seed (`block d4 s0`). Where a variant has several seeds,
-    `block d4 mean`, `mean-std` and `mean+std` are the mean over them, and one standard deviation below and above it.
-    Custom Scalars, which opens first, draws the means with their deviations. The HParams tab has one row per run, with
-    the hyperparameters that differ.
+    The runs of a sweep are named after what differs and their seed, e.g. `block d4 s0`. If a variant has several
+    seeds, `block d4 mean`, `mean-std` and `mean+std` are the mean over its seeds and one standard deviation below and
+    above it. Custom Scalars, the tab that opens first, plots the means with their deviations. The HParams tab has one
+    row per run, with the hyperparameters that differ.
 
     \b
-    tiedexp board                            every run
+    tiedexp board                            all runs
     tiedexp board runs/mnist-block-*         all seeds of some experiments
     tiedexp board runs/patterns-on-mnist     a sweep
     """
     from tiedexp.runs.directory import find_runs_root
 
     endings = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    for ending in endings:  # all as Ctrl-C, so that nothing stays behind
+    for ending in endings:  # each acts like Ctrl-C, so that no files are left behind
         signal.signal(ending, signal.default_int_handler)
     with TemporaryDirectory(prefix="tiedexp-board-") as folder:
         try:
             _serve(paths or [find_runs_root(root)], Path(folder), host, port, open_browser)
         except KeyboardInterrupt:
-            for ending in endings:  # a second Ctrl-C must not stop the removal of the folder
+            for ending in endings:  # a second Ctrl-C must not keep the folder from being removed
                 signal.signal(ending, signal.SIG_IGN)
-    typer.echo("\nTensorBoard has ended.")
+    typer.echo("\nTensorBoard has stopped.")
 
 
 def _serve(paths: list[Path], folder: Path, host: str, port: int | None, open_browser: bool) -> None:
-    """Show the runs under `paths` in `folder`; returns only by an exception."""
+    """Show the runs below `paths`, linked into `folder`, until an exception ends it."""
     from tiedexp.board.server import launch_tensorboard
     from tiedexp.runs.sweeps import SweepDirectory
 
     sweeps = [path for path in paths if SweepDirectory.is_at(path)]
     if sweeps and len(paths) > 1:
         raise typer.BadParameter(
-            f"a sweep is shown alone; to show {sweeps[0]} beside others, name its runs: {sweeps[0]}/*"
+            f"a sweep can only be shown alone; to show it beside other runs, name its runs: {sweeps[0]}/*"
         )
     shown = _show_sweep(sweeps[0], folder) if sweeps else _show_runs(paths, folder)
     address = shown.find_address(launch_tensorboard(folder, host, port, REFRESH_SECONDS))
-    typer.echo(f"TensorBoard of {shown.what} (Ctrl-C ends it): {address}")
+    typer.echo(f"TensorBoard shows {shown.what} (stop it with Ctrl-C): {address}")
     if "regexInput" in address:
-        typer.echo(f"Images and Text begin with {shown.first}; for others, clear the filter of runs and tick them.")
+        typer.echo(f"Images and Text open with {shown.first}; to see others, clear the filter of runs and tick them.")
     if open_browser:
         typer.launch(address)
     while True:
@@ -87,10 +86,10 @@ class _Shown:
     """What TensorBoard shows.
 
     Args:
-        what: in words.
-        find_address: the page to begin with, by the URL of TensorBoard.
-        refresh: brings the folder up to date with runs that go on, or start later.
-        first: which runs the pages begin with that cannot show all.
+        what: a description.
+        find_address: finds the page to open first, given the URL of TensorBoard.
+        refresh: updates the folder with what active and new runs have written.
+        first: the runs that a page opens with if it cannot show all.
     """
 
     what: str
@@ -100,7 +99,7 @@ class _Shown:
 
 
 def _show_runs(paths: list[Path], folder: Path) -> _Shown:
-    """Link the runs under `paths`."""
+    """Link the runs below `paths` into `folder`."""
     from tiedexp.board.addresses import address_of_runs
     from tiedexp.board.links import link_runs
 
@@ -117,11 +116,11 @@ def _show_runs(paths: list[Path], folder: Path) -> _Shown:
     def find_address(url: str) -> str:
         return address_of_runs(url, folder, names)
 
-    return _Shown(_count(len(linked), "run"), find_address, refresh, "the first runs")
+    return _Shown(format_count(len(linked), "run"), find_address, refresh, "the first runs")
 
 
 def _show_sweep(path: Path, folder: Path) -> _Shown:
-    """Show a sweep."""
+    """Write the board of a sweep into `folder`."""
     from tiedexp.board.addresses import address_of_sweep
     from tiedexp.board.sweep_board import SweepBoard
     from tiedexp.runs.sweeps import SweepDirectory
@@ -133,9 +132,5 @@ def _show_sweep(path: Path, folder: Path) -> _Shown:
     def find_address(url: str) -> str:
         return address_of_sweep(url, folder, board.variants, seed, has_means=has_means)
 
-    what = f"the sweep {path.resolve().name}, {_count(board.shown, 'run')} of {board.planned}"
+    what = f"the sweep {path.resolve().name}, {board.shown} of {format_count(board.planned, 'run')}"
     return _Shown(what, find_address, board.update, f"seed {seed}")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

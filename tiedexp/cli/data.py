@@ -1,4 +1,4 @@
-"""`tiedexp data`: which datasets there are, making them ready, looking at them."""
+"""`tiedexp data`: lists, prepares and shows datasets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tiedexp.cli.options import DataDir, Json, warn
+from tiedexp.cli.options import DataDir, Json
+from tiedexp.cli.printing import print_json, warn
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,15 +22,13 @@ app = typer.Typer(help="List, prepare and show datasets.", no_args_is_help=True,
 
 @app.command("list")
 def list_datasets(data_dir: DataDir = None, json: Json = False) -> None:
-    """List the datasets that are prepared here, and common ones."""
+    """List the prepared datasets and some common ones."""
     from tiedexp.data.sources import find_data_dir, list_file_kinds
 
     directory = find_data_dir(data_dir)
     rows = _list_rows(directory)
     if json:
-        from json import dumps
-
-        print(dumps({"data_dir": str(directory), "datasets": rows}, indent=2))
+        print_json({"data_dir": str(directory), "datasets": rows})
         return
     from rich.markup import escape
     from rich.table import Table
@@ -37,7 +36,7 @@ def list_datasets(data_dir: DataDir = None, json: Json = False) -> None:
     from tiedexp.cli.console import Console
 
     table = Table(box=None)
-    for column in ("dataset", "ready", "images", "classes", "train", "test", "of"):
+    for column in ("dataset", "ready", "images", "classes", "train", "test", "contents"):
         justify: Literal["left", "right"] = "right" if column in ("classes", "train", "test") else "left"
         table.add_column(column, justify=justify, no_wrap=column == "dataset")
     for row in rows:
@@ -48,8 +47,8 @@ def list_datasets(data_dir: DataDir = None, json: Json = False) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print(f"\nTFDS data directory: {directory}", markup=False, soft_wrap=True)
-    console.print("Prepare one with `tiedexp data prepare NAME`; any image-classification set of TFDS will do.")
-    console.print("Your own images, in a spec:")
+    console.print("Prepare one with `tiedexp data prepare NAME`. Every image classification dataset of TFDS works.")
+    console.print("To use your own images, write in a spec:")
     for name, kind in list_file_kinds().items():
         line = f"  dataset: {{name: {name}, path: {kind.example_path}}}  ({kind.meaning})"
         console.print(line, markup=False, soft_wrap=True)
@@ -57,12 +56,12 @@ def list_datasets(data_dir: DataDir = None, json: Json = False) -> None:
 
 @app.command("prepare")
 def prepare(
-    name: Annotated[str, typer.Argument(help="A dataset of TFDS, such as mnist or emnist/letters.")],
+    name: Annotated[str, typer.Argument(help="A TFDS dataset, e.g. mnist or emnist/letters.")],
     data_dir: DataDir = None,
 ) -> None:
     """Download a dataset and prepare it.
 
-    This is the one command that needs the network.
+    This is the only command that needs the network.
     """
     from tiedexp.backend import quiet_tensorflow
     from tiedexp.data.archives import prepare_dataset
@@ -74,13 +73,13 @@ def prepare(
 
 @app.command("import")
 def import_(
-    name: Annotated[str, typer.Argument(help="A dataset of TFDS, such as mnist or emnist/letters.")],
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory with its original archives.")],
+    name: Annotated[str, typer.Argument(help="A TFDS dataset, e.g. mnist or emnist/letters.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The directory of its original archives.")],
     data_dir: DataDir = None,
 ) -> None:
     """Prepare a dataset from its original archives.
 
-    Their checksums are verified. It needs no network.
+    The checksums of the archives are verified. This needs no network.
     """
     from tiedexp.backend import quiet_tensorflow
     from tiedexp.data.archives import import_archives
@@ -93,12 +92,16 @@ def import_(
 @app.command("show")
 def show(
     name: Annotated[str, typer.Argument(help="A dataset, a directory of images, or an .npz file.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Draw samples into this PNG file.")] = None,
-    image_size: Annotated[int | None, typer.Option(min=1, max=1024, help="Resize to this side, in pixels.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write samples of each class to this PNG file.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Resize the images to this side, in pixels.")
+    ] = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Show sizes, images of each class, and a contact sheet."""
+    """Show the sizes, classes and samples of a dataset."""
     from tiedexp.backend import quiet_tensorflow
     from tiedexp.cli.pictures import check_picture
     from tiedexp.data.pipeline import normalisation
@@ -114,9 +117,7 @@ def show(
         _draw(dataset, output)
     mean, std = ([round(float(value), 4) for value in values] for values in normalisation(dataset.train))
     if json:
-        from json import dumps
-
-        print(dumps(_as_dict(dataset, name) | {"mean": mean, "std": std}, indent=2))
+        print_json(_as_dict(dataset, name) | {"mean": mean, "std": std})
         return
     from rich.markup import escape
 
@@ -128,12 +129,14 @@ def show(
     console.print(
         f"[bold]{escape(name)}[/]: {rows}x{cols} {colour}, {dataset.num_classes} classes, "
         f"{len(dataset.train):,} training and {len(dataset.test):,} test images\n"
-        f"training images: mean {mean}, standard deviation {std} of 0 to 1; fingerprint {dataset.fingerprint}\n"
+        f"training images, scaled to 0..1: mean {mean}, standard deviation {std}; fingerprint {dataset.fingerprint}\n"
     )
     console.print(_count_table(dataset))
     if output is None:
         console.print(
-            f"\nSee samples of each class:  tiedexp data show {name} --output sheet.png", markup=False, soft_wrap=True
+            f"\nTo see samples of each class:  tiedexp data show {name} --output sheet.png",
+            markup=False,
+            soft_wrap=True,
         )
     else:
         console.print(f"\nSamples of each class are in {output}", markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`tiedexp diff`: what differs between two runs."""
+"""`tiedexp diff`: shows what differs between two runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tiedexp.cli.options import Json
+from tiedexp.cli.printing import print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def diff(
-    left: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory.")],
-    right: Annotated[Path, typer.Argument(metavar="RUN", help="Another.")],
+    left: Annotated[Path, typer.Argument(metavar="LEFT", help="The directory of a run.")],
+    right: Annotated[Path, typer.Argument(metavar="RIGHT", help="The directory of another run.")],
     json: Json = False,
 ) -> None:
     """Show what differs between two runs.
@@ -31,9 +32,8 @@ def diff(
     found = diff_runs(RunDirectory.open(left), RunDirectory.open(right))
     if json:
         from dataclasses import asdict
-        from json import dumps
 
-        print(dumps({"left": str(left), "right": str(right), **asdict(found)}, indent=2))
+        print_json({"left": str(left), "right": str(right), **asdict(found)})
         return
     from tiedexp.cli.console import Console
 
@@ -43,9 +43,11 @@ def diff(
     _show(console, "manifest", found.manifest)
     _show(console, "metrics", found.metrics)
     if found.same_epochs == found.epochs:
-        console.print(f"\nAll {found.epochs} epochs that both have are equal, to the bit.")
+        console.print(f"\nThe metrics of all {found.epochs} epochs that both have are equal to the bit.")
     else:
-        console.print(f"\nOf {found.epochs} epochs that both have, the first to differ is {found.same_epochs + 1}.")
+        console.print(
+            f"\nOf the {found.epochs} epochs that both have, the first to differ is epoch {found.same_epochs + 1}."
+        )
 
 
 def _show(console: Console, title: str, differences: Sequence[DifferingValue]) -> None:

@@ -1,4 +1,4 @@
-"""`tiedexp doctor`: what is installed, what is found, what is wrong."""
+"""`tiedexp doctor`: checks the installation."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def doctor(data_dir: DataDir = None, runs: RunsRoot = None) -> None:
-    """Check versions, devices, data and where runs go.
+    """Check versions, devices, data and the directory of runs.
 
-    Exit code 1 if something is wrong.
+    The exit code is 1 if there is a problem.
     """
     from rich.markup import escape
 
@@ -36,10 +36,10 @@ def doctor(data_dir: DataDir = None, runs: RunsRoot = None) -> None:
     problems += _check_data(console, data_dir)
     problems += _check_runs(console, runs)
     if not problems:
-        console.print("[green]Nothing is wrong.[/]")
+        console.print("[green]No problems found.[/]")
         return
     for problem in problems:
-        console.print(f"[red]wrong[/]  {escape(problem)}", soft_wrap=True)
+        console.print(f"[red]problem[/]  {escape(problem)}", soft_wrap=True)
     raise typer.Exit(1)
 
 
@@ -58,7 +58,7 @@ def _check_versions(console: Console) -> list[str]:
     try:
         required = requires("tiedexp") or []
     except PackageNotFoundError:
-        required = []  # `tiedexp` itself is then the first problem
+        required = []  # `tiedexp` itself is then reported as not installed
     for text in ["tiedexp", *required]:
         requirement = Requirement(text)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
@@ -71,7 +71,8 @@ def _check_versions(console: Console) -> list[str]:
         table.add_row(requirement.name, found)
         if not requirement.specifier.contains(found, prereleases=True):
             problems.append(
-                f"{requirement.name} {found} is not one of {requirement.specifier}: pip install '{requirement}'"
+                f"{requirement.name} {found} is installed, but {requirement.specifier} is needed: "
+                f"pip install '{requirement}'"
             )
     console.print(table)
     return problems
@@ -91,14 +92,14 @@ def _check_devices(console: Console) -> list[str]:
     console.print(f"GPUs       {', '.join(names) or 'none'}", markup=False)
     problems = []
     if which("nvidia-smi") and not gpus:
-        problems.append("there is an NVIDIA driver, but TensorFlow sees no GPU: pip install 'tiedexp[gpu]'")
+        problems.append("an NVIDIA driver is installed, but TensorFlow finds no GPU: pip install 'tiedexp[gpu]'")
     if "TF_CONFIG" in os.environ:
-        problems.append("TF_CONFIG is set, but training over several machines does not work; unset it")
+        problems.append("TF_CONFIG is set, but training across several machines is not supported: unset TF_CONFIG")
     return problems
 
 
 def _check_layer(console: Console) -> list[str]:
-    """Tied layers, expanded and factored, against the standard one they equal: they rely on internals of Keras."""
+    """Compare tied layers, which rely on internals of Keras, with the standard layer that gives the same outputs."""
     import keras
     import numpy as np
 
@@ -116,7 +117,7 @@ def _check_layer(console: Console) -> list[str]:
         tied = keras.ops.convert_to_numpy(layer(images))
         dense = keras.ops.convert_to_numpy(layer.to_conv2d()(images))
         difference = max(difference, float(np.abs(tied - dense).max()))
-    console.print(f"tied layer equals the standard one to {difference:.1e}")
+    console.print(f"accuracy   a tied layer and the standard one differ by {difference:.1e}")
     return [] if difference < 1e-5 else [f"a tied layer differs from the standard one by {difference:.1e}"]
 
 
@@ -130,7 +131,7 @@ def _check_data(console: Console, data_dir: Path | None) -> list[str]:
     console.print(f"\ndata       digits (embedded); in {directory}: {prepared}", markup=False, soft_wrap=True)
     chosen = "--data-dir" if data_dir else "$TFDS_DATA_DIR" if os.environ.get("TFDS_DATA_DIR") else None
     if not directory.is_dir():
-        # TFDS' own default directory may well not be there yet.
+        # The default directory of TFDS may not exist yet.
         return [f"{chosen} is {directory}, which is not a directory"] if chosen else []
     return [] if os.access(directory, os.R_OK | os.X_OK) else [f"the data directory {directory} cannot be read"]
 
@@ -141,6 +142,6 @@ def _check_runs(console: Console, runs: Path | None) -> list[str]:
     from tiedexp.runs.directory import find_runs_root
 
     root = find_runs_root(runs)
-    console.print(f"runs       {root}{'' if root.is_dir() else ' (not there yet)'}", markup=False, soft_wrap=True)
+    console.print(f"runs       {root}{'' if root.is_dir() else ' (does not exist yet)'}", markup=False, soft_wrap=True)
     existing = next(path for path in [root.absolute(), *root.absolute().parents] if path.exists())
     return [] if os.access(existing, os.W_OK) else [f"runs cannot be written: {existing} is not writable"]

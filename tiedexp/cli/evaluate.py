@@ -1,4 +1,4 @@
-"""`tiedexp eval`: how good is a run's model, on what."""
+"""`tiedexp eval`: tests the model of a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tiedexp.cli.options import DataDir, Json, RunPath, warn
+from tiedexp.cli.options import DataDir, Json, RunPath
+from tiedexp.cli.printing import print_json, warn
 
 if TYPE_CHECKING:
     from tiedexp.runs.records import Evaluation
@@ -33,26 +34,31 @@ class CheckpointName(StrEnum):
 
 def evaluate(
     run: RunPath,
-    split: Annotated[SplitName, typer.Option(help="Which images.")] = SplitName.TEST,
-    checkpoint: Annotated[CheckpointName, typer.Option(help="Which weights.")] = CheckpointName.BEST,
+    split: Annotated[SplitName, typer.Option(help="The images to test on.")] = SplitName.TEST,
+    checkpoint: Annotated[CheckpointName, typer.Option(help="The weights to test.")] = CheckpointName.BEST,
     transform: Annotated[
         str | None,
-        typer.Option(help="Change every image first: rot90, rot180, rot270, flip_h, flip_v, transpose, translate=2."),
+        typer.Option(
+            help="Transform the images first: rot90, rot180, rot270, flip_h, flip_v, transpose, or e.g. translate=2."
+        ),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
-            help="Other images, all of them: a dataset's name, a directory of class directories, an .npz file."
+            help="Test on all images of another dataset: a name, a directory of class directories, or an .npz file."
         ),
     ] = None,
     data_dir: DataDir = None,
-    confusion: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
+    confusion: Annotated[
+        Path | None, typer.Option(help="Write a picture of the confusion matrix to this PNG file.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Test a run's model, on its own images or others.
+    """Test the model of a run, on its own images or on others.
 
-    Prints loss, accuracy with its interval, top-5, each class, the confusion matrix and the calibration error. The run
-    may come from anywhere: unless you trained it yourself, where it is now, no data file that it names is opened.
+    Prints the loss, the accuracy with its interval, the top-5 accuracy, the calibration error, each class and the
+    confusion matrix. The run can come from anywhere: data files that it names are opened only if you trained it
+    yourself, in the directory where it is now.
     """
     from tiedexp.backend import quiet_tensorflow
     from tiedexp.cli.pictures import check_picture
@@ -80,10 +86,8 @@ def evaluate(
     if confusion is not None:
         _draw(evaluation, confusion)
     if json:
-        from json import dumps
-
         about = {"run": str(run), "split": split.value, "epoch": epoch, "transform": transform, "data": data}
-        print(dumps({**about, **evaluation.as_json()}, indent=2))
+        print_json({**about, **evaluation.as_json()})
     else:
         images = " ".join(filter(None, [split.value, data and f"of {data}", transform and f"after {transform}"]))
         _show(evaluation, f"{run}, epoch {epoch}, {images}")
@@ -126,14 +130,16 @@ def _show(evaluation: Evaluation, title: str) -> None:
     if len(evaluation.classes) <= MAX_CLASSES_SHOWN:
         console.print(_confusion_table(evaluation))
     else:
-        console.print(f"the confusion matrix has {len(evaluation.classes)} classes: draw it with --confusion FILE.png")
+        console.print(f"{len(evaluation.classes)} classes: --confusion FILE.png draws the confusion matrix")
 
 
 def _confusion_table(evaluation: Evaluation) -> object:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="confusion: a row a true class, a column a predicted one", title_justify="left", box=None)
+    table = Table(
+        title="confusion: one row per true class, one column per predicted class", title_justify="left", box=None
+    )
     table.add_column("")
     for result in evaluation.classes:
         table.add_column(Text(result.name[:6]), justify="right")

@@ -1,9 +1,8 @@
-"""Arguments, options and ways to parse them that several commands share."""
+"""Arguments and options that several commands share, and how they are parsed."""
 
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,44 +12,50 @@ from tiedexp.errors import SpecError
 
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec, a YAML file.")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Changes to it, such as training.epochs=3.")
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Changes to the spec, e.g. training.epochs=3.")
 ]
 RunsRoot = Annotated[
-    Path | None, typer.Option("--runs", help="Directory of all runs (default: $TIEDEXP_RUNS or ./runs)")
+    Path | None, typer.Option("--runs", help="The directory of all runs. [default: $TIEDEXP_RUNS or ./runs]")
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="TFDS data directory (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)"),
+    typer.Option("--data-dir", help="The TFDS data directory. [default: $TFDS_DATA_DIR or ~/tensorflow_datasets]"),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The run's directory, such as runs/NAME-DIGEST/seed-0.")]
-RunDataDir = Annotated[Path | None, typer.Option("--data-dir", help="TFDS data directory (default: the run's)")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The directory of a run, e.g. runs/NAME-DIGEST/seed-0.")]
+RunPaths = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="RUNS", help="Runs, or directories of runs, e.g. a sweep. [default: all runs in --runs]"),
+]
+RunDataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="The TFDS data directory. [default: the one of the run]")
+]
 AllowInexact = Annotated[
     bool,
-    typer.Option("--allow-inexact", help="Go on with a run that was begun on another machine or with other versions."),
+    typer.Option("--allow-inexact", help="Resume a run even if another machine or other versions started it."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
 
 _MAX_SHOWN = 3
 _GRID_WITH_MINUS = re.compile(r"-(?:[A-Z]|[a-z_]\S*[\s/])")
 
 
 class GridCommand(typer.core.TyperCommand):
-    """A command whose arguments may be grids; one that begins with a minus, such as `-A ./. A`, is not an option."""
+    """A command whose arguments can be grids, also those that start with a minus, e.g. `-A ./. A`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse; a space in front, which a grid may have, hides its minus."""
+        """Parse. A leading space, which a grid may have, keeps its minus from being read as an option."""
         return super().parse_args(ctx, [f" {word}" if _GRID_WITH_MINUS.match(word) else word for word in args])
 
 
 class RunCommand(typer.core.TyperCommand):
-    """A command that takes one run or two, and says so where a wildcard such as `runs/*/seed-0` gave it more."""
+    """A command that takes one or two runs, and says so if a wildcard such as `runs/*/seed-0` matched more."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse.
 
         Raises:
-            SpecError: more arguments than the command takes.
+            SpecError: there are more arguments than the command takes.
         """
         ctx.allow_extra_args = True
         extra = super().parse_args(ctx, args)
@@ -64,8 +69,3 @@ class RunCommand(typer.core.TyperCommand):
                 f"{command} takes {wanted}. Received {len(received)}: {', '.join(received[:_MAX_SHOWN])}{more}"
             )
         return extra
-
-
-def warn(text: str) -> None:
-    """Print a warning on stderr, which keeps stdout for the result."""
-    print(f"warning: {text}", file=sys.stderr)

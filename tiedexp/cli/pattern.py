@@ -1,4 +1,4 @@
-"""`tiedexp pattern`: the presets, and any pattern in colour."""
+"""`tiedexp pattern`: lists the presets, and draws any pattern."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tiedexp.cli.options import GridCommand, Json
+from tiedexp.cli.printing import print_json
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from tiedexp.patterns.grid import Pattern
 
-app = typer.Typer(help="List the presets, show a pattern.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List the presets and show patterns.", no_args_is_help=True, rich_markup_mode=None)
 
-# Okabe & Ito's colours, which colour-blind people tell apart, then lighter ones of the same hues.
+# The colours of Okabe and Ito, which colour-blind people can tell apart, then lighter ones of the same hues.
 COLOURS = (
     "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#bbbbbb",
     "#ffcf70", "#a9d8f5", "#7fd6bb", "#fff8b0", "#7fb8dd", "#f5a56b", "#e8bfd5", "#eeeeee",
@@ -25,19 +26,19 @@ COLOURS = (
 
 @app.command("list")
 def list_presets(
-    size: Annotated[str, typer.Option(help="Kernel size, such as 5 or 3x7.")] = "5",
+    size: Annotated[str, typer.Option(help="The kernel size, e.g. 5 or 3x7.")] = "5",
     json: Json = False,
 ) -> None:
-    """List the presets: free weights at a size, options, meaning.
+    """List the presets, with their free weights and options.
 
-    `pattern show` names the source of one.
+    `tiedexp pattern show` also names the source of a preset.
     """
     from tiedexp.errors import PatternError
     from tiedexp.patterns.grid import Pattern
     from tiedexp.patterns.presets import PRESETS
 
     shape = _parse_size(size)
-    Pattern.preset("full", shape)  # refuses a size at which nothing makes sense
+    Pattern.preset("full", shape)  # raises an error if the size is not valid for any preset
     rows: list[dict[str, Any]] = []
     for name, preset in PRESETS.items():
         try:
@@ -47,9 +48,7 @@ def list_presets(
         about = {"options": sorted(preset.options), "meaning": preset.meaning, "source": preset.source}
         rows.append({"name": name, "groups": groups, **about})
     if json:
-        from json import dumps
-
-        print(dumps(rows, indent=2))
+        print_json(rows)
         return
     from rich.table import Table
 
@@ -65,15 +64,17 @@ def list_presets(
 
 @app.command("show", cls=GridCommand)
 def show(
-    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="A preset's name, or a grid such as AAB/AAB/CCD.")],
+    pattern: Annotated[
+        str, typer.Argument(metavar="PATTERN", help="The name of a preset, or a grid, e.g. AAB/AAB/CCD.")
+    ],
     options: Annotated[
-        list[str] | None, typer.Argument(metavar="OPTION=VALUE", help="Options of the preset, such as groups=9 seed=1.")
+        list[str] | None, typer.Argument(metavar="OPTION=VALUE", help="Options of the preset, e.g. groups=9 seed=1.")
     ] = None,
-    size: Annotated[str | None, typer.Option(help="Kernel size of a preset, such as 5 or 3x7 (default: 5)")] = None,
-    png: Annotated[Path | None, typer.Option(help="Draw it into this PNG file, too.")] = None,
+    size: Annotated[str | None, typer.Option(help="The kernel size of a preset, e.g. 5 or 3x7. [default: 5]")] = None,
+    png: Annotated[Path | None, typer.Option(help="Also draw the pattern to this PNG file.")] = None,
     json: Json = False,
 ) -> None:
-    """Draw a pattern with its groups, symmetries and savings."""
+    """Draw a pattern; show its groups, symmetries and savings."""
     from tiedexp.patterns.grid import Pattern
     from tiedexp.patterns.presets import PRESETS
 
@@ -83,9 +84,7 @@ def show(
     if png is not None:
         _draw(tied, png)
     if json:
-        from json import dumps
-
-        print(dumps(_as_dict(tied), indent=2))
+        print_json(_as_dict(tied))
         return
     from tiedexp.cli.console import Console
 
@@ -102,12 +101,12 @@ def _parse_size(text: str) -> tuple[int, int]:
 
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        raise SpecError(f"a size is a number or ROWSxCOLS, for example 5 or 3x7. Received: '{text}'")
+        raise SpecError(f"--size must be a number or ROWSxCOLS, e.g. 5 or 3x7. Received: '{text}'")
     return int(sides[0]), int(sides[-1])
 
 
 def parse_options(preset: str, options: list[str]) -> dict[str, Any]:
-    """A preset with options, each written NAME=VALUE, as `Pattern.of` takes them."""
+    """A preset with its options, each given as NAME=VALUE, in the form that `Pattern.of` takes."""
     from tiedexp.errors import SpecError
     from tiedexp.patterns.presets import find_preset
 
@@ -115,7 +114,7 @@ def parse_options(preset: str, options: list[str]) -> dict[str, Any]:
     for option in options:
         name, equals, value = option.partition("=")
         if not equals:
-            raise SpecError(f"an option of a preset is NAME=VALUE, e.g. groups=9. Received: '{option}'")
+            raise SpecError(f"an option of a preset must be NAME=VALUE, e.g. groups=9. Received: '{option}'")
         parsed[name] = find_preset(preset).parse_option(name, value)
     return parsed
 
@@ -134,7 +133,7 @@ def _as_dict(pattern: Pattern) -> dict[str, Any]:
 
 
 def _colour(pattern: Pattern) -> Text:
-    """The grid, a coloured square a cell."""
+    """The grid, with one coloured square per cell."""
     from rich.text import Text
 
     rows = [row.split() for row in str(pattern).split("/")] if " " in str(pattern) else None
@@ -150,7 +149,7 @@ def _colour(pattern: Pattern) -> Text:
 
 
 def _split_cells(pattern: Pattern) -> list[list[str]]:
-    """Cells of a grid of one-letter names."""
+    """The cells of a grid whose names have one letter."""
     rows: list[list[str]] = []
     for line in str(pattern).split("/"):
         cells = iter(line)
@@ -161,7 +160,7 @@ def _split_cells(pattern: Pattern) -> list[list[str]]:
 def _describe(pattern: Pattern) -> str:
     cells = pattern.index.size
     lines = [
-        f"{pattern.shape[0]}x{pattern.shape[1]}: {pattern.num_groups} free of {cells} weights, "
+        f"{pattern.shape[0]}x{pattern.shape[1]}: {pattern.num_groups} of {cells} weights are free, "
         f"{cells / pattern.num_groups:.2f} times fewer weights and multiplications",
         f"group sizes   {_count(pattern.group_sizes)}",
         f"fixed zeros   {cells - pattern.num_cells}",
@@ -174,7 +173,7 @@ def _describe(pattern: Pattern) -> str:
 
 
 def _count(sizes: tuple[int, ...]) -> str:
-    """`4 of 2, 1 of 9`: how many groups have how many cells."""
+    """How many groups have how many cells, e.g. `4 of 2, 1 of 9`."""
     return ", ".join(f"{sizes.count(size)} of {size}" for size in sorted(set(sizes)))
 
 

@@ -1,4 +1,4 @@
-"""Pictures, and pages of them, that commands write to a path of the user's."""
+"""Writing pictures and pages to paths that the user gives."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tiedexp.errors import SpecError
 
 
 def check_picture(path: Path, what: str = "picture") -> None:
-    """Check that a picture can be written to a path, before hours are spent on its content; nothing is created.
+    """Check that a picture can be written to a path, before its content is computed; nothing is created.
 
     Args:
         path: the path.
-        what: the word for the picture in the message.
+        what: what the message calls the picture.
 
     Raises:
-        SpecError: it cannot be written; says why.
+        SpecError: the picture cannot be written; the message says why.
     """
     folder = path.parent
     if path.is_dir():
@@ -31,7 +31,7 @@ def check_picture(path: Path, what: str = "picture") -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory for pictures, if there is none; SpecError if that fails."""
+    """Make a directory for pictures unless it exists; raises SpecError if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -39,7 +39,7 @@ def make_directory(path: Path) -> None:
 
 
 def write_picture(path: Path, content: bytes, what: str = "picture") -> None:
-    """Write a picture, or what else `check_picture` has checked; SpecError if that fails."""
+    """Write a picture, or another file that `check_picture` has checked; raises SpecError if that fails."""
     try:
         path.write_bytes(content)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`tiedexp reproduce`: a run done again, and whether it came to the same bits."""
+"""`tiedexp reproduce`: repeats a run, and compares the results to the bit."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tiedexp.cli.options import Json, Quiet, RunDataDir, RunPath, RunsRoot
+from tiedexp.cli.printing import print_json
 
 if TYPE_CHECKING:
     from tiedexp.experiment.reproduce import Reproduction
@@ -24,8 +25,8 @@ def reproduce(
 ) -> None:
     """Repeat a finished run and compare the two to the bit.
 
-    Every metric and weight is compared. The new run is in `reproduced` in the directory of all runs. Exit code 1 if
-    anything differs; then what differs in versions and machine is named too.
+    All metrics and weights are compared. The new run is written to `reproduced` in the directory of all runs. If
+    anything differs, the exit code is 1, and the differences in versions and machine are listed, too.
     """
     from tiedexp.backend import quiet_tensorflow
     from tiedexp.cli.train_view import TrainView, View
@@ -38,9 +39,7 @@ def reproduce(
 
         found = reproduce_run(directory, root=runs, data_dir=data_dir, should_stop=should_stop, observer=view)
     if json:
-        from json import dumps
-
-        print(dumps(_as_dict(found, run), indent=2))
+        print_json(_as_dict(found, run))
     else:
         _show(found, run)
     if found.differences:
@@ -72,8 +71,8 @@ def _show(found: Reproduction, run: Path) -> None:
         largest = "" if difference.largest is None else f", by at most {difference.largest:.3g}"
         print(f"  {difference.name}: {difference.count} of {difference.total} differ{largest}")
     if len(found.differences) > MAX_SHOWN:
-        print(f"  and {len(found.differences) - MAX_SHOWN} more; --json names all")
+        print(f"  and {len(found.differences) - MAX_SHOWN} more; --json lists all")
     for text in found.machine:
         print(f"made with {text}")
     if not found.machine:
-        print("the manifests name the same versions and machine")
+        print("the manifests have the same versions and machine")

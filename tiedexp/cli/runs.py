@@ -1,4 +1,4 @@
-"""`tiedexp runs`: list, show, tag and delete runs."""
+"""`tiedexp runs`: lists, shows, tags and deletes runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tiedexp.cli.options import Json, RunCommand, RunPath, RunsRoot
+from tiedexp.cli.options import Json, RunCommand, RunPath, RunPaths, RunsRoot
+from tiedexp.cli.printing import format_count, print_json
 from tiedexp.terminal import clean_text
 
 if TYPE_CHECKING:
@@ -32,23 +33,19 @@ class StateName(StrEnum):
     UNFINISHED = "unfinished"
 
 
-Paths = Annotated[
-    list[Path] | None,
-    typer.Argument(metavar="[RUNS]...", help="Runs, or directories of runs. [default: those of --runs]"),
-]
 States = Annotated[list[StateName] | None, typer.Option("--state", help="Only runs in this state. May be repeated.")]
 Names = Annotated[
-    list[str] | None, typer.Option("--name", help="Only runs whose name fits, e.g. 'mnist-*'. May be repeated.")
+    list[str] | None, typer.Option("--name", help="Only runs whose name matches, e.g. 'mnist-*'. May be repeated.")
 ]
 Tags = Annotated[list[str] | None, typer.Option("--tag", help="Only runs with this tag. May be repeated.")]
 Where = Annotated[
-    str | None, typer.Option(metavar="EXPR", help="Only runs for which this holds, e.g. 'test/accuracy > 0.9'.")
+    str | None, typer.Option(metavar="EXPR", help="Only runs for which this is true, e.g. 'test/accuracy > 0.9'.")
 ]
 
 
 @app.command("list")
 def list_(
-    paths: Paths = None,
+    paths: RunPaths = None,
     state: States = None,
     name: Names = None,
     tag: Tags = None,
@@ -58,16 +55,14 @@ def list_(
 ) -> None:
     """List runs.
 
-    Shows their state, name, seed, pattern, test accuracy, tags and directory. Runs that `tiedexp reproduce` made are
+    Shows their state, name, seed, pattern, test accuracy, tags and directory. Runs made by `tiedexp reproduce` are
     listed only if their directory (`reproduced`) is named.
     """
     found = _select(paths, runs, state, name, tag, where)
     if json:
-        from json import dumps
-
-        print(dumps([_as_dict(run) for run in found], indent=2))
+        print_json([_as_dict(run) for run in found])
         return
-    # Where there is no window to end at, lines may be long.
+    # Without a window, lines can be long.
     has_window = sys.stdout.isatty() or "COLUMNS" in os.environ
     _show_list(found, shutil.get_terminal_size().columns if has_window else sys.maxsize)
 
@@ -83,9 +78,7 @@ def show(run: RunPath, json: Json = False) -> None:
 
     listed = describe_run(RunDirectory.open(run))
     if json:
-        from json import dumps
-
-        print(dumps(_as_dict(listed), indent=2))
+        print_json(_as_dict(listed))
         return
     about = {
         "directory": _quote_path(run),
@@ -101,55 +94,58 @@ def show(run: RunPath, json: Json = False) -> None:
 
 @app.command()
 def delete(
-    paths: Paths = None,
+    paths: RunPaths = None,
     state: States = None,
     name: Names = None,
     tag: Tags = None,
     where: Where = None,
     runs: RunsRoot = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete runs, after asking. Files in their directories that are not tiedexp's stay; a run in use is refused."""
+    """Delete runs, after asking for confirmation.
+
+    Files in their directories that tiedexp did not write are kept. If a run is in use, nothing is deleted.
+    """
     from tiedexp.errors import RunLockedError, SpecError
 
     if not paths and not (state or name or tag or where):
-        raise SpecError("runs delete: name runs, or say which by --state, --name, --tag or --where")
+        raise SpecError("runs delete: give runs, or select them with --state, --name, --tag or --where")
     found = _select(paths, runs, state, name, tag, where)
     if not found:
-        print("no run fits; nothing is deleted")
+        print("no run matches; nothing is deleted")
         return
     used = [str(run.run.path) for run in found if run.state == "running"]
     if used:
-        raise RunLockedError(f"in use by another process, so nothing is deleted: {', '.join(used)}")
+        raise RunLockedError(f"nothing is deleted, because another process is using {', '.join(used)}")
     if not yes:
         for run in found:
             print(f"{run.state:<10}  {clean_text(str(run.run.path))}")
-        typer.confirm(f"delete {len(found)} run{'s' * (len(found) != 1)}?", abort=True)
+        typer.confirm(f"delete {format_count(len(found), 'run')}?", abort=True)
     for run in found:
         left = run.run.delete()
         if left:
-            print(clean_text(f"{run.run.path} stays: tiedexp did not write {', '.join(left)}"))
-    print(f"{len(found)} run{'s' * (len(found) != 1)} deleted")
+            print(clean_text(f"{run.run.path} is kept: tiedexp did not write {', '.join(left)}"))
+    print(f"{format_count(len(found), 'run')} deleted")
 
 
 @app.command()
 def tag(
-    paths: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Runs, or directories of runs.")],
-    add: Annotated[list[str] | None, typer.Option(help="A tag to put on them. May be repeated.")] = None,
-    remove: Annotated[list[str] | None, typer.Option(help="A tag to take off. May be repeated.")] = None,
+    paths: Annotated[list[Path], typer.Argument(metavar="RUNS", help="Runs, or directories of runs, e.g. a sweep.")],
+    add: Annotated[list[str] | None, typer.Option(help="A tag to add. May be repeated.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="A tag to remove. May be repeated.")] = None,
     state: States = None,
     name: Names = None,
     where: Where = None,
 ) -> None:
-    """Put tags on runs, or take them off.
+    """Add tags to runs, or remove them.
 
-    `runs list --tag` finds the runs again. The tags are kept in the runs' tags.json.
+    `tiedexp runs list --tag` finds the runs again. The tags of a run are stored in its tags.json.
     """
     from tiedexp.errors import SpecError
     from tiedexp.runs.tags import check_tag, write_tags
 
     if not add and not remove:
-        raise SpecError("runs tag: say what to do, --add TAG or --remove TAG")
+        raise SpecError("runs tag: give at least one --add TAG or --remove TAG")
     new = [check_tag(each) for each in add or []]
     found = _select(paths, None, state, name, None, where)
     for run in found:
@@ -160,16 +156,13 @@ def tag(
 
 
 def _show_list(found: Sequence[ListedRun], width: int) -> None:
-    """Print runs as a table of so many characters, each with its directory as the next command takes it.
+    """Print runs as a table, each with its directory in the form that the next command takes.
 
-    A directory is never broken, so that it can be copied. In a narrow window it has a line of its own.
+    A directory is never broken across lines, so that it can be copied. In a narrow window it has its own line.
     """
     heading, *lines = _build_lines(found, max_pattern=40)
     directories = [_quote_path(run.run.path) for run in found]
-    if (
-        max((len(line) + len(directory) for line, directory in zip(lines, directories, strict=True)), default=0)
-        <= width
-    ):
+    if all(len(line) + len(directory) <= width for line, directory in zip(lines, directories, strict=True)):
         print(f"{heading}directory")
         for line, directory in zip(lines, directories, strict=True):
             print(f"{line}{directory}")
@@ -178,14 +171,14 @@ def _show_list(found: Sequence[ListedRun], width: int) -> None:
         print(heading.rstrip())
         for line, directory in zip(lines, directories, strict=True):
             print(line.rstrip(), f"  {directory}", sep="\n")
-    print(f"\n{len(found)} run{'s' * (len(found) != 1)}")
+    print(f"\n{format_count(len(found), 'run')}")
     for run in found:
         if run.problem:
             print(f"{_quote_path(run.run.path)}: {run.problem}")
 
 
 def _build_lines(found: Sequence[ListedRun], *, max_pattern: int) -> list[str]:
-    """A heading and one line per run, all of the same length: everything but the directory."""
+    """A heading and one line per run, all of the same length, with everything except the directory."""
     from tiedexp.labels import PATTERN
     from tiedexp.text import shorten
 
@@ -209,7 +202,7 @@ def _build_lines(found: Sequence[ListedRun], *, max_pattern: int) -> list[str]:
 
 
 def _quote_path(path: Path) -> str:
-    """A path for a shell, from the working directory if it is below that."""
+    """A path quoted for a shell, relative to the working directory if it is below that."""
     import shlex
 
     with suppress(ValueError):

@@ -1,4 +1,4 @@
-"""`tiedexp schema`: what a spec may say, for editors."""
+"""`tiedexp schema`: prints the JSON schema of specs."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Annotated
 
 import typer
 
+from tiedexp.cli.printing import print_json
+
 
 def schema(
-    sweep: Annotated[bool, typer.Option("--sweep", help="The schema of a sweep's file instead of a spec's.")] = False,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Print the schema of sweeps instead.")] = False,
 ) -> None:
     """Print the JSON schema of specs, for editors.
 
-    An editor that knows YAML completes and checks a spec with it while you type.
+    Editors that understand YAML use it to complete and check a spec while you type.
     """
-    from json import dumps
-
     from tiedexp.spec.loading import build_json_schema
     from tiedexp.sweep.sweep_spec import SweepSpec
 
-    typer.echo(dumps(SweepSpec.model_json_schema() if sweep else build_json_schema(), indent=2))
+    print_json(SweepSpec.model_json_schema() if sweep else build_json_schema())

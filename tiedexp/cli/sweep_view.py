@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from tiedexp.cli.console import Console
+from tiedexp.cli.console import Console, TerminalView
+from tiedexp.cli.printing import format_count, print_json
 from tiedexp.sweep.estimate import Estimate
 from tiedexp.sweep.observer import SweepObserver
 from tiedexp.sweep.planning import SweepPlan, SweepRun
@@ -22,35 +22,22 @@ from tiedexp.sweep.worker import Progress
 BAR = 20  # characters
 
 
-class View(SweepObserver):
-    """An observer that may hold the terminal, and gives it back when the sweep ends, however it ends."""
+class View(TerminalView, SweepObserver):
+    """Shows nothing."""
+
+
+class LineView(View):
+    """Shows one line per event, for logs and for terminals that cannot redraw."""
 
     def __init__(self) -> None:
         self.console = Console(highlight=False)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-class QuietView(View):
-    """Nothing, while it runs."""
-
-
-class LineView(View):
-    """A line for whatever happens: for logs, and terminals that cannot be drawn upon."""
-
     def begins(self, plan: SweepPlan, todo: Sequence[SweepRun], workers: str) -> None:
         self._count, self._ended = len(todo), 0
-        self.say(f"{plan.sweep.name}: {len(todo)} of {len(plan.runs)} runs to do, {workers}")
-
-    def waits(self, run: SweepRun) -> None:
-        pass
+        self.say(f"{plan.sweep.name}: {len(todo)} of {format_count(len(plan.runs), 'run')} to do, {workers}")
 
     def retries(self, run: SweepRun, message: str) -> None:
-        self.say(f"again   {run.title}: {message}")
+        self.say(f"retry   {run.title}: {message}")
 
     def finished(self, run: SweepRun, accuracy: float | None) -> None:
         self._ended += 1
@@ -73,24 +60,25 @@ class _Row:
 
 
 class LiveView(LineView):
-    """Lines for runs that ended, and below them a table of those that are going on."""
+    """Shows lines for runs that ended, and below them a table of the active runs."""
 
     def __init__(self) -> None:
         super().__init__()
         self._rows: dict[str, tuple[SweepRun, _Row]] = {}
-        self._begun = time.monotonic()
+        self._started = time.monotonic()
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
 
     @staticmethod
     def is_possible() -> bool:
-        """Whether standard output is a terminal that can be drawn upon."""
+        """Whether standard output is a terminal that can redraw."""
         return Console().is_terminal
 
     def __enter__(self) -> Self:
         self._live.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """Remove the table."""
         self._live.stop()
 
     def started(self, run: SweepRun) -> None:
@@ -117,7 +105,7 @@ class LiveView(LineView):
 
     def _draw(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        # No markup: what `say` prints without it takes the table along.
+        # No markup: `say` prints without it, and the table is redrawn with what `say` prints.
         table.add_row(*(Text(head, style="bold") for head in ("run", "epoch", "", "accuracy", "time")))
         now = time.monotonic()
         for run, row in self._rows.values():
@@ -128,13 +116,13 @@ class LiveView(LineView):
             epoch = f"{min(at.epoch + 1, at.epochs)}/{at.epochs}"
             table.add_row(Text(run.title), epoch, bar, accuracy, format_seconds(now - row.started))
         done = self._ended + sum(row.progress.share for _, row in self._rows.values())
-        left = format_seconds((now - self._begun) * (self._count - done) / done) if done > 0.05 else "?"
+        left = format_seconds((now - self._started) * (self._count - done) / done) if done > 0.05 else "?"
         table.add_row(Text(f"{self._ended} of {self._count} done", style="bold"), "", "", "", f"{left} left")
         return table
 
 
 def show_plan(plan: SweepPlan, chosen: Sequence[SweepRun], estimates: Mapping[str, Estimate], *, as_json: bool) -> None:
-    """Print the runs of a sweep, how each stands, and what is to come."""
+    """Print the runs of a sweep, the state of each, and the time and disk space that is still needed."""
     left = [run for run in chosen if not run.directory.finished]
     seconds = _total([estimates[run.path].wall_seconds for run in left])
     disk = sum(estimates[run.path].bytes for run in left)
@@ -158,7 +146,7 @@ def show_plan(plan: SweepPlan, chosen: Sequence[SweepRun], estimates: Mapping[st
             "seconds": seconds,
             "bytes": disk,
         }
-        print(json.dumps(content, indent=2))
+        print_json(content)
         return
     console = Console(highlight=False)
     table = Table(box=None)
@@ -171,7 +159,9 @@ def show_plan(plan: SweepPlan, chosen: Sequence[SweepRun], estimates: Mapping[st
         name = escape(run.variant.label)
         table.add_row(name, str(run.spec.seed), str(run.spec.model.width), run.directory.state, time_left, size)
     console.print(table)
-    console.print(f"\n{len(chosen) - len(left)} of {len(chosen)} runs are finished; {len(left)} are left", end="")
+    console.print(
+        f"\n{len(chosen) - len(left)} of {format_count(len(chosen), 'run')} finished, {len(left)} left", end=""
+    )
     console.print(f": about {format_seconds(seconds)} and {format_bytes(disk)} of disk" if left else "")
     console.print(str(plan.directory.path), markup=False, soft_wrap=True)
 
@@ -182,7 +172,7 @@ def _total(values: Sequence[float | None]) -> float | None:
 
 
 def format_seconds(seconds: float | None) -> str:
-    """As 45 s, 3:20 min or 2:05 h."""
+    """A duration, e.g. 45 s, 3:20 min or 2:05 h; `?` if it is None."""
     if seconds is None:
         return "?"
     whole = round(seconds)
@@ -192,7 +182,7 @@ def format_seconds(seconds: float | None) -> str:
 
 
 def format_bytes(count: int) -> str:
-    """In kB, MB or GB."""
+    """A size in kB, MB or GB."""
     for unit, size in (("GB", 1e9), ("MB", 1e6)):
         if count >= size:
             return f"{count / size:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""`tiedexp train`: a spec in, a trained and tested run out."""
+"""`tiedexp train`: trains and tests the model of a spec."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def train(
     runs: RunsRoot = None,
     data_dir: DataDir = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start over, even if the run is finished or half done.")
+        bool, typer.Option("--fresh", help="Start over, even if the run is finished or partly done.")
     ] = False,
     allow_inexact: AllowInexact = False,
     quiet: Quiet = False,
@@ -23,15 +23,16 @@ def train(
 ) -> None:
     """Train and test the model of a spec.
 
-    Everything is kept in a run directory. The same spec and seed always have the same one: a finished run is not run
-    again, one that was cut off goes on where it was, to the same bits. Ctrl-C (or SIGTERM) finishes the step and writes
-    a checkpoint; a second one ends at once. Before the first step it ends at once and leaves nothing behind.
+    Everything is written to a run directory, which is always the same for the same spec and seed. A finished run is
+    not run again. An interrupted run resumes where it stopped, and gives the same bits as one without interruption.
+    After Ctrl-C (or SIGTERM) the run finishes the step and writes a checkpoint; a second Ctrl-C stops it immediately.
+    Before the first step, one Ctrl-C stops it immediately and nothing is left behind.
     """
     from tiedexp.backend import quiet_tensorflow
     from tiedexp.signals import stop_on_signals
 
     with stop_on_signals() as should_stop:
-        from tiedexp.cli.train_view import JsonView, ResultView, TrainView
+        from tiedexp.cli.train_view import choose_view
         from tiedexp.experiment.data_check import DataCheck
         from tiedexp.experiment.preparation import locate_run, training_source
         from tiedexp.runs.directory import find_runs_root
@@ -39,7 +40,7 @@ def train(
 
         experiment = load_spec(spec, overrides or [])
         root = find_runs_root(runs)
-        view = JsonView() if json else ResultView() if quiet else TrainView()
+        view = choose_view(as_json=json, quiet=quiet)
         run = locate_run(experiment, root)
         if run.finished and not fresh:
             DataCheck(data_dir, view.warned).check(run, experiment)

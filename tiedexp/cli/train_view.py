@@ -1,18 +1,17 @@
-"""What `tiedexp train` shows while it runs."""
+"""What `tiedexp train` and other commands that train show."""
 
 from __future__ import annotations
 
-import json
 import shlex
-import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tiedexp.cli.console import Console
+from tiedexp.cli.console import Console, TerminalView
+from tiedexp.cli.printing import print_json, warn
 from tiedexp.experiment.observer import RunObserver
 from tiedexp.experiment.preparation import Plan, name_pattern
 
@@ -25,39 +24,30 @@ if TYPE_CHECKING:
 COLUMNS = (("epoch", 5), ("loss", 8), ("accuracy", 9), ("val loss", 9), ("val acc", 8), ("rate", 9), ("images/s", 9))
 
 
-class View(RunObserver):
-    """An observer that may hold the terminal, and gives it back when the run ends, however it ends."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Give the terminal back."""
+class View(TerminalView, RunObserver):
+    """Shows only warnings."""
 
     def warned(self, text: str) -> None:
-        """On stderr, whatever else is shown."""
-        print(f"warning: {text}", file=sys.stderr)
+        """Print a warning on stderr."""
+        warn(text)
 
 
 class JsonView(View):
-    """Only the result, as one JSON document."""
+    """Shows only the result, as one JSON document."""
 
     def finished(self, run: RunDirectory, result: Result) -> None:
-        """Print run directory and result."""
-        print(json.dumps({"run": str(run.path), **result.as_json()}, indent=2))
+        """Print the run directory and the result."""
+        print_json({"run": str(run.path), **result.as_json()})
 
 
 class ResultView(View):
-    """Only the result, for a person."""
+    """Shows only the result, for a person to read."""
 
     def __init__(self) -> None:
         self.console = Console(highlight=False)
 
     def finished(self, run: RunDirectory, result: Result) -> None:
-        """Print the test result and where everything is."""
+        """Print the test result and where to find the run."""
         test = result.test
         low, high = test.accuracy_interval
         ending = " (stopped early)" if result.stopped_early else ""
@@ -66,16 +56,16 @@ class ResultView(View):
             f"loss {test.loss:.4f}, {test.images} images"
         )
         self.console.print(
-            f"best epoch {result.best_epoch} of {result.epochs}{ending}, {result.seconds:.1f} s of training"
+            f"best epoch {result.best_epoch} of {result.epochs}{ending}, trained for {result.seconds:.1f} s"
         )
         path = shlex.quote(str(run.path))
         self.console.print(f"\nrun        {path}", markup=False, soft_wrap=True)
         self.console.print(f"details    tiedexp eval {path}", markup=False, soft_wrap=True)
-        self.console.print(f"look at it tiedexp board {path}", markup=False, soft_wrap=True)
+        self.console.print(f"curves     tiedexp board {path}", markup=False, soft_wrap=True)
 
 
 class TrainView(ResultView):
-    """A header, a progress bar for the running epoch, a row for each that ended, the result."""
+    """Shows a header, a progress bar for the current epoch, one row per finished epoch, and the result."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +98,7 @@ class TrainView(ResultView):
             f"{tied} tied: {escape(name_pattern(spec.model))}",
         )
         header.add_row("weights", f"{cost.unique_weights:,} free of {cost.expanded_weights:,}")
-        header.add_row("MACs", f"{cost.macs_tied:,} tied, {cost.macs_dense:,} dense, an image")
+        header.add_row("MACs", f"{cost.macs_tied:,} tied, {cost.macs_dense:,} dense, per image")
         image = "x".join(map(str, plan.image_shape))
         counts = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
         header.add_row("data", f"{escape(dataset.name)}, {image}, {plan.num_classes} classes: {counts}")
@@ -118,24 +108,24 @@ class TrainView(ResultView):
         self.console.print("  ".join(f"[bold]{name:>{width}}[/]" for name, width in COLUMNS))
 
     def resumed(self, epochs_done: int, steps_done: int) -> None:
-        """Say so."""
+        """Print where the run resumes."""
         step = f"step {steps_done} of epoch {epochs_done + 1}" if steps_done else f"epoch {epochs_done}"
-        self.console.print(f"[yellow]going on after {step}[/]")
+        self.console.print(f"[yellow]resuming after {step}[/]")
 
     def epoch_started(self, epoch: int, num_steps: int) -> None:
-        """A new bar."""
+        """Start a progress bar."""
         self._bar.start()
         self._task = self._bar.add_task(f"epoch {epoch}/{self._epochs}", total=num_steps, status="starting")
 
     def progressed(self, progress: TrainingProgress) -> None:
-        """Move the bar."""
+        """Update the bar."""
         status = (
             f"loss {progress.loss:.4f}  accuracy {progress.accuracy:.4f}  {progress.images_per_second:,.0f} images/s"
         )
         self._bar.update(self._task, completed=progress.step, status=status)
 
     def epoch_finished(self, line: EpochLine) -> None:
-        """A row of the table in place of the bar."""
+        """Replace the bar by a row of the table."""
         self.stop()
         values = [f"{line.epoch}"]
         for split in (line.train, line.validation):
@@ -151,7 +141,12 @@ class TrainView(ResultView):
             self._task = None
 
     def finished(self, run: RunDirectory, result: Result) -> None:
-        """Print the result; say so if the run had been finished before."""
+        """Print the result, and whether it is from an earlier command."""
         if not self._ran:
-            self.console.print("this run is finished already; [bold]--fresh[/] starts it over")
+            self.console.print("this run is already finished; [bold]--fresh[/] starts it over")
         super().finished(run, result)
+
+
+def choose_view(*, as_json: bool, quiet: bool) -> View:
+    """The view for the options of a command that trains."""
+    return JsonView() if as_json else ResultView() if quiet else TrainView()

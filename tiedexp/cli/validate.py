@@ -1,11 +1,12 @@
-"""`tiedexp validate`: is the spec right, and what would its model cost."""
+"""`tiedexp validate`: checks a spec, and shows what its model costs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiedexp.cli.options import DataDir, Json, Overrides, RunsRoot, SpecPath, warn
+from tiedexp.cli.options import DataDir, Json, Overrides, RunsRoot, SpecPath
+from tiedexp.cli.printing import print_json, warn
 
 if TYPE_CHECKING:
     from tiedexp.experiment.preparation import Plan
@@ -19,7 +20,7 @@ def validate(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Check a spec; print its layers and their cost."""
+    """Check a spec, and show its layers and their cost."""
     from tiedexp.experiment.preparation import locate_run, plan_experiment
     from tiedexp.runs.directory import find_runs_root
     from tiedexp.spec.loading import load_spec
@@ -27,9 +28,7 @@ def validate(
     plan = plan_experiment(load_spec(spec, overrides or []), data_dir=data_dir, warn=warn)
     run = locate_run(plan.spec, find_runs_root(runs)).path
     if json:
-        from json import dumps
-
-        print(dumps(_as_dict(plan, run), indent=2))
+        print_json(_as_dict(plan, run))
     else:
         _show(plan, run)
 
@@ -65,23 +64,25 @@ def _show(plan: Plan, run: Path) -> None:
     table.add_row("[bold]all[/]", "", "", "", *(f"[bold]{count}[/]" for count in _format_counts(cost)))
     console.print(table)
     console.print(
-        "\nMACs: multiply-adds for one image, forward; a group of tied cells counts as one, or each cell (untied)."
+        "\nMACs: multiply-adds of the forward pass per image, one for each group of tied cells; untied: one per cell."
     )
-    ways: dict[tuple[str, float], list[str]] = {}
+    methods: dict[tuple[str, float], list[str]] = {}
     for layer in cost.layers:
         if layer.computed is not None and layer.step_speedup is not None:
-            ways.setdefault((layer.computed, layer.step_speedup), []).append(layer.name)
-    if ways:
-        console.print("\nTied convs, by the estimate (output | input gradient | weight gradient where these differ):")
-    for (computed, speedup), names in ways.items():
-        gain = "" if computed == "expand" else f", a step {speedup:.1f} times as fast as with the expanded kernel"
+            methods.setdefault((layer.computed, layer.step_speedup), []).append(layer.name)
+    if methods:
+        console.print(
+            "\nEstimate for tied convs (methods of output | input gradient | weight gradient if they differ):"
+        )
+    for (computed, speedup), names in methods.items():
+        gain = "" if computed == "expand" else f"; speed-up of a training step over the expanded kernel: {speedup:.1f}"
         console.print(f"  {', '.join(names)}: {computed}{gain}")
-    console.print("\n[green]The spec is valid.[/] Its run is", end=" ")
+    console.print("\n[green]The spec is valid.[/] Its run directory is", end=" ")
     console.print(str(run), markup=False, soft_wrap=True)
 
 
 def _format_counts(cost: LayerCost | ModelCost) -> list[str]:
-    """Weights exactly; multiply-adds in millions where they are many, so that a table fits the terminal."""
+    """Exact counts of weights, and multiply-adds in millions if there are many, so that the table fits the terminal."""
     weights = [f"{count:,}" for count in (cost.unique_weights, cost.expanded_weights)]
     macs = [f"{count / 1e6:,.1f} M" if count >= 1e6 else f"{count:,}" for count in (cost.macs_tied, cost.macs_dense)]
     return ["" if count == "0" else count for count in (*weights, *macs)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -164,9 +163,9 @@ def _as_cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def to_json(comparison: Comparison) -> str:
-    """Everything in the comparison, as JSON."""
-    content = {
+def to_plain_comparison(comparison: Comparison) -> dict[str, Any]:
+    """Everything in the comparison, as plain numbers and words."""
+    return {
         "metric": comparison.metric,
         "selection": comparison.selection,
         "baseline": comparison.baseline,
@@ -182,7 +181,6 @@ def to_json(comparison: Comparison) -> str:
         ],
         "notes": list_notes(comparison, list_columns(comparison)),
     }
-    return json.dumps(content, indent=2, ensure_ascii=False)
 
 
 def to_plain(row: Row, comparison: Comparison) -> dict[str, Any]:

@@ -102,8 +102,7 @@ def describe_run(run: RunDirectory) -> ListedRun:
         if state == "finished":
             return ListedRun(run, state, tags, read_run(run).facts)
         problem = clean_text(run.read_failure()) if state == "failed" else ""
-        has_manifest = run.inside("manifest.json").is_file()
-        facts = dict(flatten_spec(run.read_manifest())) if has_manifest else {}
+        facts = dict(flatten_spec(run.read_manifest())) if run.started else {}
     except RunError as error:
         return ListedRun(run, state, tags, {}, clean_text(str(error)))
     return ListedRun(run, state, tags, facts, problem)

@@ -60,7 +60,7 @@ def extend_run(
     source.check()
     target = locate_run(longer, root)
     with target.lock():
-        if not target.inside("manifest.json").exists():
+        if not target.started:
             _seed(target, longer, run)
     return run_experiment(
         longer,

@@ -122,7 +122,7 @@ def run_experiment(
 
 def _read_manifest(run: RunDirectory) -> Manifest | None:
     """The manifest of a run; None if it has not started."""
-    return run.read_manifest() if run.inside("manifest.json").is_file() else None
+    return run.read_manifest() if run.started else None
 
 
 class ExperimentRun:
@@ -178,7 +178,7 @@ class ExperimentRun:
 
     def _resume(self, *, allow_inexact: bool) -> RunState | None:
         """Bring model, metrics.jsonl and checkpoints to the state of the newest usable checkpoint; None without one."""
-        if not self.run.inside("manifest.json").is_file():
+        if not self.run.started:
             if self.store.latest() is not None:
                 raise RunError(
                     f"{self.run.path} has checkpoints but no manifest.json, which says what they were made with, "
@@ -193,7 +193,7 @@ class ExperimentRun:
         inexact = check_same(before, self.parts.describe(), state, allow_inexact=allow_inexact, warn=warn)
         if inexact is not None:
             self.run.write_manifest(before.model_copy(update={"inexact": (*before.inexact, inexact)}))
-        self.run.inside("failure.json").unlink(missing_ok=True)
+        self.run.remove_failure()
         restore(checkpoint, self.model)
         lines = [line for line in self.run.read_metrics() if line.epoch < state.epoch]
         if state.line is not None:

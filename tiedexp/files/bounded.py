@@ -1,4 +1,4 @@
-"""Reading files that somebody else may have written: regular files only, of a size that is known beforehand."""
+"""Reading files that somebody else may have written: only regular files, and only up to a given size."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def find_inside(directory: Path, name: str, whose: str) -> Path:
     Args:
         directory: a directory.
         name: a file or directory in it, or deeper.
-        whose: what the directory is, for the error.
+        whose: what the directory is, for the error message.
 
     Raises:
         RunError: a link on the way leads out of the directory, or nowhere.
     """
     if "/" not in name and name != ".." and not os.path.islink(directory / name):  # noqa: PTH114
-        return directory / name  # nothing on the way that could lead elsewhere, and thousands of runs are read
-    # pathlib raises other errors where links go in a circle or have long names.
+        return directory / name  # a shortcut for the many files of thousands of runs: no link is on the way
+    # pathlib raises other errors if links go in a circle or have long names.
     path = directory
     for part in Path(name).parts:
         path = path / part
@@ -39,12 +39,12 @@ def find_inside(directory: Path, name: str, whose: str) -> Path:
 
 
 def check_tree(top: Path, directory: Path, whose: str) -> None:
-    """Refuse a directory that holds what tiedexp never writes.
+    """Refuse a directory with entries that tiedexp never writes.
 
     Args:
-        top: a file or directory, or nothing; links below it are not followed.
+        top: a file or directory, which need not exist; links below it are not followed.
         directory: the directory that no link at or below `top` may lead out of.
-        whose: what that directory is, for the error.
+        whose: what that directory is, for the error message.
 
     Raises:
         RunError: a link leads out of the directory, or nowhere; an entry is neither a file nor a directory; directories
@@ -71,15 +71,15 @@ def read_text(path: Path, max_bytes: int, errors: str = "strict") -> str:
 
     Args:
         path: the file.
-        max_bytes: a larger one is not read.
-        errors: what to do about bytes that are not UTF-8, as `bytes.decode` has it.
+        max_bytes: a larger file is refused.
+        errors: how bytes that are not UTF-8 are handled, see `bytes.decode`.
 
     Raises:
-        RunError: absent, larger, not a regular file (a pipe would never end), or not UTF-8.
+        RunError: the file does not exist, is larger, is not a regular file (a pipe may never end), or is not UTF-8.
     """
     content = _read_bytes(path, max_bytes + 1)
     if len(content) > max_bytes:
-        raise RunError(f"{path} is larger than {max_bytes // 2**20} MiB; it is not one of tiedexp's")
+        raise RunError(f"{path} is larger than {max_bytes // 2**20} MiB, so tiedexp did not write it")
     try:
         return content.decode("utf-8", errors)
     except ValueError as error:
@@ -87,13 +87,17 @@ def read_text(path: Path, max_bytes: int, errors: str = "strict") -> str:
 
 
 def read_start(path: Path, max_bytes: int) -> str:
-    """The first bytes of a file as text, what is not UTF-8 replaced; RunError as `read_text`, however large it is."""
+    """The first bytes of a file of any size as text; bytes that are not UTF-8 are replaced.
+
+    Raises:
+        RunError: the file does not exist or is not a regular file.
+    """
     return _read_bytes(path, max_bytes).decode("utf-8", errors="replace")
 
 
 def _read_bytes(path: Path, max_bytes: int) -> bytes:
     try:
-        # Opening a pipe would wait for whoever writes into it.
+        # Without O_NONBLOCK, opening a pipe would wait for its writer.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise RunError(f"{path} cannot be read: it is not a regular file")
@@ -105,31 +109,31 @@ def _read_bytes(path: Path, max_bytes: int) -> bytes:
 
 
 def read_json(path: Path, max_bytes: int) -> Any:
-    """What a JSON file holds.
+    """The content of a JSON file.
 
     Raises:
-        RunError: as `read_text`, or not JSON.
+        RunError: see `read_text` and `parse_json`.
     """
     return parse_json(read_text(path, max_bytes), str(path))
 
 
-def parse_json(text: str, place: str) -> Any:
-    """What JSON text says.
+def parse_json(text: str, source: str) -> Any:
+    """The content of JSON text.
 
     Args:
         text: the text.
-        place: where it stands, named in the error.
+        source: where it comes from, named in the error message.
 
     Raises:
-        RunError: not JSON, nested too deep, or with a whole number that no 64 bits hold, as no count of ours is.
+        RunError: it is not JSON, is nested too deeply, or has an integer that does not fit into 64 bits.
     """
     try:
         return json.loads(text, parse_int=_parse_int)
     except (ValueError, RecursionError) as error:
-        raise RunError(f"{place} is not JSON: {error}") from error
+        raise RunError(f"{source} is not JSON: {error}") from error
 
 
 def _parse_int(text: str) -> int:
     if len(text) > _MAX_DIGITS:
-        raise ValueError(f"a whole number of {len(text)} digits")
+        raise ValueError(f"an integer of {len(text)} digits")
     return int(text)

@@ -1,7 +1,7 @@
-"""Event files, which is how TensorBoard is told anything.
+"""Event files, from which TensorBoard reads everything.
 
-They are written record by record with TensorBoard's own protocol buffers and without TensorFlow: nothing is queued, a
-flush brings all to the disk, and a full disk is an `OSError` where it happened.
+They are written record by record with TensorBoard's own protocol buffers, without TensorFlow. So nothing is queued, a
+flush writes everything to the disk, and a full disk raises an `OSError` at the write that did not fit.
 """
 
 from __future__ import annotations
@@ -27,40 +27,42 @@ class EventFile:
     """A new event file, which TensorBoard reads after those already in the directory.
 
     Args:
-        directory: where it is made.
-        first_step: TensorBoard forgets what earlier files say of this step and of later ones.
+        directory: where the file is made.
+        first_step: TensorBoard forgets what earlier files have at this step and later.
     """
 
     def __init__(self, directory: Path, first_step: int = 0):
         directory.mkdir(parents=True, exist_ok=True)
         earlier = list_event_files(directory)
-        number = int(earlier[-1].name.split(".")[3]) + 1 if earlier else 1  # clocks may go back, numbers do not
+        number = int(earlier[-1].name.split(".")[3]) + 1 if earlier else 1  # a clock can go back, a number cannot
         self._file = (directory / f"events.out.tfevents.{number:06d}.{time.time_ns()}").open("xb")
         self._records = RecordWriter(self._file)
         self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
-        # A TensorBoard that was open all the time drops what it had read from this step on.
+        # A TensorBoard that is still open drops what it has read from this step on.
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._write(event_pb2.Event(wall_time=time.time(), step=first_step, session_log=start))
         sync(directory)
         sync(directory.parent)
 
     def write(self, step: int, summary: Any) -> None:
-        """Add a summary, a message of `tiedexp.runs.summaries`, at a step."""
+        """Write a summary, made by `tiedexp.runs.summaries`, at a step."""
         self._write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
 
     def _write(self, event: Any) -> None:
         self._records.write(event.SerializeToString())
 
     def flush(self) -> None:
+        """Write everything so far to the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 
 def list_event_files(directory: Path) -> list[Path]:
-    """Our event files in a directory, in the order in which they were written; whatever else is there is left alone."""
+    """Our event files in a directory, in the order in which they were written; other files are left out."""
     return sorted(
         path
         for path in directory.glob("events.out.tfevents.*")
@@ -69,7 +71,7 @@ def list_event_files(directory: Path) -> list[Path]:
 
 
 def remove_events(paths: Iterable[Path], first_step: int = 0) -> None:
-    """Cut each file before its first event of `first_step` or later, or delete it if no summary comes before."""
+    """Cut each file before its first summary at `first_step` or later; a file without earlier summaries is deleted."""
     for path in paths:
         end, has_summary = 0, False
         for event, event_end in read_events(path):
@@ -79,13 +81,13 @@ def remove_events(paths: Iterable[Path], first_step: int = 0) -> None:
         if not has_summary:
             path.unlink()
         elif end < path.stat().st_size:
-            with path.open("r+b") as file:  # in place: a TensorBoard that is reading the file sees nothing twice
+            with path.open("r+b") as file:  # in place, so that a TensorBoard that has it open sees nothing twice
                 file.truncate(end)
                 os.fsync(file.fileno())
 
 
 def read_events(path: Path) -> Iterator[tuple[event_pb2.Event, int]]:
-    """Each event of a file and where its record ends, up to one that was cut off or damaged.
+    """Each event of a file with the offset where its record ends; stops at a record that is cut off or damaged.
 
     A record is a length (8 bytes), its checksum (4), the event and its checksum (4):
     https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details

@@ -1,4 +1,4 @@
-"""Where runs are below a directory."""
+"""Finding the runs below a directory."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tiedexp.errors import RunError
-from tiedexp.runs.directory import MARKS, RunDirectory
+from tiedexp.runs.directory import RunDirectory
 
 MAX_DEPTH = 4  # <root>/<sweep>/<experiment>/seed-<n>
-REPRODUCED = "reproduced"  # where `reproduce` puts its runs, copies of others, which are only meant if they are named
+REPRODUCED = "reproduced"  # where `reproduce` puts its runs: copies of others, which are searched only if named
 
 
 def find_runs(top: Path) -> Iterator[RunDirectory]:
-    """The runs at or below a directory, by their paths; links below it and copies in `REPRODUCED` are left out.
+    """The runs at or below a directory, sorted by path; links below it and `REPRODUCED` are not searched.
 
     Raises:
-        RunError: it is no directory, or a link in it leads out.
+        RunError: it is not a directory, or a link in it leads out.
     """
     if not os.path.isdir(top):  # noqa: PTH112 (pathlib's raises where the name is too long)
-        raise RunError(f"{top} is no directory of runs" + ("" if os.path.lexists(top) else ": it does not exist"))
+        raise RunError(f"{top} is not a directory of runs" + ("" if os.path.lexists(top) else ": it does not exist"))
     yield from _find(top, top.resolve(), MAX_DEPTH)
 
 
@@ -31,7 +31,7 @@ def _find(directory: Path, top: Path, depth: int) -> Iterator[RunDirectory]:
     except OSError as error:
         raise RunError(f"{directory} cannot be read: {error.strerror}") from error
     run = RunDirectory(directory)
-    if any(entry.name in MARKS for entry in entries) and run.is_run:
+    if run.is_run:
         yield run
         return
     for entry in entries:

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, commit, machine."""
+"""What a run was made with: versions, commit and machine."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MANIFEST_FORMAT = 1
 CHANGED = "+changes"
 NUMERIC_PACKAGES = ("tiedexp", "tensorflow", "keras", "numpy", "scipy", "scikit-learn")
 PACKAGES = (*NUMERIC_PACKAGES, "tensorflow-datasets")
-COMPILED = "compiled convolution"  # the version of the code in `tiedexp.convolution.cpp`, where a run computes with it
+COMPILED = "compiled convolution"  # the version of the code in `tiedexp.convolution.cpp`, if the run uses it
 
 
 def describe_environment(compiled: str | None = None) -> Environment:
     """This process, its versions and its machine.
 
     Args:
-        compiled: the version of the compiled convolution; None where the run does without.
+        compiled: the version of the compiled convolution; None if the run does not use it.
     """
     versions = {"python": platform.python_version(), **{name: find_version_of(name) for name in PACKAGES}}
     if compiled is not None:
@@ -45,7 +45,7 @@ def describe_environment(compiled: str | None = None) -> Environment:
 
 
 def find_differences(before: Manifest, now: Manifest) -> tuple[str, ...]:
-    """What may give other numbers in another run of the same spec: `tensorflow 2.21.1 in place of 2.21.0`."""
+    """What can change the numbers of a run of the same spec, e.g. `tensorflow 2.21.1 in place of 2.21.0`."""
     pairs: list[tuple[str, Any, Any]] = [
         (name, before.versions.get(name), now.versions.get(name)) for name in ("python", *NUMERIC_PACKAGES, COMPILED)
     ]
@@ -58,8 +58,8 @@ def find_differences(before: Manifest, now: Manifest) -> tuple[str, ...]:
 
 
 def find_commit(directory: Path) -> str | None:
-    """The git commit checked out around a directory, with "+changes" if files differ from it; None if there is none."""
-    # A package installed into an environment inside somebody's repository is not that repository's.
+    """The git commit that a directory is checked out at, plus "+changes" if files differ from it; None without git."""
+    # A package in a virtual environment inside somebody's repository does not belong to that repository.
     if "site-packages" in directory.parts:
         return None
     try:

@@ -1,7 +1,7 @@
-"""The JSON files of a run as typed records: what is written is built from them, and what is read is checked by them.
+"""The JSON files of a run as typed records, which are written to the files and checked when they are read.
 
-So a file that somebody else wrote, or that was damaged, is one message. A file may hold more than a record declares (a
-later tiedexp may have written it), which is kept when the file is written again.
+A file that was damaged, or that somebody else wrote, gives one message. A file can have keys that its record does not
+declare, because a later tiedexp wrote it; they are kept when the file is written again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pydantic import (
     PositiveInt,
     Strict,
     StrictBool,
+    StringConstraints,
     ValidationError,
     model_validator,
 )
@@ -28,12 +29,13 @@ from tiedexp.errors import RunError
 from tiedexp.keys import join_key
 from tiedexp.terminal import clean_text
 
-# Of files whose own content is used, not what pydantic would make of it: "3" is no number.
+# Strict, because the content of a file is used as it is: "3" is not a number.
 Number = Annotated[FiniteFloat, Strict()]
 Count = Annotated[PositiveInt, Strict(), Field(lt=2**63)]
 Epoch = Annotated[PositiveInt, Strict(), Field(lt=2**31)]
 Threads = Annotated[int, Field(ge=1, le=4096)]
 Cost = Annotated[int, Field(ge=0, lt=2**63)]
+TAG = r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}"
 Images = Annotated[NonNegativeInt, Strict(), Field(lt=2**63)]
 
 
@@ -41,7 +43,7 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     def as_json(self) -> dict[str, Any]:
-        """What the file holds: the fields that were set, in order, and then whatever else was read."""
+        """The content of the file: the fields that were set, in order, and then any other keys that were read."""
         return self.model_dump(exclude_unset=True)
 
 
@@ -49,14 +51,14 @@ class DataRecord(_Record):
     """The data of a run.
 
     Args:
-        name: of the dataset.
-        fingerprint: of its images and labels.
-        files: changes with the names, sizes and times of a user's own files; None of other data and in older runs.
-        data_dir: the TFDS data directory it came from; None if from none.
+        name: the name of the dataset.
+        fingerprint: a hash of its images and labels.
+        files: a hash of the names, sizes and times of the user's own files; None for other data and in older runs.
+        data_dir: the TFDS data directory that it came from; None for other data.
         image_shape: (rows, cols, channels).
-        class_names: one a class.
-        mean: of each channel of the training images.
-        std: the same for the standard deviation.
+        class_names: one name per class.
+        mean: the mean of each channel over the training images.
+        std: the standard deviation of each channel over the training images.
     """
 
     name: str
@@ -69,9 +71,9 @@ class DataRecord(_Record):
     std: tuple[Annotated[FiniteFloat, Field(gt=0)], ...]
 
     @model_validator(mode="after")
-    def _one_a_channel(self) -> Self:
+    def _one_per_channel(self) -> Self:
         if not len(self.mean) == len(self.std) == self.image_shape[2]:
-            raise ValueError("mean and std must have a number for each channel of image_shape")
+            raise ValueError("mean and std must have one number per channel of image_shape")
         return self
 
 
@@ -80,9 +82,9 @@ class ParentRecord(_Record):
 
     Args:
         run: its path.
-        epochs: how many it has.
-        fingerprint: of its data.
-        same_as_from_start: whether the longer run could have been trained from scratch with the same result.
+        epochs: how many epochs it has.
+        fingerprint: the fingerprint of its data.
+        same_as_from_start: whether training the longer run from scratch would give the same result.
     """
 
     run: str
@@ -92,7 +94,7 @@ class ParentRecord(_Record):
 
 
 class InexactResume(_Record):
-    """A time that a run was resumed where the result might change: after what, and what was different."""
+    """One time that a run was resumed although the result may change: after what, and what was different."""
 
     after_epoch: int
     after_step: int = 0
@@ -100,16 +102,18 @@ class InexactResume(_Record):
 
 
 class Environment(_Record):
-    """Where and by what a run was begun.
+    """Where and with what a run was started.
 
     Args:
-        format: of the manifest.
-        started: the time.
+        format: the format of the manifest.
+        started: when, in UTC.
         command: the command line.
-        versions: of Python and of the packages that matter, by name.
-        commit: of tiedexp; None outside a git checkout.
-        host: the name of the machine, and `system`, its operating system.
-        pid: of the process.
+        versions: the versions of Python and of the packages that matter, by name.
+        commit: the commit of tiedexp; None outside a git checkout.
+        host: the name of the machine.
+        system: its operating system.
+        processor: the name of its processor.
+        pid: the id of the process.
     """
 
     format: int
@@ -127,21 +131,22 @@ class Manifest(Environment):
     """manifest.json: what a run was made with.
 
     Args:
-        device: as TensorFlow names it.
-        replicas: devices that train together.
+        device: TensorFlow's name of the device.
+        replicas: how many devices train together.
         threads: CPU threads within an operation.
-        deterministic: whether the same run gives the same bits.
+        deterministic: whether running it again gives the same bits.
+        data: the data of the run.
         spec: the resolved spec, for readers that do not want its YAML; keys without a value are left out.
-        pattern: a short name of the tying, `none` without.
-        patterns: the digest of the pattern of each tied conv, by its name.
-        unique_weights: trainable weights, each group of tied cells counted once.
-        expanded_weights: the same, every cell counted.
-        macs_dense: multiply-adds of one image, forward, every cell counted.
-        macs_tied: the same, each group of tied cells counted once.
-        implementations: of tied convs, by name, how they are computed.
-        steps_per_epoch: training steps of an epoch.
-        inexact: each time that the run was resumed where the result might change.
-        parent: the run that it extends.
+        pattern: a short name of the tying; `none` without tying.
+        patterns: the digest of the pattern of each tied conv, by the name of the conv.
+        unique_weights: trainable weights, counting each group of tied cells once.
+        expanded_weights: trainable weights, counting every cell.
+        macs_dense: multiply-adds of one image, forward, counting every cell.
+        macs_tied: multiply-adds of one image, forward, counting each group of tied cells once.
+        implementations: how each tied conv is computed, by the name of the conv.
+        steps_per_epoch: training steps in an epoch.
+        inexact: each time that the run was resumed although the result may change.
+        parent: the run that it extends; None if it extends none.
     """
 
     device: str
@@ -163,7 +168,7 @@ class Manifest(Environment):
 
 
 class SplitLine(_Record):
-    """How one split did in an epoch."""
+    """The loss, accuracy and speed of one split in an epoch."""
 
     loss: Number
     accuracy: Number
@@ -174,9 +179,14 @@ class EpochLine(_Record):
     """A line of metrics.jsonl.
 
     Args:
+        epoch: its number, from 1.
+        step: training steps up to its end.
+        learning_rate: the rate of its last step.
+        train: the results on the training images.
+        validation: the results on the validation images; None without any.
         seconds: wall time of its training steps.
-        first_of_process: whether it is the first that a process ended, so that `seconds` includes compiling the model.
-            Lines of older versions do not say.
+        first_of_process: whether it is the first epoch of its process, so that `seconds` includes compiling the model.
+            Lines of older versions do not have it.
         time: when it ended, in UTC.
     """
 
@@ -191,12 +201,12 @@ class EpochLine(_Record):
 
     @property
     def measured(self) -> SplitLine:
-        """The validation, or the training where there is none."""
+        """The results on the validation images, or on the training images if there are none."""
         return self.validation or self.train
 
 
 class ClassResult(_Record):
-    """One class: its images, and how many of them, and of those predicted to be of it, are right."""
+    """Precision, recall and F1 of one class, and the number of its images."""
 
     name: str
     images: Images
@@ -209,14 +219,14 @@ class Evaluation(_Record):
     """Results on one split.
 
     Args:
-        images: number of images.
-        loss: mean cross-entropy, natural logarithm.
-        accuracy: share of images whose likeliest class is right.
-        accuracy_interval: its 95% interval (Wilson 1927).
-        top5_accuracy: share of images whose class is among the five likeliest; None with five classes or fewer.
+        images: the number of images.
+        loss: mean cross-entropy, with the natural logarithm.
+        accuracy: the share of images whose likeliest class is right.
+        accuracy_interval: the 95% interval of the accuracy (Wilson 1927).
+        top5_accuracy: the share of images whose class is among the five likeliest; None with at most five classes.
         calibration_error: expected calibration error over 15 equal bins of confidence (Guo et al. 2017,
             arXiv 1706.04599).
-        classes: results of each class.
+        classes: the results of each class.
         confusion: counts, one row per true class, one column per predicted class.
     """
 
@@ -234,12 +244,13 @@ class Result(_Record):
     """result.json.
 
     Args:
-        test: how the best epoch did, and `validation`, the same; None without validation images.
-        best_epoch: the one that was tested.
-        epochs: how many were trained.
-        stopped_early: whether those are fewer than the spec has.
+        test: the results of the best epoch on the test images.
+        validation: the results of the best epoch on the validation images; None without any.
+        best_epoch: the epoch that was tested.
+        epochs: how many epochs were trained.
+        stopped_early: whether those are fewer than in the spec.
         seconds: wall time of all training steps.
-        epoch_seconds: of `average_epoch_seconds`. Results of older versions do not have it.
+        epoch_seconds: see `average_epoch_seconds`. Results of older versions do not have it.
     """
 
     test: Evaluation
@@ -251,6 +262,19 @@ class Result(_Record):
     epoch_seconds: Number | None = None
 
 
+class Failure(_Record):
+    """failure.json: the message of the error that ended the last attempt, and when."""
+
+    error: str
+    time: str
+
+
+class Tags(_Record):
+    """tags.json: the tags that a person gave the run."""
+
+    tags: tuple[Annotated[str, StringConstraints(pattern=f"^{TAG}$")], ...]
+
+
 Record = TypeVar("Record", bound=BaseModel)
 
 
@@ -258,7 +282,7 @@ def average_epoch_seconds(lines: Iterable[EpochLine]) -> float | None:
     """Mean time of an epoch, without the first epoch of each process, in which the model is compiled.
 
     Args:
-        lines: of metrics.jsonl.
+        lines: the lines of metrics.jsonl.
 
     Returns:
         The mean; None if there is no other epoch.
@@ -267,16 +291,16 @@ def average_epoch_seconds(lines: Iterable[EpochLine]) -> float | None:
     return round(fmean(seconds), 4) if seconds else None
 
 
-def check_record(kind: type[Record], content: Any, place: Path | str) -> Record:
-    """What JSON gave, as a record.
+def check_record(kind: type[Record], content: Any, source: Path | str) -> Record:
+    """The content of a JSON file as a record.
 
     Args:
-        kind: the record.
+        kind: the type of record.
         content: what was read.
-        place: the file, named in the error.
+        source: the file, named in the error message.
 
     Raises:
-        RunError: something is missing or of another type.
+        RunError: a key is missing or has a value of another type.
     """
     try:
         return kind.model_validate(content)
@@ -284,5 +308,5 @@ def check_record(kind: type[Record], content: Any, place: Path | str) -> Record:
         first = error.errors(include_url=False)[0]
         where = join_key(first["loc"])
         problem = "is missing" if first["type"] == "missing" else f"is wrong: {first['msg']}"
-        text = clean_text(f"{where or 'the whole'} {problem}")  # the names of keys are the file's
-        raise RunError(f"{place} is not as tiedexp writes it: {text}") from None
+        text = clean_text(f"{where or 'the whole'} {problem}")  # the keys come from the file
+        raise RunError(f"{source} is not as tiedexp writes it: {text}") from None

@@ -1,10 +1,10 @@
 """Telling a user's own runs from those of others, which must not choose the data that is opened.
 
-A run directory may come from anywhere, so what it says about data is only a claim. Training therefore leaves a seal in
-the run: a keyed hash (HMAC-SHA256, RFC 2104) of the run's own path and of the data it was trained on. The key is
-random, made when it is first needed, and kept outside all runs in `$XDG_STATE_HOME/tiedexp` (`~/.local/state/tiedexp`),
-where only the user may read it. So nobody else can make a seal, a changed data path breaks it, and it does not fit a
-copy of the run in another place. Without a seal, or without a place to keep the key, a run is a stranger's.
+A run directory can come from anywhere, so what it says about its data is only a claim. Training therefore leaves a seal
+in the run: a keyed hash (HMAC-SHA256, RFC 2104) of the run's own path and of the data it was trained on. The key is
+random, made when it is first needed, and stored outside all runs in `$XDG_STATE_HOME/tiedexp`
+(`~/.local/state/tiedexp`), where only the user may read it. So nobody else can make a seal, a changed data path breaks
+it, and it is not valid for a copy of the run at another path. A run without a valid seal is treated as a stranger's.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from pathlib import Path
 from tiedexp.errors import RunError
 from tiedexp.files.atomic import write_text
 from tiedexp.files.bounded import read_text
-from tiedexp.runs.directory import SEAL, RunDirectory
+from tiedexp.runs.contents import SEAL
+from tiedexp.runs.directory import RunDirectory
 
 KEY_BYTES = 32
 _MAX_SEAL = 256  # bytes; a seal has 64
 
 
 def write_seal(run: RunDirectory, name: str, path: Path | None, data_dir: Path | None) -> None:
-    """Record in a run that this user trained it on this data; without a key, leave no seal.
+    """Record in a run that this user trained it on this data; without a key, the run gets no seal.
 
     Args:
         run: the run, which this process is training.
-        name: of the dataset.
-        path: its own path, for folder and npz.
-        data_dir: the TFDS data directory that it is in.
+        name: the name of the dataset.
+        path: the path of the data, for folder and npz; None for other data.
+        data_dir: the TFDS data directory of the data; None for other data.
     """
     key = _make_key()
     if key is None:
@@ -45,7 +46,7 @@ def write_seal(run: RunDirectory, name: str, path: Path | None, data_dir: Path |
 
 
 def has_seal(run: RunDirectory, name: str, path: Path | None, data_dir: Path | None) -> bool:
-    """Whether this user trained the run, in the place where it is, on this data; arguments as `write_seal`."""
+    """Whether this user trained the run, at this path and on this data; see `write_seal` for the arguments."""
     key = _read_key()
     if key is None:
         return False
@@ -57,13 +58,16 @@ def has_seal(run: RunDirectory, name: str, path: Path | None, data_dir: Path | N
 
 
 def _compute_seal(key: bytes, run: RunDirectory, name: str, path: Path | None, data_dir: Path | None) -> str:
-    places = [None if place is None else str(place) for place in (path, data_dir)]
-    content = json.dumps([os.path.realpath(run.path), name, *places])
+    locations = [None if location is None else str(location) for location in (path, data_dir)]
+    content = json.dumps([os.path.realpath(run.path), name, *locations])
     return hmac.new(key, content.encode(), sha256).hexdigest()
 
 
 def _find_key() -> Path | None:
-    """The file of the key; None without a home. It is never below the working directory, which may be a stranger's."""
+    """The file of the key; None without a home directory.
+
+    A relative path is never used: the working directory may be a stranger's.
+    """
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
     if not state.is_absolute():  # which the XDG Base Directory Specification says to ignore
         try:
@@ -74,7 +78,7 @@ def _find_key() -> Path | None:
 
 
 def _read_key() -> bytes | None:
-    """The user's key; None if there is none, or if it is not a file that only the user may read and write."""
+    """The user's key; None if there is none, or if others may read or write its file."""
     path = _find_key()
     if path is None:
         return None
@@ -89,16 +93,16 @@ def _read_key() -> bytes | None:
 
 
 def _make_key() -> bytes | None:
-    """The user's key, made now if it was not before; None where it cannot be kept."""
+    """The user's key, which is made if there is none; None if it cannot be stored."""
     path = _find_key()
     if path is not None and not path.exists():
         with suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, unfinished = tempfile.mkstemp(dir=path.parent)  # readable by the user alone
+            descriptor, unfinished = tempfile.mkstemp(dir=path.parent)  # only the user may read it
             try:
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(secrets.token_bytes(KEY_BYTES))
-                # Another process may have made it meanwhile, and then its key is the one that counts.
+                # If another process has made the key in the meantime, that one counts.
                 os.link(unfinished, path)
             finally:
                 os.unlink(unfinished)  # noqa: PTH108

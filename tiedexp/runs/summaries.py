@@ -1,4 +1,4 @@
-"""Summaries: the messages of event files, built from TensorBoard's protocol buffers."""
+"""Summaries, the messages in event files, built from TensorBoard's protocol buffers."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class HParam:
     """A hyperparameter, a column of the HParams tab.
 
     Args:
-        name: of the column.
-        kind: of its values.
-        shown: whether it is shown at first; the tab shows five columns.
-        values: those that occur, if known: up to nine are checkboxes to filter by.
-        interval: the smallest and the largest number, for more than that.
+        name: the name of the column.
+        kind: the type of its values.
+        shown: whether it should be among the five columns that the tab shows when it is opened.
+        values: the values that occur, if known; up to nine become checkboxes to filter by.
+        interval: the smallest and the largest value; for columns with more values than that.
     """
 
     name: str
@@ -59,8 +59,8 @@ class Metric:
     """A metric, a column of the HParams tab.
 
     Args:
-        tag: the scalar, whose last value is shown.
-        split: the directory below the run's in which it is; none for the run's own.
+        tag: the scalar whose last value is shown.
+        split: its directory below that of the run; empty for the run's own directory.
     """
 
     tag: str
@@ -68,8 +68,8 @@ class Metric:
 
 
 def scalar_summary(tag: str, value: float) -> Any:
-    """One number; NaN and infinities as they are, TensorBoard marks them in the curve."""
-    with np.errstate(over="ignore"):  # TensorBoard's numbers are float32: what is larger is an infinity
+    """One number; NaN and infinity are written as they are, and TensorBoard marks them in the curve."""
+    with np.errstate(over="ignore"):  # TensorBoard's numbers are float32, so larger ones become infinity
         return scalar_pb(tag, value)
 
 
@@ -79,9 +79,9 @@ def text_summary(tag: str, markdown: str) -> Any:
 
 
 def image_summary(tag: str, png: bytes) -> Any:
-    """A picture, an encoded PNG."""
+    """A picture, given as an encoded PNG."""
     if png[:8] != _PNG_SIGNATURE or len(png) < 24:
-        raise ValueError(f"the image '{tag}' is not an encoded PNG")
+        raise ValueError(f"the picture '{tag}' is not an encoded PNG")
     width, height = struct.unpack(">II", png[16:24])
     tensor = make_tensor_proto([str(width).encode(), str(height).encode(), png], dtype=types_pb2.DT_STRING)
     metadata = image_metadata.create_summary_metadata(display_name=None, description=None)
@@ -89,7 +89,7 @@ def image_summary(tag: str, png: bytes) -> Any:
 
 
 def histogram_summary(tag: str, values: npt.ArrayLike) -> Any:
-    """The distribution of an array of any shape; values that are not finite are left out."""
+    """The distribution of an array of any shape, without NaN and infinity."""
     finite = np.asarray(values, dtype=np.float64).ravel()
     finite = finite[np.isfinite(finite)]
     counts, edges = np.histogram(finite, bins=HISTOGRAM_BUCKETS)
@@ -102,7 +102,7 @@ def histogram_summary(tag: str, values: npt.ArrayLike) -> Any:
 
 
 def experiment_summary(hparams: Sequence[HParam], metrics: Sequence[Metric]) -> Any:
-    """What the HParams tab should show: these hyperparameters, and of all scalars only these metrics."""
+    """The columns of the HParams tab: these hyperparameters, and of all scalars only these metrics."""
     experiment = api_pb2.Experiment(
         time_created_secs=time.time(),
         hparam_infos=[_hparam_info(hparam) for hparam in hparams],
@@ -119,10 +119,10 @@ def experiment_summary(hparams: Sequence[HParam], metrics: Sequence[Metric]) -> 
 
 
 def session_summary(values: Mapping[str, HParamValue], group_name: str = "") -> Any:
-    """The hyperparameters of a run, which begin its session in the HParams tab.
+    """The hyperparameters of a run, which start its session in the HParams tab.
 
     Raises:
-        TypeError: a value is None or of any other type.
+        TypeError: a value is not a bool, int, float or str.
     """
     for name, value in values.items():
         if not isinstance(value, bool | int | float | str):
@@ -139,13 +139,13 @@ def session_end_summary(*, succeeded: bool) -> Any:
 
 
 def spell(value: HParamValue) -> HParamValue:
-    """A value as TensorBoard can send it; with a NaN or an infinity it would show no hyperparameters at all."""
+    """A value that TensorBoard can send: NaN and infinity become text, or the tab would show no hyperparameters."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _hparam_info(hparam: HParam) -> Any:
     types = {bool: api_pb2.DATA_TYPE_BOOL, str: api_pb2.DATA_TYPE_STRING, float: api_pb2.DATA_TYPE_FLOAT64}
-    # TensorBoard lists those first that are said to differ, then by name, and hides all beyond the fifth.
+    # TensorBoard first lists those with `differs`, then all others by name, and hides all after the fifth.
     info = api_pb2.HParamInfo(name=hparam.name, type=types[hparam.kind], differs=hparam.shown)
     info.domain_discrete.extend(list(hparam.values))
     if hparam.interval is not None:
@@ -161,10 +161,10 @@ def _hparams_data_summary(tag: str, data: Any) -> Any:
 
 
 def layout_summary(pages: Mapping[str, Sequence[Any]]) -> Any:
-    """The charts of the Custom Scalars tab, by the titles of their pages, of which the first is open at first."""
+    """The charts of the Custom Scalars tab, by the title of their page; only the first page is open to begin with."""
     categories = [
-        layout_pb2.Category(title=title, chart=charts, closed=place > 0)
-        for place, (title, charts) in enumerate(pages.items())
+        layout_pb2.Category(title=title, chart=charts, closed=number > 0)
+        for number, (title, charts) in enumerate(pages.items())
     ]
     layout = layout_pb2.Layout(category=categories)
     tensor = make_tensor_proto(layout.SerializeToString(), dtype=types_pb2.DT_STRING)
@@ -172,12 +172,12 @@ def layout_summary(pages: Mapping[str, Sequence[Any]]) -> Any:
 
 
 def line_chart(tag: str) -> Any:
-    """A chart of one tag, in which all runs and splits lie over each other."""
+    """A chart of one tag, in which the curves of all runs and splits are overlaid."""
     return layout_pb2.Chart(title=tag, multiline=layout_pb2.MultilineChartContent(tag=[f"^{tag}$"]))
 
 
 def margin_chart(title: str, *, value: str, lower: str, upper: str) -> Any:
-    """A chart of a tag with a band from one tag to another around it; the three belong to one run."""
+    """A chart of the tag `value` with a band from the tag `lower` to the tag `upper`, all of one run."""
     series = layout_pb2.MarginChartContent.Series(value=value, lower=lower, upper=upper)
     return layout_pb2.Chart(title=title, margin=layout_pb2.MarginChartContent(series=[series]))
 

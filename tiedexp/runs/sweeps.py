@@ -1,11 +1,11 @@
-"""A sweep on disk: the runs that belong together, and what differs between them.
+"""A sweep on disk: runs that belong together, and what differs between them.
 
     <root>/<name>/
-      sweep.yaml          what was asked for
-      sweep.json          the variants and their runs, as they were planned
-      <variant>-<digest>/seed-<n>/      each run, like any other
+      sweep.yaml                        the sweep's file
+      sweep.json                        the planned variants and their runs
+      <variant>-<digest>/seed-<n>/      each run, like any other run
 
-So the directory of a sweep is a root of runs, which may be moved, sent and compared as one.
+So the directory of a sweep is a root of runs, which can be moved, sent and compared as a whole.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class _Record(BaseModel):
 
 
 class Variant(_Record):
-    """One experiment of a sweep, whatever its seed.
+    """One experiment of a sweep, with any seed.
 
     Args:
-        name: of its runs' specs, unique in the sweep; letters, digits, `.`, `_` and `-`.
-        label: what differs, for people: `block d4`.
+        name: the name in its runs' specs, unique in the sweep; letters, digits, `.`, `_` and `-`.
+        label: what differs, for people, e.g. `block d4`.
         settings: what differs, by dotted keys of the spec.
-        width: `model.width`, as the sweep has it or as `match` made it.
+        width: `model.width`, from the sweep's file or adjusted by `match`.
     """
 
     name: Name
@@ -64,7 +64,7 @@ class PlannedRun(_Record):
 
     @property
     def experiment(self) -> str:
-        """The directory of all its seeds."""
+        """The directory that holds the runs of all seeds of its variant."""
         return self.path.partition("/")[0]
 
 
@@ -72,13 +72,14 @@ class SweepRecord(_Record):
     """sweep.json.
 
     Args:
-        format: of this file.
-        name: of the sweep.
-        baseline: the variant that the others are compared with, by its name.
-        match: the budget that `model.width` was adjusted for, so that all variants have as much of it as the baseline.
-        axes: the dotted keys of the spec in which variants differ, the first given first.
-        variants: in the order of the sweep's file.
-        runs: variant by variant.
+        format: the format of this file.
+        name: the name of the sweep.
+        baseline: the name of the variant that the others are compared with; None if there is none.
+        match: the budget in which all variants equal the baseline, because `model.width` was adjusted; None if it was
+            not.
+        axes: the dotted keys of the spec in which variants differ, in the order of the sweep's file.
+        variants: the variants, in the order of the sweep's file.
+        runs: the runs, variant by variant.
     """
 
     format: int = SWEEP_FORMAT
@@ -94,11 +95,11 @@ class SweepRecord(_Record):
         names = {variant.name for variant in self.variants}
         unknown = {*(run.variant for run in self.runs), *filter(None, [self.baseline])} - names
         if unknown:
-            raise ValueError(f"no variant is named {min(unknown)}")
+            raise ValueError(f"no variant has the name {min(unknown)}")
         return self
 
     def join(self, before: SweepRecord) -> SweepRecord:
-        """This plan, and the runs of an earlier one; without those whose variant is another experiment now."""
+        """This plan with the runs of an earlier one, except those whose variant is a different experiment now."""
         ours = {run.variant: run.experiment for run in self.runs}
         paths = {run.path for run in self.runs}
         kept = [run for run in before.runs if ours.get(run.variant, run.experiment) == run.experiment]
@@ -113,10 +114,10 @@ class SweepRecord(_Record):
 
 
 class SweepDirectory:
-    """One sweep's directory; nothing is made or read until asked for.
+    """The directory of one sweep; nothing is made or read until a method is called.
 
     Args:
-        path: the directory, which is the root of its runs too.
+        path: the directory, which is also the root of its runs.
     """
 
     def __init__(self, path: Path):
@@ -124,39 +125,39 @@ class SweepDirectory:
 
     @staticmethod
     def is_at(path: Path) -> bool:
-        """Whether a sweep's directory is at `path`."""
-        return os.path.isfile(path / SWEEP_FILE)  # noqa: PTH113 (pathlib's raises where a link has a long name)
+        """Whether `path` is the directory of a sweep."""
+        return os.path.isfile(path / SWEEP_FILE)  # noqa: PTH113 (pathlib's raises if a link has a long name)
 
     def read(self) -> SweepRecord:
-        """What sweep.json says.
+        """The content of sweep.json.
 
         Raises:
             RunError: it cannot be read, is not as tiedexp writes it, or a newer tiedexp wrote it.
         """
-        place = find_inside(self.path, SWEEP_FILE, _WHOSE)
-        content = read_json(place, MAX_JSON_BYTES)
+        path = find_inside(self.path, SWEEP_FILE, _WHOSE)
+        content = read_json(path, MAX_JSON_BYTES)
         found = content.get("format") if isinstance(content, dict) else None
         if isinstance(found, int) and found > SWEEP_FORMAT:
-            raise RunError(f"{place} was written by a newer tiedexp (format {found}; this one knows {SWEEP_FORMAT})")
-        return check_record(SweepRecord, content, place)
+            raise RunError(f"{path} was written by a newer tiedexp (format {found}; this one knows {SWEEP_FORMAT})")
+        return check_record(SweepRecord, content, path)
 
     def write(self, record: SweepRecord, text: str, *, keep: bool = False) -> None:
-        """Write sweep.json, and sweep.yaml with the text of the sweep's file.
+        """Write sweep.json and sweep.yaml.
 
         Args:
             record: the plan.
-            text: of the sweep's file.
-            keep: the runs of the plan that was written before stay planned, too.
+            text: the text of the sweep's file.
+            keep: whether the runs of the earlier plan stay planned, too.
         """
         if keep:
-            with suppress(RunError):  # there is no plan that can be read
+            with suppress(RunError):  # there is no readable plan
                 record = record.join(self.read())
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.path / "sweep.yaml", text)
         write_text(self.path / SWEEP_FILE, json.dumps(record.model_dump(mode="json"), indent=2) + "\n")
 
     def run(self, planned: PlannedRun) -> RunDirectory:
-        """The directory of a run of it.
+        """The directory of one of its runs.
 
         Raises:
             RunError: a link leads out of the sweep, or nowhere.

@@ -126,7 +126,7 @@ class RayExecutor:
         """Report the progress of a run by the files it wrote, because its worker can be on any node."""
         metrics = run.directory.path / "metrics.jsonl"
         if run.path not in self._seen:
-            if run.directory.inside("manifest.json").is_file():
+            if run.directory.started:
                 self._seen[run.path] = 0
                 self._observer.started(run)
             return
