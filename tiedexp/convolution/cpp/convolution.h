@@ -87,6 +87,8 @@ T* get_buffer(size_t elements) {
   return buffer.data();
 }
 
+// Tiles are functions of their own: when several of them are inlined into one function, GCC and Clang run out of registers,
+// and keep a sum in memory.
 template <typename T>
 struct ConvolveTile {
   const std::vector<const T*>& taps;  // where each reads
@@ -99,7 +101,7 @@ struct ConvolveTile {
   bool accumulate;    // onto what is in the output
 
   template <int kPixels, int kVectors>
-  void run() const {
+  [[gnu::noinline]] void run() const {
     using V = Vector<T>;
     typename V::Value sums[kPixels][kVectors] = {};
     const T* weight = weights;
@@ -161,7 +163,7 @@ struct CorrelateTile {
   }
 
   template <int kChannels, int kVectors>
-  void run_stretch(int64_t begin, int64_t end) const {
+  [[gnu::noinline]] void run_stretch(int64_t begin, int64_t end) const {
     using V = Vector<T>;
     typename V::Value sums[kChannels][kVectors] = {};
     const T* right = upstream + begin * step;
@@ -192,19 +194,16 @@ void run_tile(const Tile& tile, int length) {
 }
 
 // Calls make(begin).run<length, vectors>() for tiles that together are `count` long.
-template <typename Make>
+template <int kVectors = kMaxVectors, typename Make>
 void run_tiles(int vectors, int64_t count, Make make) {
-  const int64_t tiles = divide_up(count, tile_size(vectors));
-  for (int64_t tile = 0, begin = 0; tile < tiles; ++tile) {
-    const int64_t end = count * (tile + 1) / tiles;
-    const int length = static_cast<int>(end - begin);
-    switch (vectors) {
-      case 1: run_tile<1, tile_size(1)>(make(begin), length); break;
-      case 2: run_tile<2, tile_size(2)>(make(begin), length); break;
-      case 3: run_tile<3, tile_size(3)>(make(begin), length); break;
-      case 4: run_tile<4, tile_size(4)>(make(begin), length); break;
+  if constexpr (kVectors > 0) {
+    if (vectors != kVectors) return run_tiles<kVectors - 1>(vectors, count, make);
+    const int64_t tiles = divide_up(count, tile_size(kVectors));
+    for (int64_t tile = 0, begin = 0; tile < tiles; ++tile) {
+      const int64_t end = count * (tile + 1) / tiles;
+      run_tile<kVectors, tile_size(kVectors)>(make(begin), static_cast<int>(end - begin));
+      begin = end;
     }
-    begin = end;
   }
 }
 
@@ -243,6 +242,7 @@ void convolve(const Program& program, const Size& size, const T* input, const T*
     std::vector<const T*> taps(program.taps.size());
     for (int64_t item; (item = next++) < work.count();) {
       const int64_t number = item / (size.groups * work.filters), group = item / work.filters % size.groups;
+      const int64_t pixels = block.count_pixels(number);
       T* to = output + block.first_pixel(number) * size.all_filters() + group * size.filters;
       for (int first = 0; first < size.channels; first += block.channels()) {
         block.fill(input, number, group * size.channels + first, buffer);
@@ -251,7 +251,7 @@ void convolve(const Program& program, const Size& size, const T* input, const T*
         for (int64_t number_of_part = filters.begin; number_of_part < filters.end; ++number_of_part) {
           const Filters& part = parts[number_of_part];
           const T* lines = packed.data() + group * count + part.weights + first * taps.size() * count_lanes<T>(part);
-          run_tiles(part.vectors, block.count_pixels(number), [&](int64_t pixel) {
+          run_tiles(part.vectors, pixels, [&](int64_t pixel) {
             return ConvolveTile<T>{taps,
                                    block.offsets() + pixel,
                                    block.channels(),
@@ -384,13 +384,16 @@ class Correlation {
                  T* sums) const {
     const bool is_padded = padded_ != size_.filters;
     const T* right = (is_padded ? copy : find_upstream(block, number, group)) + part.first;
+    const ptrdiff_t step = is_padded ? padded_ : size_.all_filters();
+    const int64_t pixels = block.count_pixels(number);
     for (const Tap& tap : program_.taps) {
+      const T* image = block.at(tap);
       run_tiles(part.vectors, block.channels(), [&](int64_t channel) {
-        return CorrelateTile<T>{block.at(tap) + channel,
+        return CorrelateTile<T>{image + channel,
                                 block.offsets(),
-                                block.count_pixels(number),
+                                pixels,
                                 right,
-                                is_padded ? padded_ : size_.all_filters(),
+                                step,
                                 sums + channel * count_lanes<T>(part)};
       });
       sums += block.channels() * count_lanes<T>(part);

@@ -8,18 +8,19 @@
 
 namespace tiedexp {
 
-// The last vector of channels may have fewer.
-template <typename T>
+// The last vector of channels may have fewer. That it is not full is known when the code is compiled, because Clang
+// otherwise asks for every pixel.
+template <typename T, bool kFull>
 typename Vector<T>::Value load_some(const T* from, int valid) {
-  if (valid >= Vector<T>::kLanes) return Vector<T>::load(from);
+  if constexpr (kFull) return Vector<T>::load(from);
   T line[Vector<T>::kLanes] = {};
   std::copy_n(from, valid, line);
   return Vector<T>::load(line);
 }
 
-template <typename T>
+template <typename T, bool kFull>
 void store_some(T* to, typename Vector<T>::Value value, int valid) {
-  if (valid >= Vector<T>::kLanes) return Vector<T>::store(to, value);
+  if constexpr (kFull) return Vector<T>::store(to, value);
   T line[Vector<T>::kLanes];
   Vector<T>::store(line, value);
   std::copy_n(line, valid, to);
@@ -38,35 +39,48 @@ struct DepthwiseTile {
 
   template <int kTaps>
   void convolve(const T* weights, T* output) const {
+    if (valid < Vector<T>::kLanes) return first_tap > 0 ? add<kTaps, false, true>(weights, output)
+                                                        : add<kTaps, false, false>(weights, output);
+    return first_tap > 0 ? add<kTaps, true, true>(weights, output) : add<kTaps, true, false>(weights, output);
+  }
+
+  template <int kTaps, bool kFull, bool kAccumulate>
+  [[gnu::noinline]] void add(const T* weights, T* output) const {
     typename Vector<T>::Value lines[kTaps];
     const T* reads[kTaps];
     for (int tap = 0; tap < kTaps; ++tap) {
-      lines[tap] = load_some(weights + (first_tap + tap) * channels, valid);
+      lines[tap] = load_some<T, kFull>(weights + (first_tap + tap) * channels, valid);
       reads[tap] = taps[first_tap + tap] + channel;
     }
     for (int64_t pixel = 0; pixel < pixels; ++pixel, output += channels) {
       const ptrdiff_t offset = offsets[pixel];
       typename Vector<T>::Value sum = {};
-      if (first_tap > 0) sum = load_some(output, valid);
+      if constexpr (kAccumulate) sum = load_some<T, kFull>(output, valid);
       for (int tap = 0; tap < kTaps; ++tap) sum += Vector<T>::load(reads[tap] + offset) * lines[tap];
-      store_some(output, sum, valid);
+      store_some<T, kFull>(output, sum, valid);
     }
   }
 
   template <int kTaps>
   void correlate(const T* upstream, T* gradient) const {
+    return valid < Vector<T>::kLanes ? add_gradient<kTaps, false>(upstream, gradient)
+                                     : add_gradient<kTaps, true>(upstream, gradient);
+  }
+
+  template <int kTaps, bool kFull>
+  [[gnu::noinline]] void add_gradient(const T* upstream, T* gradient) const {
     const T* reads[kTaps];
     for (int tap = 0; tap < kTaps; ++tap) reads[tap] = taps[first_tap + tap] + channel;
     for (int64_t begin = 0; begin < pixels; begin += kStretch) {
       typename Vector<T>::Value sums[kTaps] = {};
       const int64_t end = std::min(pixels, begin + kStretch);
       for (int64_t pixel = begin; pixel < end; ++pixel, upstream += channels) {
-        const typename Vector<T>::Value line = load_some(upstream, valid);
+        const typename Vector<T>::Value line = load_some<T, kFull>(upstream, valid);
         for (int tap = 0; tap < kTaps; ++tap) sums[tap] += Vector<T>::load(reads[tap] + offsets[pixel]) * line;
       }
       for (int tap = 0; tap < kTaps; ++tap) {
         T* to = gradient + (first_tap + tap) * channels;
-        store_some(to, load_some(to, valid) + sums[tap], valid);
+        store_some<T, kFull>(to, load_some<T, kFull>(to, valid) + sums[tap], valid);
       }
     }
   }
@@ -105,7 +119,7 @@ void visit_depthwise(Block<T>& block, const Program& program, const Size& size, 
   for (const Tap& tap : program.taps) taps.push_back(block.at(tap));
   for (int channel = 0; channel < block.channels(); channel += Vector<T>::kLanes) {
     const int valid = std::min(Vector<T>::kLanes, block.channels() - channel);
-    run_tiles(1, taps.size(), [&](int64_t tap) {
+    run_tiles<1>(1, taps.size(), [&](int64_t tap) {
       return make(DepthwiseTile<T>{taps, static_cast<size_t>(tap), channel, block.offsets(),
                                    block.count_pixels(number), size.channels, valid},
                   first + channel);
