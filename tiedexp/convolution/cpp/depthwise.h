@@ -52,11 +52,12 @@ struct DepthwiseTile {
       lines[tap] = load_some<T, kFull>(weights + (first_tap + tap) * channels, valid);
       reads[tap] = taps[first_tap + tap] + channel;
     }
-    for (int64_t pixel = 0; pixel < pixels; ++pixel, output += channels) {
-      const ptrdiff_t offset = offsets[pixel];
+    // Copies, since writing the output might change members.
+    const ptrdiff_t step = channels, *const end = offsets + pixels;
+    for (const ptrdiff_t* offset = offsets; offset < end; ++offset, output += step) {
       typename Vector<T>::Value sum = {};
       if constexpr (kAccumulate) sum = load_some<T, kFull>(output, valid);
-      for (int tap = 0; tap < kTaps; ++tap) sum += Vector<T>::load(reads[tap] + offset) * lines[tap];
+      for (int tap = 0; tap < kTaps; ++tap) sum += Vector<T>::load(reads[tap] + *offset) * lines[tap];
       store_some<T, kFull>(output, sum, valid);
     }
   }
