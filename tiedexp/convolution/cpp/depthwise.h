@@ -1,7 +1,7 @@
 // The tied convolution of groups of one channel and one filter, and its gradient for the weights.
 //
 // Vectors run over the channels. A tile is one vector of channels and several taps, through the pixels at hand: the
-// weights of the taps, or the sums of their gradients, stay in registers.
+// weights of the taps, or the totals of their gradients, stay in registers.
 #pragma once
 
 #include "convolution.h"
@@ -55,10 +55,10 @@ struct DepthwiseTile {
     // Copies, since writing the output might change members.
     const ptrdiff_t step = channels, *const end = offsets + pixels;
     for (const ptrdiff_t* offset = offsets; offset < end; ++offset, output += step) {
-      typename Vector<T>::Value sum = {};
-      if constexpr (kAccumulate) sum = load_some<T, kFull>(output, valid);
-      for (int tap = 0; tap < kTaps; ++tap) sum += Vector<T>::load(reads[tap] + *offset) * lines[tap];
-      store_some<T, kFull>(output, sum, valid);
+      typename Vector<T>::Value total = {};
+      if constexpr (kAccumulate) total = load_some<T, kFull>(output, valid);
+      for (int tap = 0; tap < kTaps; ++tap) total += Vector<T>::load(reads[tap] + *offset) * lines[tap];
+      store_some<T, kFull>(output, total, valid);
     }
   }
 
@@ -73,15 +73,15 @@ struct DepthwiseTile {
     const T* reads[kTaps];
     for (int tap = 0; tap < kTaps; ++tap) reads[tap] = taps[first_tap + tap] + channel;
     for (int64_t begin = 0; begin < pixels; begin += kStretch) {
-      typename Vector<T>::Value sums[kTaps] = {};
+      typename Vector<T>::Value totals[kTaps] = {};
       const int64_t end = std::min(pixels, begin + kStretch);
       for (int64_t pixel = begin; pixel < end; ++pixel, upstream += channels) {
         const typename Vector<T>::Value line = load_some<T, kFull>(upstream, valid);
-        for (int tap = 0; tap < kTaps; ++tap) sums[tap] += Vector<T>::load(reads[tap] + offsets[pixel]) * line;
+        for (int tap = 0; tap < kTaps; ++tap) totals[tap] += Vector<T>::load(reads[tap] + offsets[pixel]) * line;
       }
       for (int tap = 0; tap < kTaps; ++tap) {
         T* to = gradient + (first_tap + tap) * channels;
-        store_some<T, kFull>(to, load_some<T, kFull>(to, valid) + sums[tap], valid);
+        store_some<T, kFull>(to, load_some<T, kFull>(to, valid) + totals[tap], valid);
       }
     }
   }
@@ -103,7 +103,7 @@ struct CorrelateDepthwise : DepthwiseTile<T> {
   void run() const { this->template correlate<kTaps>(upstream, gradient); }
 };
 
-// The size with all channels in one group, as their sum images are made.
+// The size with all channels in one group, because their sums are made together.
 inline Size join_groups(const Size& size) {
   Size joined = size;
   std::swap(joined.groups, joined.channels);
@@ -128,10 +128,10 @@ void visit_depthwise(Block<T>& block, const Program& program, const Size& size, 
   }
 }
 
-// A multiply-add of it takes so many times as long as one of `convolve`, since it waits for memory.
+// A multiply-add takes this many times as long as in `convolve`, because it waits for memory.
 constexpr double kDepthwiseCost = 8;
 
-// What there is to divide: an input is a portion of the channels.
+// The axes of the work: an input is a portion of the channels.
 template <typename T>
 Axes find_depthwise_axes(const Program& program, const Size& size, const Blocks<T>& blocks) {
   return {size.channels / blocks.channels(), 1, 1, kDepthwiseCost * program.taps.size() * blocks.channels()};
@@ -159,7 +159,7 @@ void convolve_depthwise(const Program& program, const Size& groups, const T* inp
   });
 }
 
-// Input and the output's gradient to that of the weights; each thread adds up always the same part, as in `correlate`.
+// Input and the output's gradient to the gradient of the weights; each thread always adds up the same part, see `correlate`.
 template <typename T>
 void correlate_depthwise(const Program& program, const Size& groups, const T* input, const T* upstream, T* gradient) {
   const Size size = join_groups(groups);
