@@ -61,11 +61,12 @@ for line in sys.stdin:
 
 
 class Worker:
-    """A process that has one version of tiedexp."""
+    """A process that runs a script with one version of tiedexp."""
 
-    def __init__(self, checkout: Path):
-        env = {**os.environ, "PYTHONPATH": str(checkout), "TIEDEXP_MEASURE": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        command = [sys.executable, "-c", WORKER]
+    def __init__(self, checkout: Path, script: str = WORKER, *arguments: str, **variables: str):
+        fixed = {"PYTHONPATH": str(checkout), "TIEDEXP_MEASURE": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        env = {**os.environ, **fixed, **variables}
+        command = [sys.executable, "-c", script, *arguments]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=checkout, env=env
         )
@@ -79,6 +80,10 @@ class Worker:
         if not answer:
             sys.exit("a worker ended early")
         return json.loads(answer)
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.communicate()
 
 
 def main() -> None:

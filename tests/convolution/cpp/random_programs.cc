@@ -18,7 +18,7 @@ std::mt19937 generator(1);
 
 int pick(int from, int to) { return std::uniform_int_distribution<int>(from, to)(generator); }
 
-// Where each image reads, as rows and columns of the kernel: its own origin, and what its terms read, are among them.
+// The rows and columns of the kernel that the input or a sum covers: its own origin, and what its terms read.
 struct Extent {
   int rows = 1, cols = 1;
 };
@@ -32,12 +32,12 @@ Program build_program() {
   program.stride_down = pick(1, 3);
   program.stride_across = pick(1, 3);
   program.threads = pick(1, 4);
-  std::vector<Extent> extents{{}};  // in cells; of the input and the images
-  for (int count = pick(0, 3), image = 0; image < count; ++image) {
+  std::vector<Extent> extents{{}};  // in cells; of the input, and then of the sums
+  for (int count = pick(0, 3), sum = 0; sum < count; ++sum) {
     Extent extent;
     std::vector<Term> terms;
     for (int left = pick(1, 4), first = 1; left > 0; --left, first = 0) {
-      const int source = pick(0, image);
+      const int source = pick(0, sum);
       const int row = first ? 0 : pick(0, std::max(0, rows - extents[source].rows));
       const int col = first ? 0 : pick(0, std::max(0, cols - extents[source].cols));
       if (extents[source].rows + row > rows || extents[source].cols + col > cols) continue;
@@ -45,13 +45,13 @@ Program build_program() {
       extent.rows = std::max(extent.rows, extents[source].rows + row);
       extent.cols = std::max(extent.cols, extents[source].cols + col);
     }
-    program.images.push_back(terms);
+    program.sums.push_back(terms);
     extents.push_back(extent);
   }
   for (int left = pick(1, 6); left > 0; --left) {
-    const int image = pick(0, static_cast<int>(program.images.size()));
-    program.taps.push_back({image - 1, pick(0, rows - extents[image].rows) * down,
-                            pick(0, cols - extents[image].cols) * across});
+    const int source = pick(0, static_cast<int>(program.sums.size()));
+    program.taps.push_back({source - 1, pick(0, rows - extents[source].rows) * down,
+                            pick(0, cols - extents[source].cols) * across});
   }
   return program;
 }
@@ -72,17 +72,17 @@ Size build_size(const Program& program) {
   return size;
 }
 
-// An image of a program at a pixel of the padded input, by its definition.
-double read_image(const Program& program, const Size& size, const double* input, int image, int row, int col) {
-  if (image < 0) {
+// A sum of a program at a pixel of the padded input, by its definition.
+double read_sum(const Program& program, const Size& size, const double* input, int source, int row, int col) {
+  if (source < 0) {
     row -= size.above;
     col -= size.left;
     const bool is_inside = row >= 0 && row < size.rows && col >= 0 && col < size.cols;
     return is_inside ? input[(static_cast<ptrdiff_t>(row) * size.cols + col) * size.all_channels()] : 0;
   }
   double sum = 0;
-  for (const Term& term : program.images[image]) {
-    sum += term.sign * read_image(program, size, input, term.image, row + term.row, col + term.col);
+  for (const Term& term : program.sums[source]) {
+    sum += term.sign * read_sum(program, size, input, term.source, row + term.row, col + term.col);
   }
   return sum;
 }
@@ -96,9 +96,9 @@ void visit_products(const Program& program, const Size& size, const std::vector<
       for (int col = 0; col < size.out_cols; ++col, output += size.all_filters()) {
         for (size_t tap = 0; tap < program.taps.size(); ++tap) {
           for (int channel = 0; channel < size.all_channels(); ++channel) {
-            const double value = read_image(
+            const double value = read_sum(
                 program, size, input.data() + number * size.rows * size.cols * size.all_channels() + channel,
-                program.taps[tap].image, row * program.stride_down + program.taps[tap].row,
+                program.taps[tap].source, row * program.stride_down + program.taps[tap].row,
                 col * program.stride_across + program.taps[tap].col);
             const int first = channel / size.channels * size.filters;
             for (int filter = first; filter < first + size.filters; ++filter) {

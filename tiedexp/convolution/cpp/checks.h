@@ -1,11 +1,11 @@
-// What must hold of a program and of the sizes it is run with, so that nothing is read or written outside of a tensor.
+// Checks of a program and of the sizes that it runs with, so that nothing is read or written outside of a tensor.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "sum_images.h"
+#include "sums.h"
 
 namespace tiedexp {
 
@@ -13,12 +13,12 @@ namespace tiedexp {
 constexpr int64_t kMaxKernel = 1 << 15, kMaxThreads = 1024;
 // Rows, columns, channels or filters of a tensor, and pixels between the first and the last read.
 constexpr int64_t kMaxSide = 1 << 24, kMaxReach = 1 << 30;
-// Elements of the input, padded, and of its sum images, for one image of the batch.
+// Elements of the padded input and of its sums, for one image of the batch.
 constexpr double kMaxElements = 1e18;
 
 inline bool is_between(int64_t number, int64_t low, int64_t high) { return low <= number && number <= high; }
 
-// Rows and columns of the kernel at which an image is read.
+// Rows and columns of the kernel at which a sum or the input is read.
 struct Area {
   Span rows, cols;
   bool is_inside(const Program& program) const {
@@ -26,39 +26,39 @@ struct Area {
   }
 };
 
-// Taps and terms read an image at rows and columns of the kernel. Each must lie within the kernel, and so must all that
-// an image reads in turn, down to the input. This is the case if every image contains its own origin (one of its terms
-// reads at row 0 and column 0, directly or by other images) and no tap reaches beyond the kernel. `Block` relies on it:
-// its images have just as many rows and columns as the kernel needs.
+// Taps and terms read a sum at rows and columns of the kernel. Each must lie within the kernel, and so must everything
+// that the sum reads in turn, down to the input. This is the case if every sum contains its own origin (one of its terms
+// reads at row 0 and column 0, directly or through other sums) and no tap reaches beyond the kernel. `Block` relies on
+// it: its sums have only the rows and columns that the kernel needs.
 inline std::string find_fault_of_reads(const Program& program) {
-  const int count = static_cast<int>(program.images.size());
+  const int count = static_cast<int>(program.sums.size());
   std::vector<Area> areas(count + 1);
-  const auto read = [&](int image, int64_t first_row, int64_t last_row, int64_t first_col, int64_t last_col) {
+  const auto read = [&](int source, int64_t first_row, int64_t last_row, int64_t first_col, int64_t last_col) {
     if (first_row < 0 || last_row >= program.rows || first_col < 0 || last_col >= program.cols) return false;
-    areas[image + 1].rows.include(static_cast<int>(first_row), static_cast<int>(last_row));
-    areas[image + 1].cols.include(static_cast<int>(first_col), static_cast<int>(last_col));
+    areas[source + 1].rows.include(static_cast<int>(first_row), static_cast<int>(last_row));
+    areas[source + 1].cols.include(static_cast<int>(first_col), static_cast<int>(last_col));
     return true;
   };
   for (const Tap& tap : program.taps) {
-    if (!is_between(tap.image, -1, count - 1)) return "a tap reads image " + std::to_string(tap.image) + ", of " +
-                                                      std::to_string(count);
-    if (!read(tap.image, tap.row, tap.row, tap.col, tap.col)) {
+    if (!is_between(tap.source, -1, count - 1)) return "a tap reads sum " + std::to_string(tap.source) + ", of " +
+                                                       std::to_string(count);
+    if (!read(tap.source, tap.row, tap.row, tap.col, tap.col)) {
       return "a tap reads row " + std::to_string(tap.row) + " and column " + std::to_string(tap.col) +
              ", outside of the kernel of " + std::to_string(program.rows) + "x" + std::to_string(program.cols);
     }
   }
-  for (int image = count - 1; image >= 0; --image) {
-    const Area area = areas[image + 1];
-    for (const Term& term : program.images[image]) {
-      if (!is_between(term.image, -1, image - 1)) {
-        return "image " + std::to_string(image) + " reads image " + std::to_string(term.image) +
+  for (int sum = count - 1; sum >= 0; --sum) {
+    const Area area = areas[sum + 1];
+    for (const Term& term : program.sums[sum]) {
+      if (!is_between(term.source, -1, sum - 1)) {
+        return "sum " + std::to_string(sum) + " reads sum " + std::to_string(term.source) +
                ", which is not an earlier one";
       }
       if (term.sign != 1 && term.sign != -1) return "the sign of a term is neither 1 nor -1";
       if (!area.rows.is_read) continue;
-      if (!read(term.image, int64_t{area.rows.first} + term.row, int64_t{area.rows.last} + term.row,
+      if (!read(term.source, int64_t{area.rows.first} + term.row, int64_t{area.rows.last} + term.row,
                 int64_t{area.cols.first} + term.col, int64_t{area.cols.last} + term.col)) {
-        return "image " + std::to_string(image) + " reads outside of the kernel";
+        return "sum " + std::to_string(sum) + " reads outside of the kernel";
       }
     }
   }
@@ -85,14 +85,14 @@ struct Sides {
   int64_t batch, rows, cols, channels, out_rows, out_cols, filters, above, left;
 };
 
-// What is wrong with the sizes for a program that is right.
+// What is wrong with the sizes for a valid program; empty if nothing is.
 inline std::string find_fault(const Program& program, const Sides& sides) {
   if (sides.out_rows < 0 || sides.out_cols < 0) return "the images are smaller than the kernel";
   for (const int64_t side : {sides.rows, sides.cols, sides.out_rows, sides.out_cols}) {
-    if (!is_between(side, 0, kMaxSide)) return "images may have up to " + std::to_string(kMaxSide) + " rows and columns";
+    if (!is_between(side, 0, kMaxSide)) return "images can have up to " + std::to_string(kMaxSide) + " rows and columns";
   }
   if (!is_between(sides.above, -kMaxSide, kMaxSide) || !is_between(sides.left, -kMaxSide, kMaxSide)) {
-    return "the padding may be up to " + std::to_string(kMaxSide);
+    return "the padding can be up to " + std::to_string(kMaxSide);
   }
   if (!is_between(sides.channels, 1, kMaxSide) || !is_between(sides.filters, 1, kMaxSide)) {
     return "there must be 1 to " + std::to_string(kMaxSide) + " channels and filters";
@@ -103,7 +103,7 @@ inline std::string find_fault(const Program& program, const Sides& sides) {
   const int64_t rows = sides.out_rows * program.stride_down + program.rows;
   const int64_t cols = sides.out_cols * program.stride_across + program.cols;
   if (rows > kMaxReach || cols > kMaxReach ||
-      static_cast<double>(rows) * cols * sides.channels * (program.images.size() + 1) > kMaxElements) {
+      static_cast<double>(rows) * cols * sides.channels * (program.sums.size() + 1) > kMaxElements) {
     return "the output is too large for the strides and the kernel";
   }
   return "";

@@ -1,6 +1,6 @@
-// A tied convolution, and its gradient for the weights, by sum images that never leave the cache.
+// A tied convolution and its gradient for the weights, from sums that never leave the cache.
 //
-//   output[pixel, filter] = sum over taps and channels of image(tap)[pixel + cell(tap), channel] * weight
+//   output[pixel, filter] = sum over taps and channels of sum(tap)[pixel + cell(tap), channel] * weight
 //
 // is accumulated in registers: a tile of some pixels times up to four vectors of filters, through all taps and
 // channels. The gradient of a weight is the sum over pixels of the same products with the output's gradient; its tile
@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "division.h"
-#include "sum_images.h"
+#include "sums.h"
 #include "threads.h"
 
 namespace tiedexp {
@@ -33,7 +33,7 @@ int count_lanes(const Filters& filters) {
   return filters.vectors * Vector<T>::kLanes;
 }
 
-// All filters of a group in parts that tiles can compute, as many for each of so many threads.
+// All filters of a group in parts that tiles can compute, equally many for each of `divided` threads.
 template <typename T>
 std::vector<Filters> split_filters(const Program& program, const Size& size, int64_t divided) {
   std::vector<Filters> parts;
@@ -55,9 +55,8 @@ size_t count_weights(const Program& program, const Size& size) {
   return program.taps.size() * size.channels * divide_up(size.filters, Vector<T>::kLanes) * Vector<T>::kLanes;
 }
 
-// Weights are kept in another order than that of the tensor, (taps, channels, filters): in lines of all filters, in the
-// order (groups, portions of the channels, taps, channels of a portion). Calls visit(group, line of its weights, line as
-// kept) for some of them.
+// Weights are stored in lines of all filters, in the order (groups, portions of the channels, taps, channels of a portion)
+// instead of the tensor's (taps, channels, filters). Calls visit(group, line of its weights, stored line) for some lines.
 template <typename Visit>
 void visit_lines(const Program& program, const Size& size, int channels, int64_t begin, int64_t end, Visit visit) {
   const int64_t taps = static_cast<int64_t>(program.taps.size()), lines = taps * size.channels;
@@ -71,10 +70,10 @@ inline int64_t count_lines(const Program& program, const Size& size) {
   return static_cast<int64_t>(program.taps.size()) * size.channels * size.groups;
 }
 
-// More than this for the sum images of one thread is an error.
+// It is an error if one thread needs more than this for its sums.
 constexpr size_t kMaxBufferBytes = size_t{1} << 31;
 
-// Memory that a thread keeps from one convolution to the next, unless it is much more than the next one needs.
+// Memory that a thread keeps for the next convolution, unless it is much more than that one needs.
 template <typename T>
 T* get_buffer(size_t elements) {
   thread_local Buffer<T> buffer;
@@ -87,6 +86,8 @@ T* get_buffer(size_t elements) {
   return buffer.data();
 }
 
+// Tiles are functions of their own: when several of them are inlined into one function, GCC and Clang run out of registers,
+// and keep a total in memory.
 template <typename T>
 struct ConvolveTile {
   const std::vector<const T*>& taps;  // where each reads
@@ -99,9 +100,9 @@ struct ConvolveTile {
   bool accumulate;    // onto what is in the output
 
   template <int kPixels, int kVectors>
-  void run() const {
+  [[gnu::noinline]] void run() const {
     using V = Vector<T>;
-    typename V::Value sums[kPixels][kVectors] = {};
+    typename V::Value totals[kPixels][kVectors] = {};
     const T* weight = weights;
     for (const T* tap : taps) {
       const T* pixels[kPixels];
@@ -111,25 +112,25 @@ struct ConvolveTile {
         for (int v = 0; v < kVectors; ++v) line[v] = V::load(weight + v * V::kLanes);
         weight += kVectors * V::kLanes;
         for (int pixel = 0; pixel < kPixels; ++pixel) {
-          for (int v = 0; v < kVectors; ++v) sums[pixel][v] += pixels[pixel][channel] * line[v];
+          for (int v = 0; v < kVectors; ++v) totals[pixel][v] += pixels[pixel][channel] * line[v];
         }
       }
     }
     if (valid == kVectors * V::kLanes) {
       T* to = output;
       for (int pixel = 0; accumulate && pixel < kPixels; ++pixel, to += filters) {
-        for (int v = 0; v < kVectors; ++v) sums[pixel][v] += V::load(to + v * V::kLanes);
+        for (int v = 0; v < kVectors; ++v) totals[pixel][v] += V::load(to + v * V::kLanes);
       }
       to = output;
       for (int pixel = 0; pixel < kPixels; ++pixel, to += filters) {
-        for (int v = 0; v < kVectors; ++v) V::store(to + v * V::kLanes, sums[pixel][v]);
+        for (int v = 0; v < kVectors; ++v) V::store(to + v * V::kLanes, totals[pixel][v]);
       }
       return;
     }
-    // Through a copy: Clang keeps `sums` in registers only where all its indices are constants.
+    // Through a copy: Clang keeps `totals` in registers only where all its indices are constants.
     T lines[kPixels][kVectors * V::kLanes];
     for (int pixel = 0; pixel < kPixels; ++pixel) {
-      for (int v = 0; v < kVectors; ++v) V::store(lines[pixel] + v * V::kLanes, sums[pixel][v]);
+      for (int v = 0; v < kVectors; ++v) V::store(lines[pixel] + v * V::kLanes, totals[pixel][v]);
     }
     for (int pixel = 0; pixel < kPixels; ++pixel) {
       T* to = output + pixel * filters;
@@ -140,19 +141,19 @@ struct ConvolveTile {
   }
 };
 
-// Pixels whose products are added up before they are added to a gradient, and blocks, at least.
+// The number of pixels, and the least number of blocks, that are added up before they are added to a gradient.
 constexpr int64_t kStretch = 256, kBlocks = 16;
 
 template <typename T>
 struct CorrelateTile {
-  const T* image;  // the first channel, where the tap reads
+  const T* source;  // the first channel, where the tap reads
   const ptrdiff_t* offsets;
   int64_t pixels;
   const T* upstream;
   ptrdiff_t step;  // from pixel to pixel of it
   T* gradient;     // (channels, lanes of the vectors): added to
 
-  // Only so many pixels at a time, so that rounding errors do not grow with the size of the batch.
+  // Only kStretch pixels at a time, so that rounding errors do not grow with the size of the batch.
   template <int kChannels, int kVectors>
   void run() const {
     for (int64_t pixel = 0; pixel < pixels; pixel += kStretch) {
@@ -161,28 +162,28 @@ struct CorrelateTile {
   }
 
   template <int kChannels, int kVectors>
-  void run_stretch(int64_t begin, int64_t end) const {
+  [[gnu::noinline]] void run_stretch(int64_t begin, int64_t end) const {
     using V = Vector<T>;
-    typename V::Value sums[kChannels][kVectors] = {};
+    typename V::Value totals[kChannels][kVectors] = {};
     const T* right = upstream + begin * step;
     for (int64_t pixel = begin; pixel < end; ++pixel, right += step) {
-      const T* left = image + offsets[pixel];
+      const T* left = source + offsets[pixel];
       typename V::Value line[kVectors];
       for (int v = 0; v < kVectors; ++v) line[v] = V::load(right + v * V::kLanes);
       for (int channel = 0; channel < kChannels; ++channel) {
-        for (int v = 0; v < kVectors; ++v) sums[channel][v] += left[channel] * line[v];
+        for (int v = 0; v < kVectors; ++v) totals[channel][v] += left[channel] * line[v];
       }
     }
     for (int channel = 0; channel < kChannels; ++channel) {
       for (int v = 0; v < kVectors; ++v) {
         T* to = gradient + (channel * kVectors + v) * V::kLanes;
-        V::store(to, V::load(to) + sums[channel][v]);
+        V::store(to, V::load(to) + totals[channel][v]);
       }
     }
   }
 };
 
-// Runs the tile of a size that is known only now.
+// Runs the tile of a length that is known only at run time.
 template <int kVectors, int kLength, typename Tile>
 void run_tile(const Tile& tile, int length) {
   if constexpr (kLength > 0) {
@@ -192,23 +193,20 @@ void run_tile(const Tile& tile, int length) {
 }
 
 // Calls make(begin).run<length, vectors>() for tiles that together are `count` long.
-template <typename Make>
+template <int kVectors = kMaxVectors, typename Make>
 void run_tiles(int vectors, int64_t count, Make make) {
-  const int64_t tiles = divide_up(count, tile_size(vectors));
-  for (int64_t tile = 0, begin = 0; tile < tiles; ++tile) {
-    const int64_t end = count * (tile + 1) / tiles;
-    const int length = static_cast<int>(end - begin);
-    switch (vectors) {
-      case 1: run_tile<1, tile_size(1)>(make(begin), length); break;
-      case 2: run_tile<2, tile_size(2)>(make(begin), length); break;
-      case 3: run_tile<3, tile_size(3)>(make(begin), length); break;
-      case 4: run_tile<4, tile_size(4)>(make(begin), length); break;
+  if constexpr (kVectors > 0) {
+    if (vectors != kVectors) return run_tiles<kVectors - 1>(vectors, count, make);
+    const int64_t tiles = divide_up(count, tile_size(kVectors));
+    for (int64_t tile = 0, begin = 0; tile < tiles; ++tile) {
+      const int64_t end = count * (tile + 1) / tiles;
+      run_tile<kVectors, tile_size(kVectors)>(make(begin), static_cast<int>(end - begin));
+      begin = end;
     }
-    begin = end;
   }
 }
 
-// The weights in the order in which they are kept, with zeros where vectors reach beyond the filters.
+// The weights in the order in which they are stored, with zeros where vectors reach beyond the filters.
 template <typename T>
 Buffer<T> pack_weights(const Program& program, const Size& size, int channels, const std::vector<Filters>& parts,
                        const T* weights) {
@@ -243,6 +241,7 @@ void convolve(const Program& program, const Size& size, const T* input, const T*
     std::vector<const T*> taps(program.taps.size());
     for (int64_t item; (item = next++) < work.count();) {
       const int64_t number = item / (size.groups * work.filters), group = item / work.filters % size.groups;
+      const int64_t pixels = block.count_pixels(number);
       T* to = output + block.first_pixel(number) * size.all_filters() + group * size.filters;
       for (int first = 0; first < size.channels; first += block.channels()) {
         block.fill(input, number, group * size.channels + first, buffer);
@@ -251,7 +250,7 @@ void convolve(const Program& program, const Size& size, const T* input, const T*
         for (int64_t number_of_part = filters.begin; number_of_part < filters.end; ++number_of_part) {
           const Filters& part = parts[number_of_part];
           const T* lines = packed.data() + group * count + part.weights + first * taps.size() * count_lanes<T>(part);
-          run_tiles(part.vectors, block.count_pixels(number), [&](int64_t pixel) {
+          run_tiles(part.vectors, pixels, [&](int64_t pixel) {
             return ConvolveTile<T>{taps,
                                    block.offsets() + pixel,
                                    block.channels(),
@@ -267,8 +266,8 @@ void convolve(const Program& program, const Size& size, const T* input, const T*
   });
 }
 
-// Copies of a gradient, one for each slice of the blocks. Where there are many blocks, another one holds what was added
-// up before, so that few numbers of very different size are added.
+// Copies of a gradient, one for each slice of the blocks. If there are many blocks, a second copy holds what was added up
+// before, so that numbers of very different size are rarely added.
 template <typename T>
 class Copies {
  public:
@@ -287,7 +286,7 @@ class Copies {
     for (; slice < copies_; slice += slices_) std::fill_n(at(slice) + first, length, T(0));
   }
 
-  // Whether so many blocks were added since the elements of a slice were put aside.
+  // Whether enough blocks were added since the elements of a slice were last put aside.
   bool is_due(int64_t blocks) const { return copies_ > slices_ && blocks > 0 && blocks % interval_ == 0; }
 
   void put_aside(int64_t slice, size_t first, size_t length) {
@@ -381,19 +380,22 @@ class Correlation {
   }
 
   void add_block(const Block<T>& block, int64_t number, int64_t group, const Filters& part, const T* copy,
-                 T* sums) const {
+                 T* gradient) const {
     const bool is_padded = padded_ != size_.filters;
     const T* right = (is_padded ? copy : find_upstream(block, number, group)) + part.first;
+    const ptrdiff_t step = is_padded ? padded_ : size_.all_filters();
+    const int64_t pixels = block.count_pixels(number);
     for (const Tap& tap : program_.taps) {
+      const T* source = block.at(tap);
       run_tiles(part.vectors, block.channels(), [&](int64_t channel) {
-        return CorrelateTile<T>{block.at(tap) + channel,
+        return CorrelateTile<T>{source + channel,
                                 block.offsets(),
-                                block.count_pixels(number),
+                                pixels,
                                 right,
-                                is_padded ? padded_ : size_.all_filters(),
-                                sums + channel * count_lanes<T>(part)};
+                                step,
+                                gradient + channel * count_lanes<T>(part)};
       });
-      sums += block.channels() * count_lanes<T>(part);
+      gradient += block.channels() * count_lanes<T>(part);
     }
   }
 
@@ -416,8 +418,8 @@ class Correlation {
   Copies<T> copies_;
 };
 
-// Input and the output's gradient to that of the weights. Which thread adds up what depends on the sizes and the number
-// of threads alone, so that the result is always the same to the last bit.
+// Input and the output's gradient to the gradient of the weights. Which thread adds up what depends only on the sizes and
+// the number of threads, so the result is always the same to the last bit.
 template <typename T>
 void correlate(const Program& program, const Size& size, const T* input, const T* upstream, T* gradient) {
   if (is_empty(size)) {

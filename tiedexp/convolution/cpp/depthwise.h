@@ -1,25 +1,26 @@
 // The tied convolution of groups of one channel and one filter, and its gradient for the weights.
 //
 // Vectors run over the channels. A tile is one vector of channels and several taps, through the pixels at hand: the
-// weights of the taps, or the sums of their gradients, stay in registers.
+// weights of the taps, or the totals of their gradients, stay in registers.
 #pragma once
 
 #include "convolution.h"
 
 namespace tiedexp {
 
-// The last vector of channels may have fewer.
-template <typename T>
+// The last vector of channels may have fewer. That it is not full is known when the code is compiled, because Clang
+// otherwise asks for every pixel.
+template <typename T, bool kFull>
 typename Vector<T>::Value load_some(const T* from, int valid) {
-  if (valid >= Vector<T>::kLanes) return Vector<T>::load(from);
+  if constexpr (kFull) return Vector<T>::load(from);
   T line[Vector<T>::kLanes] = {};
   std::copy_n(from, valid, line);
   return Vector<T>::load(line);
 }
 
-template <typename T>
+template <typename T, bool kFull>
 void store_some(T* to, typename Vector<T>::Value value, int valid) {
-  if (valid >= Vector<T>::kLanes) return Vector<T>::store(to, value);
+  if constexpr (kFull) return Vector<T>::store(to, value);
   T line[Vector<T>::kLanes];
   Vector<T>::store(line, value);
   std::copy_n(line, valid, to);
@@ -38,35 +39,49 @@ struct DepthwiseTile {
 
   template <int kTaps>
   void convolve(const T* weights, T* output) const {
+    if (valid < Vector<T>::kLanes) return first_tap > 0 ? add<kTaps, false, true>(weights, output)
+                                                        : add<kTaps, false, false>(weights, output);
+    return first_tap > 0 ? add<kTaps, true, true>(weights, output) : add<kTaps, true, false>(weights, output);
+  }
+
+  template <int kTaps, bool kFull, bool kAccumulate>
+  [[gnu::noinline]] void add(const T* weights, T* output) const {
     typename Vector<T>::Value lines[kTaps];
     const T* reads[kTaps];
     for (int tap = 0; tap < kTaps; ++tap) {
-      lines[tap] = load_some(weights + (first_tap + tap) * channels, valid);
+      lines[tap] = load_some<T, kFull>(weights + (first_tap + tap) * channels, valid);
       reads[tap] = taps[first_tap + tap] + channel;
     }
-    for (int64_t pixel = 0; pixel < pixels; ++pixel, output += channels) {
-      const ptrdiff_t offset = offsets[pixel];
-      typename Vector<T>::Value sum = {};
-      if (first_tap > 0) sum = load_some(output, valid);
-      for (int tap = 0; tap < kTaps; ++tap) sum += Vector<T>::load(reads[tap] + offset) * lines[tap];
-      store_some(output, sum, valid);
+    // Copies, since writing the output might change members.
+    const ptrdiff_t step = channels, *const end = offsets + pixels;
+    for (const ptrdiff_t* offset = offsets; offset < end; ++offset, output += step) {
+      typename Vector<T>::Value total = {};
+      if constexpr (kAccumulate) total = load_some<T, kFull>(output, valid);
+      for (int tap = 0; tap < kTaps; ++tap) total += Vector<T>::load(reads[tap] + *offset) * lines[tap];
+      store_some<T, kFull>(output, total, valid);
     }
   }
 
   template <int kTaps>
   void correlate(const T* upstream, T* gradient) const {
+    return valid < Vector<T>::kLanes ? add_gradient<kTaps, false>(upstream, gradient)
+                                     : add_gradient<kTaps, true>(upstream, gradient);
+  }
+
+  template <int kTaps, bool kFull>
+  [[gnu::noinline]] void add_gradient(const T* upstream, T* gradient) const {
     const T* reads[kTaps];
     for (int tap = 0; tap < kTaps; ++tap) reads[tap] = taps[first_tap + tap] + channel;
     for (int64_t begin = 0; begin < pixels; begin += kStretch) {
-      typename Vector<T>::Value sums[kTaps] = {};
+      typename Vector<T>::Value totals[kTaps] = {};
       const int64_t end = std::min(pixels, begin + kStretch);
       for (int64_t pixel = begin; pixel < end; ++pixel, upstream += channels) {
-        const typename Vector<T>::Value line = load_some(upstream, valid);
-        for (int tap = 0; tap < kTaps; ++tap) sums[tap] += Vector<T>::load(reads[tap] + offsets[pixel]) * line;
+        const typename Vector<T>::Value line = load_some<T, kFull>(upstream, valid);
+        for (int tap = 0; tap < kTaps; ++tap) totals[tap] += Vector<T>::load(reads[tap] + offsets[pixel]) * line;
       }
       for (int tap = 0; tap < kTaps; ++tap) {
         T* to = gradient + (first_tap + tap) * channels;
-        store_some(to, load_some(to, valid) + sums[tap], valid);
+        store_some<T, kFull>(to, load_some<T, kFull>(to, valid) + totals[tap], valid);
       }
     }
   }
@@ -88,7 +103,7 @@ struct CorrelateDepthwise : DepthwiseTile<T> {
   void run() const { this->template correlate<kTaps>(upstream, gradient); }
 };
 
-// The size with all channels in one group, as their sum images are made.
+// The size with all channels in one group, because their sums are made together.
 inline Size join_groups(const Size& size) {
   Size joined = size;
   std::swap(joined.groups, joined.channels);
@@ -105,7 +120,7 @@ void visit_depthwise(Block<T>& block, const Program& program, const Size& size, 
   for (const Tap& tap : program.taps) taps.push_back(block.at(tap));
   for (int channel = 0; channel < block.channels(); channel += Vector<T>::kLanes) {
     const int valid = std::min(Vector<T>::kLanes, block.channels() - channel);
-    run_tiles(1, taps.size(), [&](int64_t tap) {
+    run_tiles<1>(1, taps.size(), [&](int64_t tap) {
       return make(DepthwiseTile<T>{taps, static_cast<size_t>(tap), channel, block.offsets(),
                                    block.count_pixels(number), size.channels, valid},
                   first + channel);
@@ -113,10 +128,10 @@ void visit_depthwise(Block<T>& block, const Program& program, const Size& size, 
   }
 }
 
-// A multiply-add of it takes so many times as long as one of `convolve`, since it waits for memory.
+// A multiply-add takes this many times as long as in `convolve`, because it waits for memory.
 constexpr double kDepthwiseCost = 8;
 
-// What there is to divide: an input is a portion of the channels.
+// The axes of the work: an input is a portion of the channels.
 template <typename T>
 Axes find_depthwise_axes(const Program& program, const Size& size, const Blocks<T>& blocks) {
   return {size.channels / blocks.channels(), 1, 1, kDepthwiseCost * program.taps.size() * blocks.channels()};
@@ -144,7 +159,7 @@ void convolve_depthwise(const Program& program, const Size& groups, const T* inp
   });
 }
 
-// Input and the output's gradient to that of the weights; each thread adds up always the same part, as in `correlate`.
+// Input and the output's gradient to the gradient of the weights; each thread always adds up the same part, see `correlate`.
 template <typename T>
 void correlate_depthwise(const Program& program, const Size& groups, const T* input, const T* upstream, T* gradient) {
   const Size size = join_groups(groups);

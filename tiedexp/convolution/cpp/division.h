@@ -1,35 +1,35 @@
-// How the work of a convolution is divided among threads, by an estimate of what the slowest of them has to do.
+// How the work of a convolution is divided among threads, by an estimate of the work of the slowest thread.
 //
-// The work has three axes: blocks of pixels, inputs (a group of channels, or a portion of them, of which a thread makes
-// the sum images) and vectors of filters. If the filters are divided, several threads make the same sum images. If the
-// blocks are made smaller, the weights are read more often. And each slice of the blocks needs a copy of the gradient,
-// which is set to zero first and added to the others in the end.
+// The work has three axes: blocks of pixels, inputs (a group of channels, or a portion of them, whose sums a thread makes)
+// and vectors of filters. If the filters are divided, several threads make the same sums. If the blocks are made smaller,
+// the weights are read more often. And each slice of the blocks needs a copy of the gradient, which is set to zero first
+// and added to the others in the end.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <functional>
 
-#include "sum_images.h"
+#include "sums.h"
 #include "threads.h"
 
 namespace tiedexp {
 
 // Costs in multiply-adds.
-constexpr double kElementCost = 16;     // of an element of the images of a block
+constexpr double kElementCost = 16;     // of an element of the input and sums of a block
 constexpr double kWeightCost = 8;       // of reading a weight, or adding to its gradient, once a block
 constexpr double kCopyCost = 64;        // of a weight in a copy of the gradient
 constexpr double kSingleCost = 1.2;     // of a multiply-add in a tile of one vector
 constexpr double kThreadCost = 32'768;  // less than this is not worth a thread
 // Of the simplest division, so that another is taken only if it is clearly better.
 constexpr double kGain = 0.97;
-// Beyond so many items a thread, blocks are not made smaller so that all have equally many.
+// With more items per thread than this, blocks are not made smaller to give all threads equally many.
 constexpr int kItems = 8;
 
 // The axes of the work beside the blocks.
 struct Axes {
   int64_t inputs, vectors;  // of filters
-  double elements;          // of the images that an input takes, as a multiple of a block's
+  double elements;          // of the sums that an input needs, as a multiple of a block's
   double weights;           // of an input and a vector, in multiply-adds a pixel
 };
 
@@ -39,23 +39,23 @@ struct Division {
   int64_t slices;  // of the blocks
   int64_t inputs, filters;  // parts in which these are divided
   int threads;
-  double cost;  // of what the slowest of them does
+  double cost;  // of the slowest thread
 
   int64_t count() const { return slices * inputs * filters; }
 };
 
-// In how many parts of at most kMaxVectors the vectors of filters are computed, in each of so many divisions of them.
+// Into how many parts, of at most kMaxVectors each, the vectors of filters in each of the divisions are split.
 inline int64_t count_parts(int64_t vectors, int64_t divisions) {
   return divide_up(divide_up(vectors, kMaxVectors), divisions);
 }
 
-// The cost of some inputs, and one of so many divisions of the vectors, of some blocks.
+// The cost of `count` blocks, for some inputs and one of the divisions of the vectors.
 template <typename T>
 double estimate_cost(const Blocks<T>& blocks, const Axes& axes, int64_t count, int64_t inputs, int64_t divisions) {
   const int64_t parts = count_parts(axes.vectors, divisions), vectors = divide_up(axes.vectors, parts * divisions);
-  const double images = kElementCost * axes.elements * static_cast<double>(blocks.elements());
+  const double sums = kElementCost * axes.elements * static_cast<double>(blocks.elements());
   const double products = axes.weights * parts * (vectors == 1 ? kSingleCost : static_cast<double>(vectors));
-  return static_cast<double>(count) * inputs * (images + products * (static_cast<double>(blocks.pixels()) + kWeightCost));
+  return static_cast<double>(count) * inputs * (sums + products * (static_cast<double>(blocks.pixels()) + kWeightCost));
 }
 
 // As many threads as there is work for.
@@ -63,8 +63,8 @@ inline int count_threads(double cost, int most) {
   return static_cast<int>(std::clamp(cost / kThreadCost, 1.0, static_cast<double>(most)));
 }
 
-// Divides the work on the output: each block of each input is an item (a slice is a block), which threads take as they
-// come.
+// Divides the work on the output: each block of each input is an item (a slice is a block), which threads take one
+// after the other.
 template <typename T>
 Division<T> divide_output(const Blocks<T>& whole, const Axes& axes, int most_threads) {
   const int threads = count_threads(estimate_cost(whole, axes, whole.count(), axes.inputs, 1), most_threads);
@@ -139,7 +139,7 @@ Division<T> divide_correlation(const Program& program, const Size& size) {
   return best;
 }
 
-// Calls work(begin, end) for parts of 0 .. count - 1, by as many threads as so many multiply-adds are worth.
+// Calls work(begin, end) for parts of 0 .. count - 1, by as many threads as `cost` multiply-adds are worth.
 inline void share(int64_t count, double cost, int most_threads, const std::function<void(int64_t, int64_t)>& work) {
   const int threads = static_cast<int>(std::min<int64_t>(count_threads(cost, most_threads), std::max<int64_t>(1, count)));
   Threads::shared().run(threads, [&](int thread) {

@@ -1,4 +1,4 @@
-// The convolution as operations of TensorFlow, through its C interface, which stays the same between versions.
+// The convolution as operations of TensorFlow, through its C interface, which does not change between versions.
 #include <memory>
 #include <new>
 #include <string>
@@ -48,7 +48,7 @@ std::vector<int32_t> read_list(TF_OpKernelConstruction* context, const char* nam
   return {values.begin(), values.end()};
 }
 
-// Runs what may throw: TensorFlow calls these functions as C, through which no exception may pass.
+// Runs what may throw. TensorFlow calls these functions from C, so no exception may leave them.
 template <typename Body>
 void guard(const Status& status, Body body) {
   try {
@@ -62,14 +62,14 @@ void guard(const Status& status, Body body) {
   }
 }
 
-// Images as (number of terms, then image, row, column and sign of each), one after the other. Returns what is wrong.
-std::string parse_images(const std::vector<int32_t>& numbers, Program& program) {
+// Sums as (number of terms, then sum, row, column and sign of each), one after the other. Returns what is wrong.
+std::string parse_sums(const std::vector<int32_t>& numbers, Program& program) {
   for (size_t i = 0; i < numbers.size();) {
     const int32_t count = numbers[i++];
     if (count < 1 || static_cast<size_t>(count) > (numbers.size() - i) / 4) {
-      return "sums must be a number of terms, and image, row, column and sign of each, again and again";
+      return "sums must be, for each sum, the number of its terms, then sum, row, column and sign of each term";
     }
-    std::vector<tiedexp::Term>& terms = program.images.emplace_back();
+    std::vector<tiedexp::Term>& terms = program.sums.emplace_back();
     for (int32_t term = 0; term < count; ++term, i += 4) {
       terms.push_back({numbers[i], numbers[i + 1], numbers[i + 2], numbers[i + 3]});
     }
@@ -77,12 +77,12 @@ std::string parse_images(const std::vector<int32_t>& numbers, Program& program) 
   return "";
 }
 
-// Attributes, as `tiedexp.convolution.native` writes them. Returns what is wrong.
-std::string parse_program(const std::vector<int32_t>& images, const std::vector<int32_t>& taps,
+// The attributes that `tiedexp.convolution.native` writes. Returns what is wrong.
+std::string parse_program(const std::vector<int32_t>& sums, const std::vector<int32_t>& taps,
                           const std::vector<int32_t>& sizes, Program& program) {
-  if (taps.size() % 3) return "taps must be image, row and column of each";
+  if (taps.size() % 3) return "taps must be sum, row and column of each";
   if (sizes.size() != 6) return "sizes must be rows, columns, strides down and across, groups and threads";
-  const std::string fault = parse_images(images, program);
+  const std::string fault = parse_sums(sums, program);
   if (!fault.empty()) return fault;
   for (size_t i = 0; i < taps.size(); i += 3) program.taps.push_back({taps[i], taps[i + 1], taps[i + 2]});
   program.rows = sizes[0];
@@ -99,9 +99,9 @@ void* create(TF_OpKernelConstruction* context) {
   std::unique_ptr<Program> program;
   guard(status, [&] {
     program = std::make_unique<Program>();
-    const std::vector<int32_t> images = read_list(context, "sums", status), taps = read_list(context, "taps", status),
+    const std::vector<int32_t> sums = read_list(context, "sums", status), taps = read_list(context, "taps", status),
                                sizes = read_list(context, "sizes", status);
-    if (is_ok(status)) set_invalid(status, parse_program(images, taps, sizes, *program));
+    if (is_ok(status)) set_invalid(status, parse_program(sums, taps, sizes, *program));
   });
   if (is_ok(status)) return program.release();
   TF_OpKernelConstruction_Failure(context, status.get());
@@ -162,7 +162,7 @@ Size read_size(const Program& program, const Tensor& images, int64_t filters, co
 
 bool is_depthwise(const Size& size) { return size.groups > 1 && size.channels == 1 && size.filters == 1; }
 
-// What both operations do with their inputs: images, the other tensor and the window.
+// Reads the inputs of both operations, images, the other tensor and the window, and computes with them.
 template <typename Compute>
 void run(TF_OpKernelContext* context, int rank_of_other, Compute compute) {
   Status status(TF_NewStatus());
@@ -170,7 +170,7 @@ void run(TF_OpKernelContext* context, int rank_of_other, Compute compute) {
     const Tensor images = read_input(context, 0, 4, status), other = read_input(context, 1, rank_of_other, status),
                  window = read_input(context, 2, 1, status);
     if (!is_ok(status)) return;
-    if (TF_Dim(window.get(), 0) != 4) return set_invalid(status, "the window has four numbers");
+    if (TF_Dim(window.get(), 0) != 4) return set_invalid(status, "the window must have four numbers");
     compute(images, other, data<const int32_t>(window), status);
   });
   if (!is_ok(status)) TF_OpKernelContext_Failure(context, status.get());
@@ -184,7 +184,7 @@ void convolve(void* kernel, TF_OpKernelContext* context) {
     if (!is_ok(status)) return;
     if (TF_Dim(weights.get(), 0) != static_cast<int64_t>(program.taps.size()) ||
         TF_Dim(weights.get(), 1) != size.channels) {
-      return set_invalid(status, "weights are (taps, channels // groups, filters)");
+      return set_invalid(status, "weights must be (taps, channels // groups, filters)");
     }
     const Tensor output =
         allocate(context, dtype, {size.batch, size.out_rows, size.out_cols, size.all_filters()}, sizeof(T), status);
@@ -203,7 +203,7 @@ void correlate(void* kernel, TF_OpKernelContext* context) {
     if (!is_ok(status)) return;
     if (TF_Dim(upstream.get(), 0) != size.batch || TF_Dim(upstream.get(), 1) != size.out_rows ||
         TF_Dim(upstream.get(), 2) != size.out_cols) {
-      return set_invalid(status, "upstream is (batch, rows, cols, filters) of the output");
+      return set_invalid(status, "upstream must be (batch, rows, cols, filters) of the output");
     }
     const int64_t taps = static_cast<int64_t>(program.taps.size());
     const Tensor output = allocate(context, dtype, {taps, size.channels, size.all_filters()}, sizeof(T), status);

@@ -1,9 +1,8 @@
-// The sum images of a part of a convolution, made in the cache.
+// The sums of a part of the input, made in the cache.
 //
 // The output is computed a few rows at a time (a few images, if they are small). For these the input is copied with its
-// padding into a buffer of the thread, and each sum image is made there, as a sum of shifted lists of pixels: in a list
-// without gaps, a shift by rows and columns is a shift by a number of pixels. What wraps around at the end of a row is
-// read by nobody.
+// padding into a buffer of the thread, and each sum is made there, by adding shifted lists of pixels: in a list without
+// gaps, a shift by rows and columns is a shift by a number of pixels. What wraps around at the end of a row is never read.
 #pragma once
 
 #include <algorithm>
@@ -27,8 +26,8 @@ constexpr int kBytes = 16, kSums = 12, kMaxVectors = 2;
 #endif
 // Pixels of a tile, or channels, for so many vectors in the other direction.
 constexpr int tile_size(int vectors) { return vectors == 1 ? kSums / 2 : kSums / vectors; }
-// What is computed at a time: images that fit into so much of the second-level cache, of so many pixels if they can be,
-// rather of fewer channels than of fewer pixels.
+// What is computed at a time: the input and sums that fit into kBufferBytes of the second-level cache, for kPixels pixels
+// if possible. Channels are divided before pixels, but not into fewer than kMinChannels.
 constexpr size_t kBufferBytes = 384 * 1024;
 constexpr int kPixels = 96, kMinChannels = 16;
 
@@ -60,18 +59,18 @@ struct Aligned {
 template <typename T>
 using Buffer = std::vector<T, Aligned<T>>;
 
-// One summand of an image: an earlier image (-1: the input), read so many pixels down and to the right.
+// One term of a sum: an earlier sum (-1: the input), read this many pixels further down and to the right.
 struct Term {
-  int image, row, col, sign;
+  int source, row, col, sign;
 };
 
 struct Tap {
-  int image, row, col;
+  int source, row, col;  // a sum (-1: the input), and where it is read
 };
 
 // A factoring; rows and columns are pixels, dilation included.
 struct Program {
-  std::vector<std::vector<Term>> images;
+  std::vector<std::vector<Term>> sums;
   std::vector<Tap> taps;
   int rows, cols;  // what the kernel covers
   int stride_down, stride_across;
@@ -109,7 +108,7 @@ struct Portion {
   int images, rows, channels;
 };
 
-// Rows of the kernel at which an image is read, first to last.
+// Rows of the kernel at which a sum or the input is read, first to last.
 struct Span {
   int first = 0, last = 0;
   bool is_read = false;
@@ -149,7 +148,7 @@ class Blocks {
 
   const Portion& portion() const { return portion_; }
   int channels() const { return portion_.channels; }
-  // Elements that the images of a portion take, for one image of the batch and for all.
+  // Elements of the input and sums of a portion, for one image of the batch and for all.
   size_t elements_of_image() const { return count_elements(portion_.rows); }
   size_t elements() const { return elements_of_image() * portion_.images; }
   int64_t pixels() const { return static_cast<int64_t>(portion_.images) * portion_.rows * size_->out_cols; }
@@ -172,45 +171,45 @@ class Blocks {
   }
 
  protected:
-  // Elements of a row of an image.
+  // Elements of a row of a sum.
   ptrdiff_t line() const {
     return ((size_->out_cols - 1) * program_->stride_across + program_->cols) * static_cast<ptrdiff_t>(portion_.channels);
   }
 
-  int count_rows(size_t image, int out_rows) const {
-    const Span& span = spans_[image];
+  int count_rows(size_t source, int out_rows) const {
+    const Span& span = spans_[source];
     return span.is_read ? span.last - span.first + 1 + (out_rows - 1) * program_->stride_down : 0;
   }
 
-  // Whole vectors, and one more, since the last sum may reach beyond the end of the image.
-  size_t count_room(size_t image, int out_rows) const {
+  // Whole vectors, and one more, since the last vector may reach beyond the end of the sum.
+  size_t count_room(size_t source, int out_rows) const {
     const size_t lanes = Vector<T>::kLanes;
-    return (count_rows(image, out_rows) * line() + lanes - 1) / lanes * lanes + lanes;
+    return (count_rows(source, out_rows) * line() + lanes - 1) / lanes * lanes + lanes;
   }
 
   const Program* program_;
   const Size* size_;
   Portion portion_;
-  std::vector<Span> spans_;  // of the input and the images
+  std::vector<Span> spans_;  // of the input, and then of the sums
 
  private:
   int64_t blocks_in_image() const { return divide_up(size_->out_rows, portion_.rows); }
 
   size_t count_elements(int out_rows) const {
     size_t elements = 0;
-    for (size_t image = 0; image < spans_.size(); ++image) elements += count_room(image, out_rows);
+    for (size_t source = 0; source < spans_.size(); ++source) elements += count_room(source, out_rows);
     return elements;
   }
 
   void find_spans() {
-    spans_.resize(program_->images.size() + 1);
+    spans_.resize(program_->sums.size() + 1);
     spans_[0].include(0, 0);
-    for (const Tap& tap : program_->taps) spans_[tap.image + 1].include(tap.row, tap.row);
-    for (size_t image = program_->images.size(); image > 0; --image) {
-      const Span span = spans_[image];
+    for (const Tap& tap : program_->taps) spans_[tap.source + 1].include(tap.row, tap.row);
+    for (size_t source = program_->sums.size(); source > 0; --source) {
+      const Span span = spans_[source];
       if (!span.is_read) continue;
-      for (const Term& term : program_->images[image - 1]) {
-        spans_[term.image + 1].include(span.first + term.row, span.last + term.row);
+      for (const Term& term : program_->sums[source - 1]) {
+        spans_[term.source + 1].include(span.first + term.row, span.last + term.row);
       }
     }
   }
@@ -236,7 +235,7 @@ class Blocks {
     portion_.rows = static_cast<int>(divide_up(size_->out_rows, divide_up(size_->out_rows, portion_.rows)));
   }
 
-  // Rows of the output whose images fit into the cache, at least one.
+  // Rows of the output whose input and sums fit into the cache, at least one.
   int find_most_rows() const {
     int low = 1, high = size_->out_rows;
     while (low < high) {
@@ -251,12 +250,12 @@ class Blocks {
   }
 };
 
-// The sum images of one block at a time.
+// The sums of one block at a time.
 template <typename T>
 class Block : public Blocks<T> {
  public:
   explicit Block(const Blocks<T>& blocks) : Blocks<T>(blocks), elements_(this->elements_of_image()) {
-    images_.resize(spans_.size());
+    sources_.resize(spans_.size());
     offsets_.reserve(this->pixels());
     for (int64_t image = 0; image < portion_.images; ++image) {
       for (int row = 0; row < portion_.rows; ++row) {
@@ -268,10 +267,10 @@ class Block : public Blocks<T> {
     }
   }
 
-  // Of each pixel of the output, row by row and image by image, from where a tap reads for the first one.
+  // Of each pixel of the output, row by row and image by image, relative to where a tap reads for the first one.
   const ptrdiff_t* offsets() const { return offsets_.data(); }
 
-  // Makes the images of a block, of some channels from `first_channel` on, in a buffer.
+  // Makes the sums of a block in a buffer, for a portion of the channels that begins at `first_channel`.
   void fill(const T* input, int64_t block, int first_channel, T* buffer) {
     const int64_t first = this->first_image(block);
     const int out_rows = this->count_out_rows(block);
@@ -279,15 +278,15 @@ class Block : public Blocks<T> {
       place(buffer + number * elements_);
       copy_input(input + (first + number) * size_->rows * size_->cols * size_->all_channels() + first_channel,
                  this->first_row(block) * program_->stride_down - size_->above, count_rows(0, out_rows));
-      for (size_t image = 1; image < spans_.size(); ++image) {
-        if (count_rows(image, out_rows) > 0) add(image, count_rows(image, out_rows));
+      for (size_t source = 1; source < spans_.size(); ++source) {
+        if (count_rows(source, out_rows) > 0) add(source, count_rows(source, out_rows));
       }
     }
   }
 
   // Where a tap reads for the first pixel.
   const T* at(const Tap& tap) const {
-    return images_[tap.image + 1] + tap.row * line() + tap.col * static_cast<ptrdiff_t>(portion_.channels);
+    return sources_[tap.source + 1] + tap.row * line() + tap.col * static_cast<ptrdiff_t>(portion_.channels);
   }
 
  private:
@@ -299,9 +298,9 @@ class Block : public Blocks<T> {
   using Blocks<T>::count_rows;
 
   void place(T* buffer) {
-    for (size_t image = 0; image < spans_.size(); ++image) {
-      images_[image] = buffer - spans_[image].first * line();
-      buffer += this->count_room(image, portion_.rows);
+    for (size_t source = 0; source < spans_.size(); ++source) {
+      sources_[source] = buffer - spans_[source].first * line();
+      buffer += this->count_room(source, portion_.rows);
     }
   }
 
@@ -311,7 +310,7 @@ class Block : public Blocks<T> {
     const ptrdiff_t begin = std::clamp<ptrdiff_t>(size_->left, 0, cols);
     const ptrdiff_t end = std::clamp<ptrdiff_t>(size_->left + size_->cols, begin, cols);
     first += spans_[0].first;
-    T* to = images_[0] + spans_[0].first * line();
+    T* to = sources_[0] + spans_[0].first * line();
     for (int row = first; row < first + rows; ++row, to += line()) {
       if (row < 0 || row >= size_->rows || begin == end) {
         std::fill_n(to, line(), T(0));
@@ -330,9 +329,9 @@ class Block : public Blocks<T> {
     }
   }
 
-  // Sums up an image, where all that its terms read is there.
-  void add(size_t image, int rows) {
-    const std::vector<Term>& terms = program_->images[image - 1];
+  // Adds up a sum, whose terms read only what is made before.
+  void add(size_t source, int rows) {
+    const std::vector<Term>& terms = program_->sums[source - 1];
     const ptrdiff_t channels = portion_.channels;
     int before = 0, after = 0;
     bool plain = true;
@@ -341,10 +340,10 @@ class Block : public Blocks<T> {
       before = std::max(before, -term.col);
       after = std::max(after, term.col);
       plain = plain && term.sign > 0;
-      from_.push_back(images_[term.image + 1] + (spans_[image].first + term.row) * line() + term.col * channels);
+      from_.push_back(sources_[term.source + 1] + (spans_[source].first + term.row) * line() + term.col * channels);
     }
     const ptrdiff_t begin = before * channels, end = rows * line() - after * channels;
-    T* to = images_[image] + spans_[image].first * line();
+    T* to = sources_[source] + spans_[source].first * line();
     if (plain && terms.size() == 2) {
       const T *one = from_[0], *other = from_[1];
       for (ptrdiff_t i = begin; i < end; ++i) to[i] = one[i] + other[i];
@@ -373,9 +372,9 @@ class Block : public Blocks<T> {
     return i;
   }
 
-  size_t elements_;  // of the images of one image of the batch
+  size_t elements_;  // of the input and sums of one image of the batch
   std::vector<ptrdiff_t> offsets_;
-  std::vector<T*> images_;  // where row 0 of each would be; the input first
+  std::vector<T*> sources_;  // where row 0 of the input, and then of each sum, would be
   std::vector<const T*> from_;
 };
 
