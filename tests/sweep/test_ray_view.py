@@ -139,10 +139,10 @@ def test_the_live_view_follows_a_sweep_on_ray(sweep, make_run, tmp_path, monkeyp
     assert [rows(look) for look in looks] == [
         [], [started], [at_one], [at_one], [started], [at_one], [at_one], [at_two], []
     ]  # fmt: skip
-    said = [(at, line) for at, look in enumerate(looks) for line in look if re.match(r"again|failed|done", line)]
+    said = [(at, line) for at, look in enumerate(looks) for line in look if re.match(r"retry|failed|done", line)]
     assert said == [
-        (3, "again rings s0: it crashed"),
-        (4, "again point s0: Ray could not run it: the worker died"),
+        (3, "retry rings s0: it crashed"),
+        (4, "retry point s0: Ray could not run it: the worker died"),
         (6, "failed rings s0: it crashed"),
         (8, "done point s0: test accuracy 0.8000 (2 of 2)"),
     ]
