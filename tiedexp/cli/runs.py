@@ -104,7 +104,8 @@ def delete(
 ) -> None:
     """Delete runs, after asking for confirmation.
 
-    Files in their directories that tiedexp did not write are kept. If a run is in use, nothing is deleted.
+    Select the runs by RUNS, --state, --name, --tag or --where; at least one is required. Files in their directories
+    that tiedexp did not write are kept. If a run is in use, nothing is deleted.
     """
     from tiedexp.errors import RunLockedError, SpecError
 
