@@ -204,10 +204,10 @@ def test_not_beside_a_visible_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("weights", "other", "message"),
     [
-        ((9, 3, 4), (2, 8, 8, 5), r"weights are \(taps, channels // groups, filters\)"),
-        ((8, 2, 4), (2, 8, 8, 5), r"weights are \(taps, channels // groups, filters\)"),
+        ((9, 3, 4), (2, 8, 8, 5), r"weights must be \(taps, channels // groups, filters\)"),
+        ((8, 2, 4), (2, 8, 8, 5), r"weights must be \(taps, channels // groups, filters\)"),
         ((9, 2), (2, 8, 8), "must have . axes"),
-        ((9, 2, 4), (2, 7, 8, 5), r"upstream is \(batch, rows, cols, filters\) of the output"),
+        ((9, 2, 4), (2, 7, 8, 5), r"upstream must be \(batch, rows, cols, filters\) of the output"),
     ],
 )
 def test_operations_refuse_wrong_shapes(weights: tuple[int, ...], other: tuple[int, ...], message: str) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of the compiled code share: a compiler that takes no time, and programs that use the headers."""
+"""Fixtures of the tests of the compiled code: a fake compiler, and programs that use the headers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def build(compiler: str, source: Path, program: Path, *flags: str) -> subprocess
 def run_program(tmp_path: Path) -> Run:
     """Compiles a C++ file of this folder and returns what the program prints; skips without the compiler.
 
-    The program must compile and end with 0. With sanitizers it is skipped where their libraries are not installed.
+    The program must compile and exit with 0. With sanitizers, the test is skipped if their libraries are not installed.
     """
 
     def run(name: str, *arguments: object, compiler: str = "c++", flags: tuple[str, ...] = ()) -> str:
@@ -46,7 +46,7 @@ def run_program(tmp_path: Path) -> Run:
     return run
 
 
-# Tells what it is, or else writes down that it was called to compile, and makes the file that it was told to.
+# Prints its macros, or else records that it was called to compile, and makes the output file.
 FAKE = """#!/bin/sh
 case " $* " in *" -E "*) echo "#define __VERSION__ 1.0"; exit;; esac
 echo "$@" >> "$(dirname "$0")/calls"
@@ -56,7 +56,7 @@ echo library > "$2"
 
 
 class FakeCompiler:
-    """A compiler of which one can see how often it was called."""
+    """A compiler that records how often it was called."""
 
     def __init__(self, path: Path):
         self.path = path

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from tiedexp.convolution.cpp import cache as native_cache
-from tiedexp.convolution.cpp.cache import cache_directory, is_sound, list_places
+from tiedexp.convolution.cpp.cache import cache_directory, is_sound, list_locations
 from tiedexp.convolution.cpp.compiler import build_library
 
 pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="compiled on Linux alone"),
+    pytest.mark.skipif(sys.platform != "linux", reason="compiled only on Linux"),
     pytest.mark.usefixtures("cache"),
 ]
 
@@ -102,7 +102,7 @@ def _noexec(monkeypatch, *folders: Path) -> None:
 
 def test_a_home_that_does_not_run_programs(fake, cache, tmp_path, monkeypatch):
     other = tmp_path / "temporary" / f"tiedexp-{os.geteuid()}"
-    assert list_places() == [cache, other]
+    assert list_locations() == [cache, other]
     _noexec(monkeypatch, cache)
     assert build_library().library.parent == other
     assert other.stat().st_mode & 0o777 == 0o700
@@ -111,7 +111,7 @@ def test_a_home_that_does_not_run_programs(fake, cache, tmp_path, monkeypatch):
     library, obstacle = build_library()
     assert library is None
     text = "is on a file system that does not run programs (noexec)"
-    assert obstacle == f"it cannot be kept: {cache} {text}; {other} {text}"
+    assert obstacle == f"it cannot be stored: {cache} {text}; {other} {text}"
 
 
 def test_a_cache_that_cannot_be_written(fake, tmp_path):

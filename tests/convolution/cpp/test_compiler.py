@@ -1,4 +1,4 @@
-"""Compiling: what is looked for, what is kept, and that nothing fails where it cannot be."""
+"""Compiling: which compiler is used, what is stored, and that nothing fails if there is no compiler."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tiedexp.convolution.cpp import compiler
 from tiedexp.convolution.cpp.compiler import build_library, find_compiler, version_of
 
 pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="compiled on Linux alone"),
+    pytest.mark.skipif(sys.platform != "linux", reason="compiled only on Linux"),
     pytest.mark.usefixtures("cache"),
 ]
 
@@ -35,7 +35,8 @@ def test_compiled_once(fake, cache, capfd):
     told = capfd.readouterr()
     assert told.out == ""
     assert (
-        told.err == f"tiedexp compiles its convolution with {fake.path}, once on this machine; it may take a minute\n"
+        told.err
+        == f"tiedexp is compiling its convolution with {fake.path}, once on this machine; this may take a minute\n"
     )
 
 
@@ -69,7 +70,7 @@ def test_compiled_again_when_something_changes(change, fake, cache, tmp_path, mo
 
 @pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
 def test_instructions_are_part_of_the_version(monkeypatch):
-    """Two machines with a home in common: what counts is what the compiler does, not the processor's name."""
+    """Two machines can share a home: the instructions that the compiler uses count, not the processor's name."""
     command = find_compiler()
     here = compiler._fingerprint(command)
     assert here == compiler._fingerprint(command)
@@ -105,7 +106,7 @@ def test_without_a_compiler(monkeypatch, cache):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(compiler, "PACKAGED", "no_such_package")
     assert find_compiler() is None
-    text = "no C++ compiler is found: $CXX, c++, g++, clang++ or the package no_such_package"
+    text = "no C++ compiler was found: $CXX, c++, g++, clang++ or the package no_such_package"
     assert build_library() == (None, text)
     assert not cache.exists()
 
@@ -129,7 +130,7 @@ def test_a_compiler_that_pip_installed(fake, tmp_path, monkeypatch):
 
 
 def test_the_real_ziglang(monkeypatch):
-    """That it starts without a home and knows this processor; it takes a minute of a core to compile all."""
+    """It starts without a home and knows this processor. Compiling everything would take a minute of a core."""
     pytest.importorskip("ziglang")
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.delenv("CXX", raising=False)
@@ -148,7 +149,7 @@ def test_switched_off(fake, monkeypatch, cache):
 
 def test_on_another_system(fake, monkeypatch):
     monkeypatch.setattr(compiler.sys, "platform", "win32")
-    assert build_library() == (None, "it is made for Linux, and this is win32")
+    assert build_library() == (None, "it supports only Linux, and this is win32")
 
 
 TELLS = '#!/bin/sh\ncase " $* " in *" -E "*) echo 1; exit;; esac\n'
@@ -157,15 +158,15 @@ TELLS = '#!/bin/sh\ncase " $* " in *" -E "*) echo 1; exit;; esac\n'
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("#!/bin/sh\nexit 1\n", "does not compile it: it ended with code 1"),
-        (TELLS + "exit 1\n", "does not compile it: it ended with code 1"),
+        ("#!/bin/sh\nexit 1\n", "does not compile it: it exited with code 1"),
+        (TELLS + "exit 1\n", "does not compile it: it exited with code 1"),
         (TELLS + "echo 'a.h: fatal error: no new' >&2\nexit 1\n", "does not compile it: a.h: fatal error: no new"),
-        (TELLS + "kill -9 $$\n", "does not compile it: it ended with code -9"),
+        (TELLS + "kill -9 $$\n", "does not compile it: it exited with code -9"),
         ("no program", "does not start: Exec format error"),
     ],
 )
 def test_a_compiler_that_fails(script, message, fake, cache):
-    """No headers of the C++ library, say, or no memory: nothing half-made stays."""
+    """E.g. without the headers of the C++ library, or out of memory: no half-made file stays."""
     fake.write(script)
     library, obstacle = build_library()
     assert library is None
@@ -205,7 +206,7 @@ def test_what_a_killed_process_leaves(fake, cache):
 
 
 def test_a_power_cut_leaves_no_half_of_a_library(fake, monkeypatch):
-    """A file is on the disk before it has its name."""
+    """A file is on the disk before it gets its name."""
     order = []
     monkeypatch.setattr("tiedexp.convolution.cpp.cache.sync", lambda path: order.append(("sync", path.suffix)))
     real = Path.replace
@@ -215,6 +216,6 @@ def test_a_power_cut_leaves_no_half_of_a_library(fake, monkeypatch):
 
 
 def test_tensorflow_is_not_loaded_for_it():
-    """`validate` asks for a compiler."""
+    """`validate` looks for a compiler."""
     code = "import sys, tiedexp.convolution.cpp.compiler; sys.exit('tensorflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

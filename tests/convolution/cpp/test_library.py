@@ -1,4 +1,4 @@
-"""Loading: a library that TensorFlow does not load is compiled once more, and then said to be what it is."""
+"""Loading: a library that TensorFlow does not load is compiled once more, and then reported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tiedexp.convolution.cpp import library
 from tiedexp.convolution.cpp.compiler import build_library, version_of
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="compiled on Linux alone")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="compiled only on Linux")
 
 load = library.load_library.__wrapped__  # as in a new process
 
@@ -19,7 +19,7 @@ def test_a_library_that_does_not_load_is_compiled_once_more(fake, cache):
     operations, version, obstacle = load()
     assert operations is version is None
     (path,) = cache.glob("*.so")
-    assert obstacle.startswith(f"{path} is compiled but does not load: ")
+    assert obstacle.startswith(f"{path} was compiled but does not load: ")
     assert "\n" not in obstacle
     assert len(fake.calls) == 2
     assert load() == (None, None, obstacle)
@@ -27,7 +27,7 @@ def test_a_library_that_does_not_load_is_compiled_once_more(fake, cache):
 
 
 def test_one_that_loads_then(fake, cache, monkeypatch):
-    """It was compiled on another machine, say, with a newer library of C."""
+    """E.g. it was compiled on another machine, with a newer C library."""
 
     def load_op_library(path):
         if Path(path).read_text() != "good\n":

@@ -1,6 +1,6 @@
-"""The compiled operations as TensorFlow calls them: bad attributes and sizes, any number of threads, and accuracy.
+"""The compiled operations in TensorFlow: bad attributes and sizes, any number of threads, and accuracy.
 
-The bad ones run in a process of their own, which must not crash.
+The bad attributes and sizes are tried in a process of their own, which must not crash.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ for name, case in json.load(sys.stdin).items():
 
 @pytest.fixture(scope="module")
 def errors() -> dict[str, list[str]]:
-    """What the operations answer to each of the bad attributes and sizes: of the convolution, and of its gradient."""
+    """The errors of the convolution and of its gradient for each of the bad attributes and sizes."""
     cases = json.dumps({name: {**BASE, **changes} for name, (changes, _) in BAD.items()} | {"right": BASE})
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],

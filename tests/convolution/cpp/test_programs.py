@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="compiled on Linux alone")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="compiled only on Linux")
 
 NATIVE = ("-march=native",) if platform.machine() == "x86_64" else ()
 SANITIZERS = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
 def test_random_programs_with_sanitizers(run_program: Callable[..., str]) -> None:
-    """No read or write outside of a buffer and no undefined behaviour, and results equal to those of a loop."""
+    """No read or write outside of a buffer and no undefined behaviour, and the results of a plain loop."""
     assert run_program("random_programs.cc", 300, flags=SANITIZERS) == "all equal\n"
 
 

@@ -1,7 +1,6 @@
-"""The tied convolution in C++, compiled on the user's machine the first time it is needed.
+"""The tied convolution in C++, compiled on the user's machine the first time it is needed; it needs a compiler.
 
-TensorFlow's own operations can pool, convolve and add, but each writes its result to memory and reads it back, which
-costs as much as the multiplications that tying saves. Here the sum images of a few rows at a time are made and read
-while they are in the processor's cache. Groups of channels are convolved one after the other, and groups of one channel
-with the vectors across them. Where there is no C++ compiler, everything works without it.
+Begin with compiler.py, which finds a compiler and builds the library, and convolution.h, which computes: it makes the
+sums of a few rows at a time and reads them while they are in the processor's cache. TensorFlow's own operations write
+each result to memory and read it back, which costs as much as the multiplications that tying saves.
 """

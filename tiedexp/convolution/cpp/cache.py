@@ -1,7 +1,7 @@
-"""Where compiled libraries are kept, and whether one that is found there may be loaded.
+"""Where compiled libraries are stored, and whether one that is found there can be loaded.
 
-A library is code that runs as this user, so its folder belongs to this user and nobody else may write to it. A SHA-256
-beside the library shows that it is whole: loading a truncated one kills the process.
+A library is code that runs as this user, so its folder must belong to this user and nobody else may write to it. A
+SHA-256 next to the library shows that it is complete: loading a truncated library kills the process.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from pathlib import Path
 from tiedexp.files.atomic import sync
 
 PREFIX = "convolution-"
-_WORK = "tmp"  # how folders begin in which something is compiled
+_WORK = "tmp"  # prefix of the folders in which libraries are compiled
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def cache_directory() -> Path:
-    """The folder for what this program can make again: in the user's cache, or in the system's temporary folder."""
-    return list_places()[0]
+    """The folder for files that can be made again: in the user's cache, or in the system's temporary folder."""
+    return list_locations()[0]
 
 
-def list_places() -> list[Path]:
-    """Folders that may hold libraries, the preferred one first. The second serves where there is no usable home."""
+def list_locations() -> list[Path]:
+    """Folders that can hold libraries, the preferred one first. The second is used if there is no usable home."""
     temporary = Path(tempfile.gettempdir()) / f"tiedexp-{os.geteuid()}"
     home = os.environ.get("XDG_CACHE_HOME")
     try:
@@ -38,27 +38,27 @@ def list_places() -> list[Path]:
         return [temporary]
 
 
-def open_place(place: Path) -> None:
-    """Make a folder, or make sure that an existing one may hold libraries.
+def open_location(location: Path) -> None:
+    """Make a folder, or make sure that an existing one is safe for libraries.
 
-    Libraries in a folder that others may write to are deleted, and the folder is closed to others.
+    If others can write to the folder, its libraries are deleted and the permissions of the others are removed.
 
     Raises:
-        OSError: the folder is not this user's, cannot be made, or its file system does not run programs.
+        OSError: the folder belongs to another user, cannot be made, or its file system does not run programs.
     """
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if any(status.st_uid != os.geteuid() for status in (place.lstat(), place.stat())):
-        raise PermissionError(f"{place} belongs to another user")
-    if place.stat().st_mode & _OTHERS_MAY_WRITE:
-        place.chmod(0o700)
-        for library in place.glob(f"{PREFIX}*"):
+    location.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(status.st_uid != os.geteuid() for status in (location.lstat(), location.stat())):
+        raise PermissionError(f"{location} belongs to another user")
+    if location.stat().st_mode & _OTHERS_MAY_WRITE:
+        location.chmod(0o700)
+        for library in location.glob(f"{PREFIX}*"):
             library.unlink()
-    if os.statvfs(place).f_flag & os.ST_NOEXEC:
-        raise PermissionError(f"{place} is on a file system that does not run programs (noexec)")
+    if os.statvfs(location).f_flag & os.ST_NOEXEC:
+        raise PermissionError(f"{location} is on a file system that does not run programs (noexec)")
 
 
 def is_sound(library: Path) -> bool:
-    """Whether a library is there, is this user's, cannot be written by others, and is as it was compiled."""
+    """Whether a library exists, belongs to this user, is not writable by others, and is as it was compiled."""
     try:
         status = library.lstat()
         ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
@@ -70,28 +70,28 @@ def is_sound(library: Path) -> bool:
 
 
 @contextmanager
-def compile_in(place: Path) -> Iterator[Path]:
-    """Hold the lock of a place, and give an empty folder in it, which is deleted in the end.
+def compile_in(location: Path) -> Iterator[Path]:
+    """Hold the lock of a location, and yield an empty folder in it, which is deleted at the end.
 
-    One process at a time holds the lock; the others wait. The system takes it from a process that is killed, and what
-    that process has left behind is deleted by the next.
+    One process at a time holds the lock; the others wait. If a process is killed, the system releases its lock, and the
+    next process deletes the files that it left.
     """
-    descriptor = os.open(place / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(location / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        for left in place.glob(f"{_WORK}*"):
+        for left in location.glob(f"{_WORK}*"):
             shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=_WORK, dir=place, ignore_cleanup_errors=True) as work:
+        with tempfile.TemporaryDirectory(prefix=_WORK, dir=location, ignore_cleanup_errors=True) as work:
             yield Path(work)
     finally:
-        # A process that was forked meanwhile has the same lock, and closing alone would leave it to that process.
+        # A process that was forked meanwhile shares the lock, so closing the file would not release it.
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 
 def store(compiled: Path, library: Path) -> None:
-    """Bring a compiled file and its checksum to the disk, then give both their names beside each other."""
+    """Write a compiled file and its checksum to the disk, then rename both to their final names."""
     compiled.chmod(0o700)
     checksum = compiled.with_suffix(".sha256")
     checksum.write_bytes(_describe(compiled, library.name))
@@ -102,7 +102,7 @@ def store(compiled: Path, library: Path) -> None:
 
 
 def note_unloadable(library: Path) -> bool:
-    """Note that a sound library does not load. Returns whether that is new, so that it may be compiled once more."""
+    """Note that a sound library does not load. Returns whether this is new, so that it is compiled only once more."""
     try:
         _note_path(library).touch(exist_ok=False)
     except OSError:
@@ -125,5 +125,5 @@ def _note_path(library: Path) -> Path:
 
 
 def _describe(file: Path, name: str) -> bytes:
-    """A line as `sha256sum` writes it, for a file under the name that it has or will have."""
+    """The line that `sha256sum` writes for a file with its final name."""
     return f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {name}\n".encode()

@@ -1,7 +1,7 @@
-"""Compiling the C++ sources of this folder, once for a machine and a version of TensorFlow.
+"""Compiles the C++ sources of this folder, once per machine and version of TensorFlow.
 
-Nothing here imports TensorFlow. The library is kept in the user's cache directory, under a name that changes with
-everything that goes into it. `TIEDEXP_NATIVE=0` in the environment does without.
+Nothing here imports TensorFlow. The library is stored in the user's cache directory, under a name that depends on
+everything that affects it. `TIEDEXP_NATIVE=0` in the environment disables it.
 """
 
 from __future__ import annotations
@@ -18,31 +18,32 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from tiedexp.convolution.cpp.cache import PREFIX, compile_in, is_sound, list_places, open_place, store
+from tiedexp.convolution.cpp.cache import PREFIX, compile_in, is_sound, list_locations, open_location, store
 from tiedexp.installed import find_version_of
 
 COMPILERS = ("c++", "g++", "clang++")
 PACKAGED = "ziglang"  # a C++ compiler that pip installs
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")
+# GCC fuses multiplications and additions by default; some versions of Clang do not, and would take twice as long.
+FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-std=c++17", "-shared", "-fPIC", "-pthread")
 TENSORFLOW = "libtensorflow_framework.so.2"
 SOURCES = Path(__file__).parent
-TIMEOUT = 1200  # seconds; g++ takes six, and ziglang, which compiles its C++ library first, 80 seconds of a core
+TIMEOUT = 1200  # seconds; g++ takes ten, and ziglang 80 seconds of a core to compile its C++ library first
 
 
 class Built(NamedTuple):
-    """A library, or a few words that say why there is none."""
+    """A library, or the reason why there is none, in a few words."""
 
     library: Path | None
     obstacle: str = ""
 
 
 def is_switched_off() -> bool:
-    """Whether the user does without."""
+    """Whether the user disables compiled code."""
     return os.environ.get("TIEDEXP_NATIVE", "1") == "0"
 
 
 def find_compiler() -> tuple[str, ...] | None:
-    """The command that compiles C++; None where there is none, on systems other than Linux, and when switched off."""
+    """The command that compiles C++; None if there is none, on systems other than Linux, or if switched off."""
     if is_switched_off() or sys.platform != "linux":
         return None
     for command in (_split(os.environ.get("CXX", "")), *([name] for name in COMPILERS)):
@@ -53,7 +54,7 @@ def find_compiler() -> tuple[str, ...] | None:
 
 
 def _split(command: str) -> list[str]:
-    """The words of a command, as a shell splits them; none of a command with an open quote."""
+    """The words of a command, split as in a shell; empty if a quote is not closed."""
     try:
         return shlex.split(command)
     except ValueError:
@@ -61,24 +62,24 @@ def _split(command: str) -> list[str]:
 
 
 def build_library(*, again: bool = False) -> Built:
-    """The compiled library, compiled now if there is no sound one.
+    """The compiled library; compiles it if there is no sound one.
 
     Args:
-        again: compile it even if there is one.
+        again: compile it even if there is a sound one.
     """
     command, tensorflow = find_compiler(), find_spec("tensorflow")
     if sys.platform != "linux":
-        return Built(None, f"it is made for Linux, and this is {sys.platform}")
+        return Built(None, f"it supports only Linux, and this is {sys.platform}")
     if is_switched_off():
         return Built(None, "TIEDEXP_NATIVE=0 is set")
     if command is None:
         names = ", ".join(("$CXX", *COMPILERS))
-        return Built(None, f"no C++ compiler is found: {names} or the package {PACKAGED}")
+        return Built(None, f"no C++ compiler was found: {names} or the package {PACKAGED}")
     if tensorflow is None or not tensorflow.submodule_search_locations:
         return Built(None, "TensorFlow is not installed")
     root = Path(tensorflow.submodule_search_locations[0])
     try:
-        return _build_in_places(command, root, f"{PREFIX}{_fingerprint(command)}.so", again)
+        return _build_in_locations(command, root, f"{PREFIX}{_fingerprint(command)}.so", again)
     except subprocess.SubprocessError as error:
         return Built(None, f"{shlex.join(command)} does not compile it: {_summarise(error)}")
     except OSError as error:
@@ -87,38 +88,38 @@ def build_library(*, again: bool = False) -> Built:
         return Built(None, "the version of TensorFlow is unknown")
 
 
-def _build_in_places(command: tuple[str, ...], tensorflow: Path, name: str, again: bool) -> Built:
-    """The library in the first place that can hold it."""
+def _build_in_locations(command: tuple[str, ...], tensorflow: Path, name: str, again: bool) -> Built:
+    """The library in the first location that can hold it."""
     obstacles = []
-    for place in list_places():
-        library = place / name
+    for location in list_locations():
+        library = location / name
         try:
-            open_place(place)
+            open_location(location)
             if again or not is_sound(library):
                 _compile_once(command, tensorflow, library, again)
             return Built(library)
         except OSError as error:
             obstacles.append(str(error))
-    return Built(None, f"it cannot be kept: {'; '.join(obstacles)}")
+    return Built(None, f"it cannot be stored: {'; '.join(obstacles)}")
 
 
 def _summarise(error: subprocess.SubprocessError) -> str:
-    """The first error that a compiler told."""
+    """The first error that a compiler reported."""
     if not isinstance(error, subprocess.CalledProcessError):
         return str(error)
     lines = error.stderr.decode(errors="replace").splitlines()
-    return next((line.strip() for line in lines if "error" in line), f"it ended with code {error.returncode}")
+    return next((line.strip() for line in lines if "error" in line), f"it exited with code {error.returncode}")
 
 
 def version_of(library: Path) -> str:
-    """The version of a library, which changes with everything that goes into it."""
+    """The version of a library, which depends on everything that affects it."""
     return library.stem.removeprefix(PREFIX)
 
 
 def _fingerprint(command: tuple[str, ...]) -> str:
     """A digest of the sources, the compiler, TensorFlow's version and the instructions that the compiler uses here.
 
-    The compiler's own macros name its version and every set of instructions that it finds in this processor.
+    The compiler's macros contain its version and every instruction set that it finds in this processor.
 
     Raises:
         OSError: the compiler does not start.
@@ -136,13 +137,12 @@ def _fingerprint(command: tuple[str, ...]) -> str:
 
 
 def _compile_once(command: tuple[str, ...], tensorflow: Path, library: Path, again: bool) -> None:
-    """Compile, unless another process has done so while this one waited for its turn."""
+    """Compile, unless another process has done so while this one waited for the lock."""
     with compile_in(library.parent) as work:
         if is_sound(library) and not again:
             return
-        text = (
-            f"tiedexp compiles its convolution with {shlex.join(command)}, once on this machine; it may take a minute"
-        )
+        name = shlex.join(command)
+        text = f"tiedexp is compiling its convolution with {name}, once on this machine; this may take a minute"
         print(text, file=sys.stderr, flush=True)
         compiled = work / library.name
         includes = (f"-I{tensorflow / 'include'}", f"-L{tensorflow}", f"-l:{TENSORFLOW}")
@@ -151,7 +151,7 @@ def _compile_once(command: tuple[str, ...], tensorflow: Path, library: Path, aga
 
 
 def _call(command: tuple[str, ...], arguments: tuple[str, ...], work: Path) -> bytes:
-    """What a compiler prints, all of its temporary files being in a folder."""
+    """The output of a compiler, which writes all its temporary files into a folder."""
     folders = {"TMPDIR": work, "ZIG_GLOBAL_CACHE_DIR": work / "zig", "ZIG_LOCAL_CACHE_DIR": work / "zig-local"}
     environment = {**os.environ, **{name: str(folder) for name, folder in folders.items()}}
     done = subprocess.run([*command, *arguments], check=True, capture_output=True, timeout=TIMEOUT, env=environment)

@@ -12,7 +12,7 @@ from tiedexp.convolution.cpp.compiler import Built, build_library, version_of
 
 
 class Library(NamedTuple):
-    """The operations and the version of the code they run; or None twice, and why, in a few words."""
+    """The operations and the version of their code; or None for both, and the reason, in a few words."""
 
     operations: Any
     version: str | None
@@ -21,7 +21,7 @@ class Library(NamedTuple):
 
 @cache
 def load_library() -> Library:
-    """The library, compiled now if it was not before. One that does not load is compiled once more."""
+    """The library, which is compiled if necessary. If it does not load, it is compiled once more."""
     built = build_library()
     loaded = _load(built)
     if built.library is not None and loaded.operations is None and note_unloadable(built.library):
@@ -32,12 +32,12 @@ def load_library() -> Library:
 
 
 def find_version() -> str | None:
-    """The version of the compiled code that runs in this process; None where none does."""
+    """The version of the compiled code that runs in this process; None if none does."""
     return load_library().version
 
 
 def find_obstacle() -> str:
-    """Why no compiled code runs in this process; empty where it does."""
+    """Why no compiled code runs in this process; empty if it does."""
     return load_library().obstacle
 
 
@@ -48,4 +48,4 @@ def _load(built: Built) -> Library:
         return Library(tf.load_op_library(str(built.library)), version_of(built.library))
     except (OSError, tf.errors.OpError) as error:
         reason = str(getattr(error, "message", None) or error).strip() or type(error).__name__
-        return Library(None, None, f"{built.library} is compiled but does not load: {reason.splitlines()[0]}")
+        return Library(None, None, f"{built.library} was compiled but does not load: {reason.splitlines()[0]}")
