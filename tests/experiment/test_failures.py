@@ -45,7 +45,7 @@ def test_a_loss_that_is_nan_fails_the_run_and_keeps_the_last_checkpoint(make_spe
 
 
 @pytest.mark.parametrize(
-    ("rate", "message"), [(float("inf"), "the weights of '"), (1e24, "the model's outputs are not finite")]
+    ("rate", "message"), [(float("inf"), "the weights of '"), (1e24, "the model's outputs contain NaN or infinity")]
 )
 def test_an_epoch_whose_last_step_ruins_the_model_is_not_saved(make_spec, tmp_path, monkeypatch, rate, message):
     """The loss of that step is still finite."""

@@ -176,7 +176,7 @@ def test_numbers_that_no_float_holds(tiedexp_run, change):
     content = json.loads((tiedexp_run / "manifest.json").read_text())
     (tiedexp_run / "manifest.json").write_text(json.dumps({**content, **change}))
     for read in (RunDirectory(tiedexp_run).read_manifest, RunReader(RunDirectory(tiedexp_run)).read):
-        with pytest.raises(RunError, match=r"manifest.json is not JSON: a whole number of 40\d digits"):
+        with pytest.raises(RunError, match=r"manifest.json is not JSON: an integer of 40\d digits"):
             read()
 
 

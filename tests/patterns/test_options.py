@@ -108,7 +108,7 @@ USES = [
     ("run('pattern', 'list')", ["lines", "corner, every", "one weight for several rows"]),
     ("run('pattern', 'show', 'lines', 'every=1', 'corner=d4', '--size', '2')", ["grid          AA/BB"]),
     ("run('pattern', 'show', 'lines', 'every=x')", ["`every` must be a whole number. Received: 'x'", "exit code 2"]),
-    ("run('schema')", ['"description": "lines: rows that share a weight."', '"minimum": 1']),
+    ("run('schema')", ['"description": "Option of lines: rows that share a weight; if left out,', '"minimum": 1']),
     ("run('validate', write('{preset: lines, every: 1}'), '--json')", ["AAA/BBB/CCC"]),
     ("run('validate', write('{preset: lines, every: 0}'))", ["pattern.every: must be", "Received: 0", "exit code 2"]),
     ("run('validate', write('{preset: block, every: 1}'))", ["the preset 'block' has no option 'every'"]),

@@ -116,6 +116,14 @@ def build_pattern(value: PatternValue, kernel_size: int | tuple[int, int]) -> Pa
     return Pattern.of(value if isinstance(value, str) else value.options(), kernel_size)
 
 
+def _try_pattern(value: PatternValue, kernel_size: int | tuple[int, int]) -> Pattern | PatternError:
+    """The pattern, or the error, so that a value that is given many times is built only once."""
+    try:
+        return build_pattern(value, kernel_size)
+    except PatternError as error:
+        return error
+
+
 def _count_cells(value: PatternValue, kernel_size: int | tuple[int, int]) -> int:
     """Number of cells built for a pattern, including those of the patterns in its options."""
     rows, cols = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
@@ -187,23 +195,24 @@ class TyingSpec(_Strict):
             )
             problems.append((("pattern",), text, len(values)))
         patterns: dict[int, Pattern] = {}
-        built: dict[PatternValue, Pattern] = {}
+        built: dict[PatternValue, Pattern | PatternError] = {}
         cells = 0
         for at, value in enumerate(values):
-            try:
-                if value not in built:
-                    cells += _count_cells(value, kernel_size)
-                    if cells > MAX_CELLS:
-                        text = f"the distinct patterns of a model can have at most {MAX_CELLS:,} cells in total"
-                        problems.append((("pattern",), text, len(values)))
-                        break
-                    built[value] = build_pattern(value, kernel_size)
-                patterns[at] = built[value]
-            except PatternError as error:
-                path: PathToField = ("pattern", at) if isinstance(self.pattern, tuple) else ("pattern",)
-                problems.append((path, str(error), value if isinstance(value, str) else value.options()))
-                if not isinstance(self.pattern, tuple):
+            if value not in built:
+                cells += _count_cells(value, kernel_size)
+                if cells > MAX_CELLS:
+                    text = f"the distinct patterns of a model can have at most {MAX_CELLS:,} cells in total"
+                    problems.append((("pattern",), text, len(values)))
                     break
+                built[value] = _try_pattern(value, kernel_size)
+            pattern = built[value]
+            if isinstance(pattern, Pattern):
+                patterns[at] = pattern
+                continue
+            path: PathToField = ("pattern", at) if isinstance(self.pattern, tuple) else ("pattern",)
+            problems.append((path, str(pattern), value if isinstance(value, str) else value.options()))
+            if not isinstance(self.pattern, tuple):
+                break
         if problems:
             raise _refusal(problems)
         by_conv = {conv: patterns[at] for at, conv in enumerate(convs)}
