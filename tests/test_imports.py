@@ -189,6 +189,8 @@ def test_the_public_names():
             "TiedDepthwiseConv2D",
             "TiedexpError",
             "load_model",
+            "tie",
+            "untie",
         ]
     )
     for name in tiedexp.__all__:

@@ -14,6 +14,7 @@ from tiedexp.registration import register_with_keras
 
 if TYPE_CHECKING:
     from tiedexp.errors import DatasetError, PatternError, RunError, RunInterruptedError, SpecError, TiedexpError
+    from tiedexp.layers.conversion import tie, untie
     from tiedexp.layers.saved_models import load_model
     from tiedexp.layers.tied_conv import TiedConv2D
     from tiedexp.layers.tied_depthwise_conv import TiedDepthwiseConv2D
@@ -26,6 +27,8 @@ _HOMES = {
     "TiedConv2D": "tiedexp.layers.tied_conv",
     "TiedDepthwiseConv2D": "tiedexp.layers.tied_depthwise_conv",
     "load_model": "tiedexp.layers.saved_models",
+    "tie": "tiedexp.layers.conversion",
+    "untie": "tiedexp.layers.conversion",
     "TiedexpError": "tiedexp.errors",
     "PatternError": "tiedexp.errors",
     "SpecError": "tiedexp.errors",
@@ -45,6 +48,8 @@ __all__ = [
     "TiedDepthwiseConv2D",
     "TiedexpError",
     "load_model",
+    "tie",
+    "untie",
 ]
 
 
