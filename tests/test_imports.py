@@ -182,6 +182,7 @@ def test_the_public_names():
             "DatasetError",
             "Pattern",
             "PatternError",
+            "Run",
             "RunError",
             "RunInterruptedError",
             "SpecError",
@@ -189,6 +190,9 @@ def test_the_public_names():
             "TiedDepthwiseConv2D",
             "TiedexpError",
             "load_model",
+            "load_run",
+            "tie",
+            "untie",
         ]
     )
     for name in tiedexp.__all__:

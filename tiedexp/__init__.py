@@ -14,6 +14,8 @@ from tiedexp.registration import register_with_keras
 
 if TYPE_CHECKING:
     from tiedexp.errors import DatasetError, PatternError, RunError, RunInterruptedError, SpecError, TiedexpError
+    from tiedexp.experiment.trained import Run, load_run
+    from tiedexp.layers.conversion import tie, untie
     from tiedexp.layers.saved_models import load_model
     from tiedexp.layers.tied_conv import TiedConv2D
     from tiedexp.layers.tied_depthwise_conv import TiedDepthwiseConv2D
@@ -26,6 +28,10 @@ _HOMES = {
     "TiedConv2D": "tiedexp.layers.tied_conv",
     "TiedDepthwiseConv2D": "tiedexp.layers.tied_depthwise_conv",
     "load_model": "tiedexp.layers.saved_models",
+    "Run": "tiedexp.experiment.trained",
+    "load_run": "tiedexp.experiment.trained",
+    "tie": "tiedexp.layers.conversion",
+    "untie": "tiedexp.layers.conversion",
     "TiedexpError": "tiedexp.errors",
     "PatternError": "tiedexp.errors",
     "SpecError": "tiedexp.errors",
@@ -38,6 +44,7 @@ __all__ = [
     "DatasetError",
     "Pattern",
     "PatternError",
+    "Run",
     "RunError",
     "RunInterruptedError",
     "SpecError",
@@ -45,6 +52,9 @@ __all__ = [
     "TiedDepthwiseConv2D",
     "TiedexpError",
     "load_model",
+    "load_run",
+    "tie",
+    "untie",
 ]
 
 

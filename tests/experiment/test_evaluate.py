@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import tiedexp.experiment.evaluate
+import tiedexp.experiment.trained
 from tiedexp.convolution.choosing import Choice
 from tiedexp.experiment.assembly import build_model, read_implementations
 from tiedexp.experiment.evaluate import evaluate_run
@@ -77,7 +77,7 @@ def test_the_convolutions_are_computed_as_in_training(make_spec, tmp_path, warni
         seen.append(read_implementations(model))
         return model
 
-    monkeypatch.setattr(tiedexp.experiment.evaluate, "build_model", build)
+    monkeypatch.setattr(tiedexp.experiment.trained, "build_model", build)
     evaluation, _ = evaluate_run(run, warn=warnings.append)
     assert seen == [other if known else trained]
     assert evaluation.accuracy == pytest.approx(run.read_result().test.accuracy, abs=0.01)

@@ -85,6 +85,22 @@ def fit_images(images: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np
     return fitted
 
 
+def convert_channels(images: npt.NDArray[np.uint8], channels: int) -> npt.NDArray[np.uint8]:
+    """Images (n, rows, cols, 1, 3 or 4 channels) with another number of channels: grey, colour, or colour with alpha.
+
+    Raises:
+        DatasetError: there is no such kind of image.
+    """
+    from PIL import Image
+
+    if images.shape[3] == channels:
+        return images
+    if channels not in _MODES:
+        raise DatasetError(f"images with {images.shape[3]} channels cannot be converted to {channels} channels")
+    pictures = (Image.fromarray(image[..., 0] if image.shape[2] == 1 else image) for image in images)
+    return np.stack([_to_array(picture.convert(_MODES[channels]), channels) for picture in pictures])
+
+
 def _decode(source: Path | io.BytesIO, name: str, channels: int, image_size: int | None) -> npt.NDArray[np.uint8]:
     from PIL import ImageOps
 

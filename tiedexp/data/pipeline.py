@@ -125,7 +125,7 @@ class Batches:
         self.augmentation = augmentation or Augmentation()
         self._images = tf.constant(split.images)
         self._labels = tf.constant(split.labels, tf.int32)
-        self._scale, self._offset = _as_affine(mean, std)
+        self._scale, self._offset = find_affine(mean, std)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -292,7 +292,7 @@ def _mix(values: Any, share: Any) -> Any:
     return share * values[:-1] + (1.0 - share) * values[1:]
 
 
-def _as_affine(mean: npt.ArrayLike, std: npt.ArrayLike) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def find_affine(mean: npt.ArrayLike, std: npt.ArrayLike) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """The scale and offset for which (pixel / 255 - mean) / std = pixel * scale + offset."""
     centre, spread = np.asarray(mean, dtype=np.float64), np.asarray(std, dtype=np.float64)
     return (1.0 / (255.0 * spread)).astype(np.float32), (-centre / spread).astype(np.float32)
@@ -306,7 +306,7 @@ def evaluation_batches(
     Yields:
         images, float32 (n, rows, cols, channels), and labels, int64 (n,).
     """
-    scale, offset = _as_affine(mean, std)
+    scale, offset = find_affine(mean, std)
     for begin in range(0, len(split), batch_size):
         images = split.images[begin : begin + batch_size]
         yield images.astype(np.float32) * scale + offset, split.labels[begin : begin + batch_size]

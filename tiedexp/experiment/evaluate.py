@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-
-import keras
 
 from tiedexp.data.pipeline import evaluation_batches
 from tiedexp.data.sources import Dataset, Split, describe_dataset, load_dataset
 from tiedexp.data.transforms import apply_transform
-from tiedexp.errors import DatasetError, PatternError, RunError
-from tiedexp.experiment.assembly import EVALUATION_BATCH, build_model
+from tiedexp.errors import DatasetError
+from tiedexp.experiment.assembly import EVALUATION_BATCH
 from tiedexp.experiment.limits import check_fits
-from tiedexp.experiment.preparation import Plan, evaluation_source, plan_model, training_source
-from tiedexp.experiment.state import load_state
+from tiedexp.experiment.preparation import evaluation_source, plan_model, training_source
+from tiedexp.experiment.trained import ROUNDING, build_as_trained, find_checkpoint
 from tiedexp.metrics import Predictor, compute_evaluation
 from tiedexp.runs.directory import RunDirectory
 from tiedexp.runs.records import DataRecord, Evaluation, Manifest
 from tiedexp.spec.loading import load_spec
 from tiedexp.spec.schema import ExperimentSpec
-from tiedexp.training.checkpoint import Checkpoint, CheckpointStore, load_weights
+from tiedexp.training.checkpoint import load_weights
 from tiedexp.training.devices import device_failures, set_up_process
-
-ROUNDING = "the results may differ from those in result.json in their last digits"
 
 
 @device_failures()
@@ -62,7 +57,7 @@ def evaluate_run(
     spec = load_spec(run.spec, allow_extends=False)
     manifest = run.read_manifest()
     trained = manifest.data
-    kept = _find_checkpoint(run, checkpoint, warn)
+    kept = find_checkpoint(run, checkpoint, warn)
     _set_up_as_trained(spec, manifest, warn)
     source = evaluation_source(run, spec, data=data, data_dir=data_dir)
     source.check()
@@ -86,7 +81,7 @@ def evaluate_run(
     if transform is not None:
         images = Split(apply_transform(images.images, transform), images.labels)
     plan = plan_model(spec, dataset.image_shape, dataset.num_classes)
-    model = _build_as_trained(plan, manifest.implementations, warn)
+    model = build_as_trained(plan, manifest.implementations, warn)
     load_weights(kept, model)
     batches = evaluation_batches(images, batch_size=EVALUATION_BATCH, mean=trained.mean, std=trained.std)
     return compute_evaluation(*Predictor(model)(batches), dataset.class_names), kept.epoch
@@ -111,17 +106,6 @@ def _choose_images(dataset: Dataset, spec: ExperimentSpec, split: str) -> Split:
     return images
 
 
-def _build_as_trained(
-    plan: Plan, implementations: Mapping[str, Mapping[str, str]], warn: Callable[[str], None]
-) -> keras.Model:
-    """The model of a run, computed as in training if this version can do so."""
-    try:
-        return build_model(plan, implementations)
-    except PatternError:  # its text quotes the manifest, which a stranger may have written
-        warn(f"the run computed its convolutions by a method that this version does not know: {ROUNDING}")
-        return build_model(plan)
-
-
 def _check_data(dataset: Dataset, trained: DataRecord, *, own: bool) -> None:
     """Refuse images that do not fit the run; its own images (`own`) must be unchanged."""
     if own and dataset.fingerprint != trained.fingerprint:
@@ -135,19 +119,3 @@ def _check_data(dataset: Dataset, trained: DataRecord, *, own: bool) -> None:
             f"the run was trained on images {expected[0]} of {expected[1]} classes, "
             f"but {dataset.name} has images {dataset.image_shape} of {dataset.num_classes} classes"
         )
-
-
-def _find_checkpoint(run: RunDirectory, which: str, warn: Callable[[str], None]) -> Checkpoint:
-    store = CheckpointStore(run.checkpoints)
-    last = store.latest(warn)
-    if last is None:
-        advice = f"tiedexp train {shlex.quote(str(run.spec))}{' --fresh' if run.finished else ''}"
-        raise RunError(f"there is no checkpoint in {store.directory}; to train the run: {advice}")
-    if which == "last":
-        return last
-    best = load_state(last).best.epoch
-    if not best:
-        raise RunError(
-            f"no epoch of the run is complete yet, so there is no best one; --checkpoint last uses step {last.step}"
-        )
-    return store.of_epoch(best)

@@ -57,12 +57,19 @@ class TiedConstraint(keras.constraints.Constraint):
         self.pattern = pattern
 
     def __call__(self, free: Any) -> Any:
-        pattern = self.pattern
-        kernel = self.constraint(expand_kernel(keras.ops.convert_to_tensor(free), pattern))
-        flat = keras.ops.reshape(kernel, (pattern.index.size, -1))  # (cells, rest)
-        first = keras.ops.take(flat, pattern.first_cells, axis=0)  # (tied_groups, rest)
-        # The mean is the first cell plus the mean deviation from it: exact if the cells agree, so nothing drifts.
-        deviation = flat - keras.ops.reshape(expand_kernel(first, pattern), flat.shape)
-        averaging = pattern.matrix.T / np.array(pattern.group_sizes)[:, None]  # (tied_groups, cells)
-        mean = first + keras.ops.matmul(keras.ops.cast(averaging, flat.dtype), deviation)
-        return keras.ops.reshape(mean, tuple(free.shape))
+        kernel = self.constraint(expand_kernel(keras.ops.convert_to_tensor(free), self.pattern))
+        return project_kernel(kernel, self.pattern)
+
+
+def project_kernel(kernel: Any, pattern: Pattern) -> Any:
+    """The free weights (tied_groups, ...) of the tied kernel nearest to a kernel (rows, cols, ...).
+
+    They are the means over the cells of each group, computed as the first cell plus the mean deviation from it: exact
+    if the cells agree.
+    """
+    flat = keras.ops.reshape(kernel, (pattern.index.size, -1))  # (cells, rest)
+    first = keras.ops.take(flat, pattern.first_cells, axis=0)  # (tied_groups, rest)
+    deviation = flat - keras.ops.reshape(expand_kernel(first, pattern), flat.shape)
+    averaging = pattern.matrix.T / np.array(pattern.group_sizes)[:, None]  # (groups, cells)
+    mean = first + keras.ops.matmul(keras.ops.cast(averaging, flat.dtype), deviation)
+    return keras.ops.reshape(mean, (pattern.num_groups, *kernel.shape[2:]))
