@@ -110,9 +110,9 @@ class Run:
 
     @cached_property
     def predictor(self) -> keras.Model:
-        """The model of the best epoch: pixels from 0 to 255 (batch, rows, cols, channels) to probabilities.
+        """The model of the best epoch: pixels from 0 to 255, (batch, rows, cols, channels), to probabilities.
 
-        The normalisation and the softmax are layers inside. Pixels may be of any real dtype.
+        It contains the normalisation and the softmax as layers. Pixels can have any real dtype.
         """
         data = self._directory.read_manifest().data
         scale, offset = find_affine(data.mean, data.std)
@@ -125,7 +125,7 @@ class Run:
         """The probabilities of the classes, for images of any size.
 
         Images of another size than the model's are cropped to their central square and resized, and grey images become
-        colour ones or the reverse, as `tiedexp train` does it.
+        colour images or the reverse, as in `tiedexp train`.
 
         Args:
             images: pixels from 0 to 255, (n, rows, cols) or (n, rows, cols, channels), or one image without n. Three
@@ -160,7 +160,7 @@ def _as_pixels(images: npt.NDArray[Any], image_shape: tuple[int, int, int]) -> t
         return pixels, is_one
     if rows != cols:
         raise DatasetError(
-            f"the model takes images of {rows}x{cols} pixels, and only to squares can others be resized. "
+            f"the model takes images of {rows}x{cols} pixels; others can be resized only if the model's are square. "
             f"Received: {pixels.shape[1]}x{pixels.shape[2]}"
         )
     return fit_images(pixels, rows), is_one
