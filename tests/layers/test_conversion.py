@@ -181,6 +181,25 @@ class OwnConvolution(keras.layers.Conv2D):
     pass
 
 
+class OwnTied(TiedConv2D):
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.scale = self.add_weight(name="scale", shape=(), initializer="ones")
+
+    def call(self, inputs):
+        return super().call(inputs) * self.scale
+
+
+def test_layers_of_other_classes_are_copied_with_all_their_weights():
+    own, plain = OwnTied(3, "row", 3, name="own"), keras.layers.Conv2D(2, 3, name="plain")
+    model = keras.Sequential([keras.Input((9, 9, 2)), own, plain])
+    own.scale.assign(2.5)
+    images = RNG.normal(size=(2, 9, 9, 2)).astype("float32")
+    for other in (tiedexp.tie(model, "full"), tiedexp.untie(model)):
+        assert type(other.get_layer("own")) is OwnTied
+        np.testing.assert_allclose(other(images), model(images), rtol=1e-5, atol=1e-6)
+
+
 def test_what_cannot_be_tied_is_refused_in_a_sentence():
     model = build_two_towers()
     with pytest.raises(ValueError, match="no convolution's name matches 'conv_9'; the model's convolutions are shared"):

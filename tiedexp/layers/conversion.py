@@ -74,7 +74,7 @@ def tie(
 
     def convert(layer: Any) -> Any:
         if id(layer) not in patterns:
-            return _copy(layer)
+            return None
         tying = {"pattern": patterns[id(layer)], "gradient": gradient, "implementation": implementation}
         return _TIED[type(layer)].from_config({**_dense_config(layer), **tying})
 
@@ -96,7 +96,7 @@ def untie(model: keras.Model) -> keras.Model:
 
     def convert(layer: Any) -> Any:
         if type(layer) not in (TiedConv2D, TiedDepthwiseConv2D):
-            return _copy(layer)
+            return None
         if not layer.built:
             return _dense_class(layer).from_config(_dense_config(layer))
         return layer.to_conv2d() if isinstance(layer, TiedConv2D) else layer.to_depthwise_conv2d()
@@ -136,23 +136,28 @@ def _select(convolutions: Sequence[Any], layers: LayerChoice) -> list[Any]:
 
 
 def _convert(model: Any, convert: Callable[[Any], Any]) -> Any:
-    """The model with each layer in it converted, and the weights of the old layers."""
-    pairs: list[tuple[Any, Any]] = []
+    """A copy of the model with its weights; a layer for which `convert` returns another one is replaced by that."""
+    copied: list[tuple[Any, Any]] = []
+    converted: list[tuple[Any, Any]] = []
 
     def clone(layer: Any) -> Any:
         new = convert(layer)
-        pairs.append((layer, new))
+        pairs = copied if new is None else converted
+        new = layer.__class__.from_config(layer.get_config()) if new is None else new
+        if getattr(layer, "built", False):
+            pairs.append((layer, new))
         return new
 
     copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
-    for old, new in pairs:
-        if getattr(old, "built", False):
-            _copy_weights(old, new)
+    for old, new in copied:
+        for before, after in zip(old.variables, new.variables, strict=True):
+            after.assign(before)
+    for old, new in converted:
+        if isinstance(new, TiedLayer):  # a standard layer made from a tied one has its weights already
+            new.free_kernel.assign(project_kernel(keras.ops.convert_to_tensor(old.kernel), new.pattern))
+            if old.use_bias:
+                new.bias.assign(old.bias)
     return copy
-
-
-def _copy(layer: Any) -> Any:
-    return layer.__class__.from_config(layer.get_config())
 
 
 def _dense_config(layer: Any) -> dict[str, Any]:
@@ -163,13 +168,3 @@ def _dense_config(layer: Any) -> dict[str, Any]:
 
 def _dense_class(layer: Any) -> Any:
     return keras.layers.Conv2D if isinstance(layer, keras.layers.Conv2D) else keras.layers.DepthwiseConv2D
-
-
-def _copy_weights(old: Any, new: Any) -> None:
-    if type(old) is type(new) and not isinstance(new, TiedLayer):
-        for before, after in zip(old.variables, new.variables, strict=True):
-            after.assign(before)
-    elif isinstance(new, TiedLayer):  # else it is a standard layer that was made from a tied one with its weights
-        new.free_kernel.assign(project_kernel(keras.ops.convert_to_tensor(old.kernel), new.pattern))
-        if old.use_bias:
-            new.bias.assign(old.bias)
