@@ -20,7 +20,7 @@ from tiedexp.patterns.presets import PRESETS
 from tiedexp.spec.schema import ExperimentSpec
 from tiedexp.sweep.sweep_spec import SweepSpec
 
-# Okabe & Ito's colours, which colour-blind people can tell apart, in three shades: enough for most patterns.
+# Okabe & Ito's colours, which colour-blind people can tell apart, and two more; larger patterns repeat them.
 HUES = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#999999", "#b38600")
 CELL = 20
 _Room = tuple[float, int, str]
@@ -54,7 +54,7 @@ def _mark_code(text: str) -> str:
 
 
 def draw_pattern(pattern: Pattern) -> str:
-    """A pattern as SVG: a colour and a letter for each group, a bar over negative cells, empty cells at zero."""
+    """A pattern as SVG: a colour and a letter for each group, a minus sign in negative cells, zeros left empty."""
     rows, cols = pattern.shape
     parts = []
     for row in range(rows):

@@ -24,6 +24,7 @@ from tiedexp.experiment.state import load_state
 from tiedexp.keys import flatten
 from tiedexp.patterns.grid import Pattern
 from tiedexp.runs.directory import RunDirectory
+from tiedexp.runs.records import Manifest
 from tiedexp.spec.loading import load_spec
 from tiedexp.spec.schema import ExperimentSpec
 from tiedexp.training.checkpoint import Checkpoint, CheckpointStore, load_weights
@@ -72,6 +73,10 @@ class Run:
         return f"<Run {self.path}: {self._directory.state}>"
 
     @cached_property
+    def _manifest(self) -> Manifest:
+        return self._directory.read_manifest()
+
+    @cached_property
     def pattern(self) -> Pattern | None:
         """The pattern of the first tied convolution; None if none is tied."""
         return next((pattern for pattern in self.spec.model.conv_patterns() if pattern is not None), None)
@@ -90,7 +95,7 @@ class Run:
     @property
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes, in the order of the model's outputs."""
-        return self._directory.read_manifest().data.class_names
+        return self._manifest.data.class_names
 
     @cached_property
     def model(self) -> keras.Model:
@@ -100,7 +105,7 @@ class Run:
             RunError: the checkpoint is missing or damaged, or the model does not fit into memory.
         """
         checkpoint = find_checkpoint(self._directory, "best")
-        manifest = self._directory.read_manifest()
+        manifest = self._manifest
         shape, classes = manifest.data.image_shape, len(manifest.data.class_names)
         plan = plan_model(self.spec, shape, classes)
         check_fits(plan, DatasetShape(shape, classes, 0, 0), checkpoint.weights, EVALUATION_BATCH)
@@ -114,7 +119,7 @@ class Run:
 
         It contains the normalisation and the softmax as layers. Pixels can have any real dtype.
         """
-        data = self._directory.read_manifest().data
+        data = self._manifest.data
         scale, offset = find_affine(data.mean, data.std)
         pixels = keras.Input(data.image_shape, name="pixels", dtype="float32")
         rescale = keras.layers.Rescaling(scale.tolist(), offset.tolist(), dtype="float32", name="normalise")
@@ -137,7 +142,7 @@ class Run:
         Raises:
             DatasetError: the array does not hold such images.
         """
-        pixels, is_one = _as_pixels(np.asarray(images), self._directory.read_manifest().data.image_shape)
+        pixels, is_one = _as_pixels(np.asarray(images), self._manifest.data.image_shape)
         probabilities: npt.NDArray[np.float32] = self.predictor.predict(pixels, EVALUATION_BATCH, verbose=0)
         return probabilities[0] if is_one else probabilities
 
